@@ -1,0 +1,19 @@
+//! The nouns and rules of Forebay.
+//!
+//! Pure: nothing here reads the clock, the network, the disk, randomness or the environment. What a rule needs to
+//! know about the world is a parameter, so every rule is tested with plain values.
+
+pub mod access;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod json;
+pub mod key;
+pub mod model;
+pub mod port;
+pub mod principal;
+
+pub use access::{Action, Decision, Grant, Role};
+pub use error::{Code, ErrorKind, Failure};
+pub use event::Event;
+pub use principal::Principal;

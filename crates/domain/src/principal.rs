@@ -1,0 +1,43 @@
+//! Who is asking. A request that reaches a handler carries one of these; no handler ever looks at a key itself.
+
+use crate::{
+    Code, Failure,
+    access::{self, Action, Decision, Grant, Role},
+    id::{KeyId, ProjectId, SessionId, SubjectId, TenantId},
+};
+
+/// The authenticated caller of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    pub tenant: TenantId,
+    pub project: Option<ProjectId>,
+    pub subject: SubjectId,
+    /// The API key that proved it; `None` for a token.
+    pub key: Option<KeyId>,
+    pub session: Option<SessionId>,
+    pub role: Role,
+    pub grants: Vec<Grant>,
+}
+
+impl Principal {
+    pub fn decide(&self, action: &Action) -> Decision {
+        access::decide(self.role, &self.grants, action)
+    }
+
+    /// Refuses with the rule that denies.
+    pub fn require(&self, action: &Action) -> Result<(), Failure> {
+        let decision = self.decide(action);
+        let code = match &decision {
+            Decision::Allowed { .. } => return Ok(()),
+            Decision::RoleDenies { .. } => Code::Forbidden,
+            Decision::GrantDenies { .. } | Decision::NotGranted { .. } => Code::InsufficientScope,
+        };
+        Err(Failure::new(code, format!("`{action}` is not allowed: {decision}."))
+            .hint("Use a key that allows it, or ask an administrator; `forebay explain` shows the rule."))
+    }
+
+    /// Whether this caller may see what belongs to `tenant`.
+    pub fn reaches(&self, tenant: &TenantId) -> bool {
+        self.role == Role::Admin || self.tenant == *tenant
+    }
+}

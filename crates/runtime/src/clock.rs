@@ -1,0 +1,65 @@
+//! The one place that asks the machine for the time.
+
+use jiff::Timestamp;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Tells the time: the machine's, or one that a test moves by hand.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System { started: Instant },
+    Manual { epoch_ms: Arc<AtomicI64> },
+}
+
+impl Clock {
+    pub fn system() -> Self {
+        Self(Source::System {
+            started: Instant::now(),
+        })
+    }
+
+    /// A clock that stands still until [`Clock::advance`] moves it.
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Source::Manual {
+            epoch_ms: Arc::new(AtomicI64::new(start.as_millisecond())),
+        })
+    }
+
+    /// Wall-clock time, for people and records. It may jump.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everybody else takes the time from"
+    )]
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System { .. } => Timestamp::now(),
+            Source::Manual { epoch_ms } => {
+                Timestamp::from_millisecond(epoch_ms.load(Ordering::SeqCst)).expect("a test stays within the calendar")
+            }
+        }
+    }
+
+    /// Time since some fixed moment, for measuring. It never goes back.
+    pub fn monotonic(&self) -> Duration {
+        match &self.0 {
+            Source::System { started } => started.elapsed(),
+            Source::Manual { epoch_ms } => Duration::from_millis(epoch_ms.load(Ordering::SeqCst).max(0).unsigned_abs()),
+        }
+    }
+
+    /// Moves a manual clock. The machine's own clock is not ours to move: there this does nothing.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual { epoch_ms } = &self.0 {
+            let by_ms = i64::try_from(by.as_millis()).expect("a test moves by less than 292 million years");
+            epoch_ms.fetch_add(by_ms, Ordering::SeqCst);
+        }
+    }
+}
