@@ -1,0 +1,97 @@
+//! Reading an answer that has begun: each wait and each size has its limit.
+
+use crate::{
+    answer::{self, Whole},
+    fault::Place,
+};
+use bytes::{Bytes, BytesMut};
+use forebay_domain::{Code, Failure, event::Usage};
+use reqwest::{Response, header::CONTENT_TYPE};
+use tokio::time::Instant;
+
+/// Largest answer that is not streamed.
+const WHOLE_BYTES_MAX: usize = 16 << 20;
+const MEDIA_TYPE_BYTES_MAX: usize = 64;
+
+/// A successful answer whose body is still to be read.
+pub(crate) struct Begun {
+    pub(crate) response: Response,
+    pub(crate) place: Place,
+    /// When the answer has to be complete.
+    pub(crate) deadline: Instant,
+}
+
+impl Begun {
+    /// The media type without its parameters, fit to be shown.
+    pub(crate) fn media_type(&self) -> String {
+        let header = self.response.headers().get(CONTENT_TYPE);
+        let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = text.split(';').next().unwrap_or_default().trim();
+        essence.chars().take(MEDIA_TYPE_BYTES_MAX).collect::<String>().to_ascii_lowercase()
+    }
+
+    /// The next piece of the body as the network cut it; `None` at its end.
+    pub(crate) async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
+        let idle = self.place.model.timeouts.idle;
+        let idle_until = Instant::now() + idle;
+        match tokio::time::timeout_at(idle_until.min(self.deadline), self.response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(self.place.truncated("broke off its answer").caused_by(error.without_url())),
+            Err(_) if idle_until <= self.deadline => Err(self.place.timed_out("went on with its answer no more", idle, "idle_s")),
+            Err(_) => {
+                let total = self.place.model.timeouts.total;
+                Err(self.place.timed_out("did not end its answer", total, "total_s"))
+            }
+        }
+    }
+
+    /// An answer that is not streamed, with the usage that the engine tells.
+    pub(crate) async fn whole(mut self) -> Result<(Bytes, Option<Usage>), Failure> {
+        let body = self.body().await?;
+        match answer::read_whole(&body) {
+            Whole::Answer(usage) => Ok((body, usage)),
+            Whole::Error(words) => Err(self.place.reported(words)),
+            Whole::Nonsense => Err(self
+                .place
+                .fails(Code::UpstreamFailed, "answered with something that is no chat completion")
+                .hint("Look at the engine's log.")),
+        }
+    }
+
+    /// A JSON document where events were expected.
+    pub(crate) async fn error_document(mut self) -> Failure {
+        match self.body().await.map(|body| answer::read_whole(&body)) {
+            Ok(Whole::Error(words)) => self.place.reported(words),
+            Ok(Whole::Answer(_) | Whole::Nonsense) => {
+                self.place.fails(Code::UpstreamFailed, "answered with one document where a stream of events was expected")
+            }
+            Err(failure) => failure,
+        }
+    }
+
+    async fn body(&mut self) -> Result<Bytes, Failure> {
+        let announced = self.response.content_length().unwrap_or(0);
+        if announced > WHOLE_BYTES_MAX as u64 {
+            return Err(self.too_large());
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.read().await? {
+            if body.len() + chunk.len() > WHOLE_BYTES_MAX {
+                return Err(self.too_large());
+            }
+            if body.is_empty() {
+                body = BytesMut::from(chunk);
+            } else {
+                body.extend_from_slice(&chunk);
+            }
+        }
+        Ok(body.freeze())
+    }
+
+    fn too_large(&self) -> Failure {
+        let limit = WHOLE_BYTES_MAX >> 20;
+        self.place
+            .fails(Code::UpstreamTruncated, format_args!("answered with more than {limit} MiB"))
+            .hint("Ask for a shorter answer, or for a stream.")
+    }
+}

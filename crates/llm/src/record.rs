@@ -1,0 +1,166 @@
+//! The record of one completion: an event, the metrics, and the attributes of the span.
+//!
+//! A [`Record`] is open from the first check to the last byte. Whoever drops it unfinished has gone away: it then
+//! closes itself as cancelled, with what is known of the usage by then.
+
+use crate::metrics::Metrics;
+use forebay_domain::{
+    Action, Decision, Event, Principal,
+    event::{Actor, Class, Outcome, Usage},
+    port::Via,
+};
+use forebay_runtime::Clock;
+use forebay_store::EventLog;
+use std::time::Duration;
+use tracing::Span;
+
+/// A name that a caller made up is kept only so far.
+const ACTION_BYTES_MAX: usize = 160;
+
+/// What a record writes to.
+#[derive(Clone)]
+pub(crate) struct Books {
+    pub(crate) events: EventLog,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Clock,
+}
+
+pub(crate) struct Record {
+    books: Books,
+    started: Duration,
+    model: String,
+    event: Option<Event>,
+    /// Whether an engine was asked; a refusal before that is no model request in the metrics.
+    asked: bool,
+    reported: Option<Usage>,
+    guessed_tokens: u64,
+    span: Span,
+}
+
+impl Record {
+    pub(crate) fn open(
+        books: &Books,
+        principal: &Principal,
+        via: Via,
+        model: &str,
+        decision: &Decision,
+        bytes_in: usize,
+    ) -> Self {
+        let span = tracing::info_span!(
+            "chat",
+            otel.name = format_args!("chat {model}"),
+            otel.kind = "client",
+            gen_ai.operation.name = "chat",
+            gen_ai.request.model = model,
+            gen_ai.usage.input_tokens = tracing::field::Empty,
+            gen_ai.usage.output_tokens = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+        );
+        let event = Event {
+            at: books.clock.now(),
+            class: Class::Activity,
+            surface: via.surface,
+            trace: via.trace,
+            actor: Some(Actor::from(principal)),
+            action: bounded(Action::model(model).as_str()),
+            outcome: Outcome::Cancelled,
+            reason: Some(decision.to_string()),
+            duration_us: 0,
+            bytes_in: bytes_in as u64,
+            bytes_out: 0,
+            usage: None,
+            count: 1,
+        };
+        Self {
+            books: books.clone(),
+            started: books.clock.monotonic(),
+            model: model.to_owned(),
+            event: Some(event),
+            asked: false,
+            reported: None,
+            guessed_tokens: 0,
+            span,
+        }
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// From here on an engine may be at work.
+    pub(crate) fn asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// Some of the answer goes to the client.
+    pub(crate) fn passed(&mut self, bytes: usize) {
+        if let Some(event) = &mut self.event {
+            event.bytes_out += bytes as u64;
+        }
+    }
+
+    /// One chunk of streamed output. Engines send a token a chunk, give or take.
+    pub(crate) fn chunk(&mut self) {
+        if self.guessed_tokens == 0 {
+            self.books.metrics.first_token(&self.model, self.took());
+        }
+        self.guess(1);
+    }
+
+    /// So many more tokens of output, as far as the gateway can tell. Where an engine never tells its usage these are
+    /// recorded, with an input of nothing, marked as estimated: good for a look at the log, never for money.
+    pub(crate) fn guess(&mut self, output_tokens: u64) {
+        self.guessed_tokens += output_tokens;
+    }
+
+    /// What the engine says that it used. A later figure replaces an earlier one.
+    pub(crate) fn used(&mut self, usage: Usage) {
+        self.reported = Some(usage);
+    }
+
+    /// Closes the record. Only the first close counts.
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
+        let Some(mut event) = self.event.take() else { return };
+        let took = self.took();
+        let estimate = (self.guessed_tokens > 0).then_some(Usage {
+            input_tokens: 0,
+            output_tokens: self.guessed_tokens,
+            estimated: true,
+        });
+        event.outcome = outcome;
+        event.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        event.usage = self.reported.or(estimate);
+        self.describe(outcome, event.usage);
+        if self.asked {
+            self.books.metrics.ended(&self.model, outcome, took);
+            if let Some(usage) = event.usage {
+                self.books.metrics.used(&self.model, usage);
+            }
+        }
+        self.books.events.record(event);
+    }
+
+    fn took(&self) -> Duration {
+        self.books.clock.monotonic().saturating_sub(self.started)
+    }
+
+    fn describe(&self, outcome: Outcome, usage: Option<Usage>) {
+        if let Some(usage) = usage.filter(|usage| !usage.estimated) {
+            self.span.record("gen_ai.usage.input_tokens", usage.input_tokens);
+            self.span.record("gen_ai.usage.output_tokens", usage.output_tokens);
+        }
+        if outcome != Outcome::Ok {
+            self.span.record("error.type", outcome.as_str());
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.finish(Outcome::Cancelled);
+    }
+}
+
+fn bounded(action: &str) -> String {
+    action[..action.floor_char_boundary(ACTION_BYTES_MAX)].to_owned()
+}

@@ -1,0 +1,170 @@
+//! From a request to an answer: policy, model, engine, record.
+
+use crate::{
+    answer,
+    metrics::Metrics,
+    reading::Begun,
+    record::{Books, Record},
+    relay::Relay,
+    request::{Outgoing, Streams},
+    settings::{Model, Settings},
+    upstream::Asking,
+};
+use arc_swap::ArcSwap;
+use forebay_domain::{
+    Action, Code, Failure, Principal,
+    event::Outcome,
+    model::{Answer, AnswerForm, ModelInfo, ModelRequest},
+    port::{AskModel, BoxFuture, Via},
+};
+use forebay_runtime::{Clock, Entropy};
+use forebay_store::EventLog;
+use futures_util::{future::ready, stream};
+use reqwest::Client;
+use serde_json::json;
+use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+/// An error names at most so many models.
+const NAMED_MODELS_MAX: usize = 20;
+
+/// What a router stands on.
+pub struct RouterParts {
+    pub settings: Settings,
+    /// The client for what the operator configured. It must not follow redirects.
+    pub http: Client,
+    pub events: EventLog,
+    pub clock: Clock,
+    pub entropy: Entropy,
+    pub metrics: Metrics,
+}
+
+/// The one way to ask a model.
+pub struct Router {
+    settings: ArcSwap<Settings>,
+    http: Client,
+    books: Books,
+    entropy: Entropy,
+}
+
+impl Router {
+    pub fn new(parts: RouterParts) -> Self {
+        Self {
+            settings: ArcSwap::from_pointee(parts.settings),
+            http: parts.http,
+            books: Books {
+                events: parts.events,
+                metrics: parts.metrics,
+                clock: parts.clock,
+            },
+            entropy: parts.entropy,
+        }
+    }
+
+    /// Puts new settings in force. Requests under way keep the old ones to their end.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {
+        let action = Action::model(&request.model);
+        let decision = principal.decide(&action);
+        let mut record = Record::open(&self.books, principal, via, &request.model, &decision, request.body.len());
+        let span = record.span().clone();
+        let answer = async {
+            principal.require(&action)?;
+            let model = self.find(principal, &request.model)?;
+            let outgoing = Outgoing::parse(&request.body)?;
+            record.asked();
+            let begun = self.send(&model, &outgoing, via).await?;
+            Ok((begun, outgoing.streams))
+        };
+        match answer.instrument(span).await {
+            Ok((begun, streams)) => answer_with(begun, streams, record).await,
+            Err(failure) => Err(closed(record, failure)),
+        }
+    }
+
+    /// The model of this name. One that does not exist is told apart only for those who may use it.
+    fn find(&self, principal: &Principal, name: &str) -> Result<Arc<Model>, Failure> {
+        if let Some(model) = self.settings.load().models.get(name) {
+            return Ok(model.clone());
+        }
+        let models: Vec<String> = self.models(principal).into_iter().map(|model| model.name).collect();
+        let named = &models[..models.len().min(NAMED_MODELS_MAX)];
+        let hint = if models.is_empty() {
+            "No model is configured that you may use; an administrator adds them under `models:`.".to_owned()
+        } else {
+            let more = if named.len() < models.len() { ", …" } else { "" };
+            format!("You may use: {}{more}.", named.join(", "))
+        };
+        Err(Failure::new(Code::UnknownModel, "There is no model of this name.")
+            .hint(hint)
+            .details(json!({ "models": named })))
+    }
+
+    async fn send(&self, model: &Arc<Model>, outgoing: &Outgoing<'_>, via: Via) -> Result<Begun, Failure> {
+        let span_id = u64::from_le_bytes(self.entropy.bytes()).max(1);
+        let asking = Asking {
+            http: &self.http,
+            model,
+            outgoing,
+            traceparent: &format!("00-{}-{span_id:016x}-01", via.trace),
+            deadline: Instant::now() + model.timeouts.total,
+        };
+        asking.send().await
+    }
+}
+
+impl AskModel for Router {
+    fn complete<'a>(
+        &'a self,
+        principal: &'a Principal,
+        request: ModelRequest,
+        via: Via,
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        Box::pin(self.ask(principal, request, via))
+    }
+
+    fn models(&self, principal: &Principal) -> Vec<ModelInfo> {
+        let settings = self.settings.load();
+        let allowed = settings.models.values().filter(|model| principal.decide(&Action::model(&model.name)).is_allowed());
+        allowed
+            .map(|model| ModelInfo {
+                name: model.name.clone(),
+                engine: model.backends.iter().find_map(|backend| backend.engine).map(|engine| engine.as_str().to_owned()),
+            })
+            .collect()
+    }
+}
+
+/// A streamed answer is handed on as soon as it begins; any other only once it is complete and makes sense.
+async fn answer_with(begun: Begun, streams: Streams, mut record: Record) -> Result<Answer, Failure> {
+    if streams != Streams::No {
+        return Ok(Answer {
+            form: AnswerForm::Events,
+            body: Box::pin(Relay::new(begun, record, streams).into_stream()),
+        });
+    }
+    match begun.whole().await {
+        Ok((body, usage)) => {
+            match usage {
+                Some(usage) => record.used(usage),
+                None => record.guess(answer::words(&body)),
+            }
+            record.passed(body.len());
+            record.finish(Outcome::Ok);
+            Ok(Answer {
+                form: AnswerForm::Whole,
+                body: Box::pin(stream::once(ready(Ok(body)))),
+            })
+        }
+        Err(failure) => Err(closed(record, failure)),
+    }
+}
+
+fn closed(mut record: Record, failure: Failure) -> Failure {
+    record.finish(Outcome::Failed(failure.code));
+    failure
+}
