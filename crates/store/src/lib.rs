@@ -1,1 +1,22 @@
-//! stub
+//! The only crate that speaks SQL.
+//!
+//! One concrete [`Store`] over two databases: SQLite, the embedded default, and PostgreSQL for replicas. Every test of it
+//! runs on both. It refuses to be a layer of repositories: each aggregate is one module with its statements.
+
+mod config;
+mod db;
+mod error;
+pub mod events;
+pub mod keys;
+mod metrics;
+mod migrations;
+mod open;
+mod sql;
+mod store;
+mod writer;
+
+pub use config::{Config, redacted, sqlite_url};
+pub use error::StoreError;
+pub use events::EventLog;
+pub use keys::Keys;
+pub use store::{Store, StoreParts};

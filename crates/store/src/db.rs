@@ -1,0 +1,186 @@
+//! One way to read and one way to write, over both databases.
+
+use forebay_domain::port::BoxFuture;
+use forebay_runtime::{Clock, Entropy};
+use sqlx::PgPool;
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    StoreError,
+    metrics::Metrics,
+    sql::{Both, Pools, Tx, on_both},
+    writer::{self, Ran, Writer},
+};
+
+/// The longest that anybody waits for the database, queueing and retries included.
+const PATIENCE: Duration = Duration::from_secs(10);
+const ATTEMPTS_MAX: u32 = 6;
+/// The longest pause before the first retry; it doubles with each.
+const PAUSE_MS: u64 = 10;
+
+/// Some statements that commit together or not at all. It may run more than once, so it only touches the transaction;
+/// what it needs is its input. It never begins a transaction of its own.
+pub(crate) type WriteUnit<I, T> = for<'t> fn(&'t mut Tx, &'t I) -> BoxFuture<'t, Result<T, StoreError>>;
+
+#[derive(Clone)]
+pub(crate) struct Db(Arc<Inner>);
+
+struct Inner {
+    pools: Pools,
+    writer: Both<Writer, PgPool>,
+    clock: Clock,
+    entropy: Entropy,
+    metrics: Metrics,
+    reachable: AtomicBool,
+}
+
+/// What a [`Db`] is made of.
+pub(crate) struct DbParts {
+    pub pools: Pools,
+    pub writer: Both<Writer, PgPool>,
+    pub clock: Clock,
+    pub entropy: Entropy,
+    pub metrics: Metrics,
+}
+
+impl Db {
+    pub(crate) fn new(parts: DbParts) -> Self {
+        Self(Arc::new(Inner {
+            pools: parts.pools,
+            writer: parts.writer,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            metrics: parts.metrics,
+            reachable: AtomicBool::new(true),
+        }))
+    }
+
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.0.pools
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(crate) fn entropy(&self) -> &Entropy {
+        &self.0.entropy
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Whether the last thing that was asked of the database was answered.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.0.reachable.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a read, within bounds.
+    pub(crate) async fn read<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        self.bounded(async { Ok(work.await?) }).await
+    }
+
+    /// Runs a unit and returns once it is committed: on SQLite in the writer's next group, on PostgreSQL in a transaction
+    /// of its own, again where it lost against another.
+    pub(crate) async fn write<I, T>(&self, input: I, unit: WriteUnit<I, T>) -> Result<T, StoreError>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        match &self.0.writer {
+            Both::Sqlite(writer) => self.bounded(write_sqlite(writer, input, unit)).await,
+            Both::Postgres(pool) => self.bounded(self.write_postgres(pool, &input, unit)).await,
+        }
+    }
+
+    /// Asks for a sign of life, and notes the answer.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        if let Both::Sqlite(writer) = &self.0.writer
+            && writer.is_closed()
+        {
+            self.0.reachable.store(false, Ordering::Relaxed);
+            return Err(StoreError::unavailable("it is closing"));
+        }
+        self.read(async {
+            on_both!(self.pools(), |pool| sqlx::query(
+                "SELECT COUNT(*) FROM audit_chain WHERE chain_id = ''"
+            )
+            .execute(pool)
+            .await
+            .map(drop))
+        })
+        .await
+    }
+
+    async fn bounded<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let outcome = match tokio::time::timeout(PATIENCE, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(StoreError::unavailable("it did not answer in time")),
+        };
+        let gone = matches!(outcome, Err(StoreError::Unavailable { .. }));
+        self.0.reachable.store(!gone, Ordering::Relaxed);
+        outcome
+    }
+
+    async fn write_postgres<I, T>(&self, pool: &PgPool, input: &I, unit: WriteUnit<I, T>) -> Result<T, StoreError> {
+        let mut attempt = 1;
+        loop {
+            match self.attempt_postgres(pool, input, unit).await {
+                Err(StoreError::Contended(_)) if attempt < ATTEMPTS_MAX => {
+                    let pause_ms = self.0.entropy.below(PAUSE_MS << attempt) + 1;
+                    tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt_postgres<I, T>(&self, pool: &PgPool, input: &I, unit: WriteUnit<I, T>) -> Result<T, StoreError> {
+        let mut tx = Both::Postgres(pool.begin().await?);
+        // On an error the transaction is dropped, and with it rolled back.
+        let value = unit(&mut tx, input).await?;
+        let started = self.0.clock.monotonic();
+        writer::commit(tx).await?;
+        let took = self.0.clock.monotonic().saturating_sub(started);
+        self.0.metrics.commit_seconds.observe(took.as_secs_f64());
+        Ok(value)
+    }
+}
+
+/// Hands the unit to the writer. Dropping this future leaves the unit queued: it is done, or not, but never by half.
+async fn write_sqlite<I, T>(writer: &Writer, input: I, unit: WriteUnit<I, T>) -> Result<T, StoreError>
+where
+    I: Send + Sync + 'static,
+    T: Send + 'static,
+{
+    let (sender, answer) = oneshot::channel();
+    let work: writer::Unit = Box::new(move |tx| {
+        Box::pin(async move {
+            let result = unit(tx, &input).await;
+            Ran {
+                keep: result.is_ok(),
+                answer: Box::new(move |committed| {
+                    let outcome = result.and_then(|value| committed.map(|()| value));
+                    // Whoever asked may have gone away.
+                    sender.send(outcome).ok();
+                }),
+            }
+        })
+    });
+    let closing = || StoreError::unavailable("it is closing");
+    writer.send(work).await.map_err(|_| closing())?;
+    // A unit that the writer dropped unanswered shared a group that could not begin, or the writer ended.
+    answer
+        .await
+        .unwrap_or_else(|_| Err(StoreError::unavailable("the write could not begin")))
+}

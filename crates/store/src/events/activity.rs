@@ -1,0 +1,110 @@
+//! Flushes activity events in batches.
+//!
+//! A batch that cannot be written is kept and tried again, while the queue behind it fills up; only a full queue loses
+//! events. Where an answer was lost on its way, a batch may be written twice: activity is counted at least once.
+
+use forebay_domain::{Event, event::Class};
+use forebay_runtime::Stop;
+use std::time::Duration;
+use tokio::{sync::mpsc, time::Instant};
+use tracing::{error, warn};
+
+use super::{
+    Health,
+    coalesce::coalesce,
+    insert::insert,
+    row::{EventRow, storable},
+};
+use crate::{StoreError, db::Db};
+
+/// From the first event of a batch to its flush; with the commit this stays within the 100 ms that a crash may lose.
+const FLUSH_AFTER: Duration = Duration::from_millis(50);
+const BATCH_EVENTS_MAX: usize = 1024;
+/// Between two attempts to write the same batch.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// Attempts to write a batch once the store drains.
+const DRAIN_ATTEMPTS_MAX: u32 = 3;
+
+pub(super) struct Flusher {
+    db: Db,
+    queue: mpsc::Receiver<Event>,
+    health: Health,
+}
+
+impl Flusher {
+    pub(super) fn new(db: Db, queue: mpsc::Receiver<Event>, health: Health) -> Self {
+        Self { db, queue, health }
+    }
+
+    /// Flushes until the store drains and the queue is empty.
+    pub(super) async fn run(mut self, stop: Stop) {
+        loop {
+            let batch = self.gather(&stop).await;
+            if batch.is_empty() {
+                return;
+            }
+            self.flush(batch, &stop).await;
+        }
+    }
+
+    /// The next batch; an empty one says that there will be no more.
+    async fn gather(&mut self, stop: &Stop) -> Vec<Event> {
+        let mut batch = Vec::new();
+        let mut deadline = None;
+        while batch.len() < BATCH_EVENTS_MAX {
+            let room = BATCH_EVENTS_MAX - batch.len();
+            let due = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                taken = self.queue.recv_many(&mut batch, room) => match taken {
+                    0 => break,
+                    _ => deadline = deadline.or_else(|| Some(Instant::now() + FLUSH_AFTER)),
+                },
+                () = due => break,
+                // What is queued is still flushed: a closed queue hands out what it has, then nothing.
+                () = stop.draining(), if !self.queue.is_closed() => self.queue.close(),
+            }
+        }
+        batch
+    }
+
+    async fn flush(&self, batch: Vec<Event>, stop: &Stop) {
+        let events = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let rows: Vec<EventRow> = coalesce(batch)
+            .into_iter()
+            .map(|event| EventRow::new(&storable(event)))
+            .collect();
+        let count = rows.len();
+        let rows = std::sync::Arc::new(rows);
+        let mut attempts_draining = 0;
+        loop {
+            let outcome = self.db.write(rows.clone(), |tx, rows| Box::pin(insert(tx, rows))).await;
+            self.health.note(outcome.is_ok());
+            let error = match outcome {
+                Ok(()) => return self.db.metrics().written(Class::Activity, count),
+                Err(error) => error,
+            };
+            attempts_draining += u32::from(stop.is_draining());
+            if !error.is_unavailable() || attempts_draining >= DRAIN_ATTEMPTS_MAX {
+                self.db.metrics().events_dropped.inc_by(events);
+                return error!(events, cause = chain(&error), "activity events lost");
+            }
+            warn!(events, cause = chain(&error), "activity events wait for the database");
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+}
+
+fn chain(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
