@@ -120,6 +120,14 @@ codes! {
     GatewayUnreachable = "gateway_unreachable": Unavailable,
     /// A tool's result is larger than the bound on results.
     ResultTooLarge = "result_too_large": Invalid,
+    /// The parameters of an MCP method are missing or have the wrong shape.
+    InvalidParams = "invalid_params": Invalid,
+    /// The client accepts no form in which the answer could be sent.
+    NotAcceptable = "not_acceptable": Invalid,
+    /// A tool was asked for something that its configuration or its bounds do not allow.
+    ToolRefused = "tool_refused": Forbidden,
+    /// The caller took its request back, or its session or key ended.
+    Cancelled = "cancelled": Conflict,
     InternalError = "internal_error": Bug,
 }
 

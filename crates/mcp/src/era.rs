@@ -1,0 +1,399 @@
+//! Which protocol a request speaks, and whether its headers agree with its body.
+//!
+//! Two eras share one endpoint. The *legacy* one (2024-11-05 to 2025-11-25) opens a session with `initialize`; the
+//! *modern* one (2026-07-28) carries its version in every request. Headers that repeat the body must repeat it
+//! truthfully, because somebody in between may have routed or refused by them.
+
+use crate::{
+    envelope::Request,
+    params::{Meta, Params, invalid, text},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use forebay_domain::{Code, Failure};
+use http::{HeaderMap, StatusCode};
+use serde_json::{json, value::RawValue};
+use std::borrow::Cow;
+
+pub const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+pub const METHOD: &str = "mcp-method";
+pub const NAME: &str = "mcp-name";
+pub const SESSION_ID: &str = "mcp-session-id";
+
+/// The protocol versions served here, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    V2024_11_05,
+    V2025_03_26,
+    V2025_06_18,
+    V2025_11_25,
+    V2026_07_28,
+}
+
+impl Version {
+    pub const ALL: [Self; 5] = [
+        Self::V2024_11_05,
+        Self::V2025_03_26,
+        Self::V2025_06_18,
+        Self::V2025_11_25,
+        Self::V2026_07_28,
+    ];
+    /// What a legacy client that asks for an unknown version is offered.
+    pub const LEGACY_NEWEST: Self = Self::V2025_11_25;
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V2024_11_05 => "2024-11-05",
+            Self::V2025_03_26 => "2025-03-26",
+            Self::V2025_06_18 => "2025-06-18",
+            Self::V2025_11_25 => "2025-11-25",
+            Self::V2026_07_28 => "2026-07-28",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.as_str() == text)
+    }
+
+    pub fn is_modern(self) -> bool {
+        self >= Self::V2026_07_28
+    }
+
+    /// The version that answers an `initialize`: the one asked for where it has that handshake, else the newest that
+    /// has.
+    pub fn negotiate(asked: &str) -> Self {
+        Self::parse(asked)
+            .filter(|version| !version.is_modern())
+            .unwrap_or(Self::LEGACY_NEWEST)
+    }
+
+    /// From 2025-11-25 on, arguments that do not fit are told to the model, which can mend its call.
+    pub fn tells_the_model(self) -> bool {
+        self >= Self::V2025_11_25
+    }
+}
+
+/// How a request on `/mcp` is to be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Era {
+    /// It opens a session.
+    Handshake,
+    /// It belongs to a session, whose handshake fixed the version.
+    Legacy,
+    /// It stands alone.
+    Modern(Version),
+}
+
+/// A request that is refused before anything looks at what it wants.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub failure: Failure,
+}
+
+impl Refusal {
+    pub fn bad(failure: Failure) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            failure,
+        }
+    }
+}
+
+/// Decides the era of one request, and refuses what breaks the rules of its era.
+pub(crate) fn decide(headers: &HeaderMap, request: &Request, params: &Params<'_>) -> Result<Era, Refusal> {
+    let header = single(headers, PROTOCOL_VERSION)?;
+    let meta = params.meta();
+    if request.method == "initialize" {
+        check_handshake(headers, header, params)?;
+        return Ok(Era::Handshake);
+    }
+    let named = meta.version();
+    let modern_header = header.is_some_and(|text| Version::parse(text).is_none_or(Version::is_modern));
+    if named.is_none() && meta.protocol_version.is_none() && !modern_header && request.method != "server/discover" {
+        check_method(headers, &request.method, Presence::Optional)?;
+        return Ok(Era::Legacy);
+    }
+    let version = check_version(header, named.as_deref(), &meta)?;
+    check_method(headers, &request.method, Presence::Required)?;
+    check_name(headers, &request.method, params)?;
+    if !meta.has_capabilities() {
+        return Err(malformed_meta(&["io.modelcontextprotocol/clientCapabilities"]));
+    }
+    Ok(Era::Modern(version))
+}
+
+/// Checks the version header of a message that carries no version of its own (a notification, GET, DELETE) and says
+/// whether it claims the modern era.
+pub(crate) fn claims_modern(headers: &HeaderMap) -> Result<bool, Refusal> {
+    match single(headers, PROTOCOL_VERSION)? {
+        None => Ok(false),
+        Some(text) => Version::parse(text)
+            .map(Version::is_modern)
+            .ok_or_else(|| unsupported(text)),
+    }
+}
+
+fn check_handshake(headers: &HeaderMap, header: Option<&str>, params: &Params<'_>) -> Result<(), Refusal> {
+    check_method(headers, "initialize", Presence::Optional)?;
+    let asked = params.protocol_version.map(|raw| text("protocolVersion", Some(raw)));
+    match (header, asked) {
+        (Some(header), Some(Ok(asked))) if header != asked => Err(mismatch(format!(
+            "The header MCP-Protocol-Version says `{header}`, the body's protocolVersion `{asked}`."
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn check_version(header: Option<&str>, named: Option<&str>, meta: &Meta<'_>) -> Result<Version, Refusal> {
+    let asked = match (header, named) {
+        (Some(header), Some(named)) if header != named => {
+            return Err(mismatch(format!(
+                "The header MCP-Protocol-Version says `{header}`, the body's _meta says `{named}`."
+            )));
+        }
+        (None, Some(_)) => return Err(mismatch("The header MCP-Protocol-Version is missing.".to_owned())),
+        (Some(header), None) if Version::parse(header).is_none() => return Err(unsupported(header)),
+        (_, None) => {
+            let mut missing = vec!["io.modelcontextprotocol/protocolVersion"];
+            if !meta.has_capabilities() {
+                missing.push("io.modelcontextprotocol/clientCapabilities");
+            }
+            return Err(malformed_meta(&missing));
+        }
+        (Some(_), Some(named)) => named,
+    };
+    Version::parse(asked)
+        .filter(|version| version.is_modern())
+        .ok_or_else(|| unsupported(asked))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Required,
+    Optional,
+}
+
+fn check_method(headers: &HeaderMap, method: &str, presence: Presence) -> Result<(), Refusal> {
+    match single(headers, METHOD)? {
+        None if presence == Presence::Required => Err(mismatch("The header Mcp-Method is missing.".to_owned())),
+        Some(header) if header != method => Err(mismatch(format!(
+            "The header Mcp-Method says `{header}`, the body says `{method}`."
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn check_name(headers: &HeaderMap, method: &str, params: &Params<'_>) -> Result<(), Refusal> {
+    let Some(expected) = named_target(method, params) else {
+        return Ok(());
+    };
+    let Some(header) = single(headers, NAME)? else {
+        return Err(mismatch(format!("The header Mcp-Name is missing; `{method}` needs it.")));
+    };
+    let Some(decoded) = decode(header) else {
+        return Err(mismatch("The header Mcp-Name is not valid Base64 of UTF-8 text.".to_owned()));
+    };
+    if decoded == expected {
+        Ok(())
+    } else {
+        Err(mismatch(format!(
+            "The header Mcp-Name says `{decoded}`, the body says `{expected}`."
+        )))
+    }
+}
+
+/// What a request is about, for the methods whose target the header Mcp-Name repeats.
+pub(crate) fn named_target<'a>(method: &str, params: &Params<'a>) -> Option<Cow<'a, str>> {
+    let raw: &'a RawValue = match method {
+        "tools/call" | "prompts/get" => params.name?,
+        "resources/read" => params.uri?,
+        _ => return None,
+    };
+    text("name", Some(raw)).ok()
+}
+
+const BASE64_PREFIX: &str = "=?base64?";
+const BASE64_SUFFIX: &str = "?=";
+
+fn decode(header: &str) -> Option<Cow<'_, str>> {
+    let wrapped = header
+        .strip_prefix(BASE64_PREFIX)
+        .and_then(|rest| rest.strip_suffix(BASE64_SUFFIX));
+    match wrapped {
+        None => Some(Cow::Borrowed(header)),
+        Some(inner) => String::from_utf8(BASE64_STANDARD.decode(inner).ok()?).ok().map(Cow::Owned),
+    }
+}
+
+/// Brings a value into a form that a header can carry.
+pub(crate) fn encode(value: &str) -> Cow<'_, str> {
+    let bare = value.bytes().all(|b| (b' '..=b'~').contains(&b));
+    let padded = value.starts_with(' ') || value.ends_with(' ');
+    let wrapped = value.starts_with(BASE64_PREFIX) && value.ends_with(BASE64_SUFFIX);
+    if bare && !padded && !wrapped {
+        Cow::Borrowed(value)
+    } else {
+        Cow::Owned(format!("{BASE64_PREFIX}{}{BASE64_SUFFIX}", BASE64_STANDARD.encode(value)))
+    }
+}
+
+/// The one value of a header. Two of them could be read differently by two readers, so they are refused.
+fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(first) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(mismatch(format!("The header {name} is sent more than once.")));
+    }
+    first
+        .to_str()
+        .map(Some)
+        .map_err(|_| mismatch(format!("The header {name} holds characters that a header must not have.")))
+}
+
+fn mismatch(message: String) -> Refusal {
+    Refusal::bad(Failure::new(Code::HeaderMismatch, message).hint("Send headers that repeat what the body says."))
+}
+
+pub(crate) fn unsupported(asked: &str) -> Refusal {
+    let supported: Vec<_> = Version::ALL.iter().rev().map(|version| version.as_str()).collect();
+    let asked: String = asked.chars().take(40).collect();
+    let failure = Failure::new(
+        Code::UnsupportedProtocolVersion,
+        format!("Protocol version `{asked}` is not served this way."),
+    )
+    .hint("Send 2026-07-28 in every request, or open a session with `initialize` for an older version.")
+    .details(json!({"supported": supported, "requested": asked}));
+    Refusal::bad(failure)
+}
+
+fn malformed_meta(missing: &[&str]) -> Refusal {
+    Refusal::bad(
+        invalid(format!(
+            "The request's `_meta` lacks, or has in the wrong shape: {}.",
+            missing.join(", ")
+        ))
+        .hint("Every request of 2026-07-28 names its protocolVersion and clientCapabilities there."),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::Id;
+    use bytes::Bytes;
+    use http::{HeaderName, HeaderValue};
+
+    const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+
+    /// Headers as `name: value` lines; the outcome in one word or as a code.
+    fn check(headers: &str, method: &str, params: &str) -> String {
+        let mut map = HeaderMap::new();
+        for line in headers.split(';').filter(|line| !line.trim().is_empty()) {
+            let (name, value) = line.split_once(':').unwrap();
+            let name: HeaderName = name.trim().parse().unwrap();
+            map.append(name, HeaderValue::from_str(value.trim()).unwrap());
+        }
+        let request = Request {
+            id: Id::parse("1").unwrap(),
+            method: method.to_owned(),
+            params: Some(Bytes::from(format!("{{{params}}}"))),
+        };
+        let params = Params::read(request.params.as_ref()).unwrap();
+        match decide(&map, &request, &params) {
+            Ok(Era::Handshake) => "handshake".to_owned(),
+            Ok(Era::Legacy) => "legacy".to_owned(),
+            Ok(Era::Modern(version)) => version.as_str().to_owned(),
+            Err(refusal) => format!("{} {}", refusal.status.as_u16(), refusal.failure.code),
+        }
+    }
+
+    #[test]
+    fn the_era_follows_from_method_header_and_body() {
+        let v = "MCP-Protocol-Version";
+        let modern = "MCP-Protocol-Version: 2026-07-28; Mcp-Method: tools/list";
+        for (headers, method, params, expected) in [
+            (String::new(), "initialize", r#""protocolVersion":"2025-11-25""#, "handshake"),
+            (String::new(), "initialize", r#""protocolVersion":"1999-01-01""#, "handshake"),
+            (format!("{v}: 2025-06-18"), "initialize", r#""protocolVersion":"2025-11-25""#, "400 header_mismatch"),
+            ("Mcp-Method: tools/list".to_owned(), "initialize", "", "400 header_mismatch"),
+            (String::new(), "tools/list", "", "legacy"),
+            (format!("{v}: 2025-11-25"), "tools/list", "", "legacy"),
+            (format!("{v}: 2025-11-25; Mcp-Method: tools/call"), "tools/list", "", "400 header_mismatch"),
+            (modern.to_owned(), "tools/list", META, "2026-07-28"),
+            (modern.to_owned(), "tools/list", "", "400 invalid_params"),
+            (String::new(), "tools/list", META, "400 header_mismatch"),
+            (String::new(), "server/discover", "", "400 invalid_params"),
+            (format!("{v}: 2026-07-28"), "tools/list", META, "400 header_mismatch"),
+            (format!("{v}: 2026-07-28; Mcp-Method: tools/call"), "tools/list", META, "400 header_mismatch"),
+            (format!("{modern}; Mcp-Method: tools/list"), "tools/list", META, "400 header_mismatch"),
+            (format!("{v}: 2025-11-25; Mcp-Method: tools/list"), "tools/list", META, "400 header_mismatch"),
+            (format!("{v}: 1900-01-01"), "tools/list", "", "400 unsupported_protocol_version"),
+            (
+                format!("{v}: 1900-01-01; Mcp-Method: tools/list"),
+                "tools/list",
+                r#""_meta":{"io.modelcontextprotocol/protocolVersion":"1900-01-01"}"#,
+                "400 unsupported_protocol_version",
+            ),
+            (
+                format!("{v}: 2025-11-25; Mcp-Method: tools/list"),
+                "tools/list",
+                r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2025-11-25"}"#,
+                "400 unsupported_protocol_version",
+            ),
+            (
+                modern.to_owned(),
+                "tools/list",
+                r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#,
+                "400 invalid_params",
+            ),
+            (
+                modern.to_owned(),
+                "tools/list",
+                r#""_meta":{"io.modelcontextprotocol/protocolVersion":7}"#,
+                "400 invalid_params",
+            ),
+        ] {
+            assert_eq!(check(&headers, method, params), expected, "{headers} | {method} | {params}");
+        }
+    }
+
+    #[test]
+    fn the_name_header_repeats_the_target() {
+        let start = "MCP-Protocol-Version: 2026-07-28; Mcp-Method";
+        for (headers, method, target, expected) in [
+            ("Mcp-Name: add", "tools/call", r#""name":"add""#, "2026-07-28"),
+            ("Mcp-Name: sub", "tools/call", r#""name":"add""#, "400 header_mismatch"),
+            ("", "tools/call", r#""name":"add""#, "400 header_mismatch"),
+            ("Mcp-Name: add; Mcp-Name: add", "tools/call", r#""name":"add""#, "400 header_mismatch"),
+            ("Mcp-Name: =?base64?w6Q=?=", "tools/call", r#""name":"ä""#, "2026-07-28"),
+            ("Mcp-Name: =?base64?!?=", "tools/call", r#""name":"ä""#, "400 header_mismatch"),
+            ("Mcp-Name: forebay://status", "resources/read", r#""uri":"forebay://status""#, "2026-07-28"),
+            ("Mcp-Name: forebay://models", "resources/read", r#""uri":"forebay://status""#, "400 header_mismatch"),
+            ("", "resources/list", r#""uri":"ignored""#, "2026-07-28"),
+        ] {
+            let params = format!("{target},{META}");
+            assert_eq!(check(&format!("{start}: {method}; {headers}"), method, &params), expected, "{headers} {target}");
+        }
+    }
+
+    #[test]
+    fn a_header_value_survives_its_encoding() {
+        for value in ["add", "ä", " padded", "=?base64?x?=", "line\nbreak", ""] {
+            assert_eq!(decode(&encode(value)).as_deref(), Some(value), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn versions_are_negotiated() {
+        for (asked, answered) in [
+            ("2024-11-05", "2024-11-05"),
+            ("2025-03-26", "2025-03-26"),
+            ("2025-06-18", "2025-06-18"),
+            ("2025-11-25", "2025-11-25"),
+            ("2026-07-28", "2025-11-25"),
+            ("soon", "2025-11-25"),
+        ] {
+            assert_eq!(Version::negotiate(asked).as_str(), answered, "{asked}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What the catalogue tells about each call: one event, two metric families. Never arguments, never results.
+
+use forebay_domain::{
+    Event, Principal,
+    event::{Actor, Class, Outcome},
+    port::Via,
+};
+use forebay_runtime::Clock;
+use forebay_store::EventLog;
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use std::{borrow::Cow, time::Duration};
+
+type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+
+/// The metrics of this crate.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    executions: Family<Labels<1>, Counter>,
+    seconds: Family<Labels<2>, Histogram, fn() -> Histogram>,
+}
+
+impl Metrics {
+    pub fn register(registry: &mut Registry) -> Self {
+        let executions = Family::default();
+        let seconds = Family::new_with_constructor(durations as fn() -> Histogram);
+        registry.register(
+            "mcp_tool_execution",
+            "Tool executions by how they ended",
+            Family::clone(&executions),
+        );
+        registry.register_with_unit(
+            "forebay_tool_call",
+            "Time that a tool call took",
+            Unit::Seconds,
+            Family::clone(&seconds),
+        );
+        Self { executions, seconds }
+    }
+
+    fn count(&self, tool: &'static str, outcome: Outcome, took: Duration) {
+        let (status, outcome) = match outcome {
+            Outcome::Ok => ("success", "ok"),
+            Outcome::ToolError => ("error", "tool_error"),
+            Outcome::Cancelled => ("error", "cancelled"),
+            Outcome::Failed(_) | Outcome::Intended => ("error", "failed"),
+        };
+        self.executions.get_or_create(&[("status", status.into())]).inc();
+        self.seconds
+            .get_or_create(&[("tool", tool.into()), ("outcome", outcome.into())])
+            .observe(took.as_secs_f64());
+    }
+}
+
+/// From 10 µs to about 3 minutes.
+fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_01, 4.0, 13))
+}
+
+/// Opens entries and writes them down.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    pub(crate) clock: Clock,
+    pub(crate) events: EventLog,
+    pub(crate) metrics: Metrics,
+}
+
+/// What is counted beside the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// A call of a tool; its name is one of the catalogue's own, so the label is bounded.
+    Tool(&'static str),
+    No,
+}
+
+impl Ledger {
+    pub(crate) fn open(&self, principal: &Principal, via: Via, action: String, counted: Counted) -> Entry<'_> {
+        Entry {
+            ledger: self,
+            actor: Actor::from(principal),
+            via,
+            action,
+            counted,
+            reason: None,
+            bytes_in: 0,
+            started: self.clock.monotonic(),
+            closed: false,
+        }
+    }
+}
+
+/// One call under way. Where it is dropped before it is closed, the client went away.
+pub(crate) struct Entry<'a> {
+    ledger: &'a Ledger,
+    actor: Actor,
+    via: Via,
+    action: String,
+    counted: Counted,
+    pub(crate) reason: Option<String>,
+    pub(crate) bytes_in: usize,
+    started: Duration,
+    closed: bool,
+}
+
+impl Entry<'_> {
+    pub(crate) fn close(mut self, outcome: Outcome, bytes_out: usize) {
+        self.write(outcome, bytes_out);
+    }
+
+    fn write(&mut self, outcome: Outcome, bytes_out: usize) {
+        self.closed = true;
+        let took = self.ledger.clock.monotonic().saturating_sub(self.started);
+        if let Counted::Tool(name) = self.counted {
+            self.ledger.metrics.count(name, outcome, took);
+        }
+        self.ledger.events.record(Event {
+            at: self.ledger.clock.now(),
+            class: Class::Activity,
+            surface: self.via.surface,
+            trace: self.via.trace,
+            actor: Some(self.actor.clone()),
+            action: std::mem::take(&mut self.action),
+            outcome,
+            reason: self.reason.take(),
+            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            bytes_in: self.bytes_in as u64,
+            bytes_out: bytes_out as u64,
+            usage: None,
+            count: 1,
+        });
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.write(Outcome::Cancelled, 0);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The few parameters that the front itself reads; everything else stays raw.
+
+use bytes::Bytes;
+use forebay_domain::{Code, Failure};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// `params._meta`, as far as the front acts on it.
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+pub(crate) struct Meta<'a> {
+    #[serde(borrow, default, rename = "io.modelcontextprotocol/protocolVersion")]
+    pub(crate) protocol_version: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "io.modelcontextprotocol/clientCapabilities")]
+    pub(crate) client_capabilities: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "progressToken")]
+    pub(crate) progress_token: Option<&'a RawValue>,
+}
+
+impl Meta<'_> {
+    /// The version that the message names for itself, where it names one at all.
+    pub(crate) fn version(&self) -> Option<String> {
+        serde_json::from_str(self.protocol_version?.get()).ok()
+    }
+
+    pub(crate) fn has_capabilities(&self) -> bool {
+        self.client_capabilities.is_some_and(|raw| raw.get().starts_with('{'))
+    }
+
+    /// The token under which progress is reported: a string or a number, as JSON text.
+    pub(crate) fn progress_token(&self) -> Option<Box<str>> {
+        let raw = self.progress_token?.get();
+        let starts = raw.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
+        starts.then(|| raw.into())
+    }
+}
+
+/// The parameters that standard methods name, all of them optional here.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Params<'a> {
+    #[serde(borrow, default, rename = "_meta")]
+    pub(crate) meta: Option<Meta<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(crate) uri: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(crate) cursor: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(crate) arguments: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "protocolVersion")]
+    pub(crate) protocol_version: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "requestId")]
+    pub(crate) request_id: Option<&'a RawValue>,
+}
+
+impl<'a> Params<'a> {
+    pub(crate) fn read(params: Option<&'a Bytes>) -> Result<Self, Failure> {
+        let Some(bytes) = params else { return Ok(Self::default()) };
+        serde_json::from_slice(bytes).map_err(|error| invalid(format!("The parameters have the wrong shape: {error}.")))
+    }
+
+    pub(crate) fn meta(&self) -> Meta<'a> {
+        self.meta.unwrap_or_default()
+    }
+}
+
+/// Reads a parameter that has to be a string.
+pub(crate) fn text<'a>(name: &str, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Failure> {
+    let raw = value.ok_or_else(|| invalid(format!("`{name}` is required.")))?.get();
+    let plain = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match plain {
+        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
+        _ => serde_json::from_str::<String>(raw)
+            .map(Cow::Owned)
+            .map_err(|_| invalid(format!("`{name}` must be a string."))),
+    }
+}
+
+pub(crate) fn invalid(message: String) -> Failure {
+    Failure::new(Code::InvalidParams, message)
+}

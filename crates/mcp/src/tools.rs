@@ -1,0 +1,139 @@
+//! The built-in tools: what each of them is, and the one place that lists them.
+
+mod calculator;
+mod chat;
+mod definition;
+mod file_reader;
+mod gateway_status;
+
+use crate::{catalogue::StatusSource, files::Files};
+pub(crate) use calculator::Calculator;
+pub(crate) use chat::Chat;
+pub(crate) use definition::{Answer, Definition, Job};
+pub(crate) use file_reader::FileReader;
+use forebay_domain::{Failure, Principal, port::AskModel};
+pub(crate) use gateway_status::GatewayStatus;
+use forebay_runtime::Clock;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+/// The built-in tools that need settings. A tool without them is not offered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `file_reader`: reads files below the folders that are allowed here.
+    pub file_reader: FileReaderConfig,
+}
+
+/// Which files may be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileReaderConfig {
+    /// Folders whose files may be read, at any depth. Without any, the tool is not offered.
+    #[schemars(extend("x-forebay-reload" = "live"))]
+    pub allowed_paths: Vec<PathBuf>,
+    /// The most bytes that one call reads.
+    #[schemars(extend("x-forebay-reload" = "live"), range(min = 1, max = 1_048_576))]
+    pub max_bytes: u32,
+}
+
+/// The most that `max_bytes` may be: in Base64, and twice in one result, it still fits the bound on results.
+pub(crate) const READ_BYTES_MAX: u32 = 1 << 20;
+
+impl Default for FileReaderConfig {
+    fn default() -> Self {
+        Self {
+            allowed_paths: Vec::new(),
+            max_bytes: 256 << 10,
+        }
+    }
+}
+
+/// One built-in tool.
+pub(crate) enum Builtin {
+    Calculator(Calculator),
+    Chat(Chat),
+    FileReader(FileReader),
+    GatewayStatus(GatewayStatus),
+}
+
+/// What the built-in tools stand on.
+pub(crate) struct Parts {
+    pub(crate) clock: Clock,
+    pub(crate) models: Arc<dyn AskModel>,
+    pub(crate) status: StatusSource,
+    pub(crate) files: Option<Arc<Files>>,
+}
+
+impl Builtin {
+    /// All built-in tools that these parts allow.
+    pub(crate) fn all(parts: &Parts) -> Vec<Self> {
+        let mut all = vec![
+            Self::Calculator(Calculator::new(parts.clock.clone())),
+            Self::Chat(Chat::new(parts.models.clone())),
+            Self::GatewayStatus(GatewayStatus::new(parts.status.clone())),
+        ];
+        if let Some(files) = &parts.files {
+            all.push(Self::FileReader(FileReader::new(files.clone())));
+        }
+        all
+    }
+
+    pub(crate) fn definition(&self) -> Definition {
+        match self {
+            Self::Calculator(_) => Calculator::definition(),
+            Self::Chat(_) => Chat::definition(),
+            Self::FileReader(tool) => tool.definition(),
+            Self::GatewayStatus(_) => GatewayStatus::definition(),
+        }
+    }
+
+    /// Whether there is anything behind the tool for this caller.
+    pub(crate) fn is_offered_to(&self, principal: &Principal) -> bool {
+        match self {
+            Self::Chat(chat) => chat.is_offered_to(principal),
+            Self::Calculator(_) | Self::FileReader(_) | Self::GatewayStatus(_) => true,
+        }
+    }
+
+    /// How long a call may take where the caller sets no limit.
+    pub(crate) fn time_limit(&self) -> Duration {
+        match self {
+            Self::Chat(_) => chat::TIME_LIMIT,
+            Self::Calculator(_) | Self::FileReader(_) | Self::GatewayStatus(_) => Duration::from_mins(1),
+        }
+    }
+
+    pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
+        match self {
+            Self::Calculator(tool) => tool.run(job).await,
+            Self::Chat(chat) => Box::pin(chat.run(job)).await,
+            Self::FileReader(tool) => tool.run(job).await,
+            Self::GatewayStatus(tool) => tool.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_strict_and_have_defaults() {
+        let config: Config = serde_json::from_str(r#"{"file_reader":{"allowed_paths":["/srv/docs"]}}"#).unwrap();
+        assert_eq!(config.file_reader.max_bytes, 262_144);
+        assert!(serde_json::from_str::<Config>(r#"{"file_writer":{}}"#).is_err());
+        assert!(serde_json::from_str::<Config>(r#"{"file_reader":{"paths":[]}}"#).is_err());
+    }
+
+    #[test]
+    fn every_setting_says_how_it_is_reloaded() {
+        let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
+        let settings = schema["$defs"]["FileReaderConfig"]["properties"].as_object().unwrap();
+        assert_eq!(settings.len(), 2);
+        for (name, setting) in settings {
+            assert_eq!(setting["x-forebay-reload"], "live", "{name}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `chat`: one question to one of the gateway's models.
+//!
+//! The question goes the one way that every question goes, [`AskModel`]; nothing here knows a backend.
+
+use super::definition::{Answer, Definition, Job, World};
+use crate::call::{Progress, Step};
+use bytes::Bytes;
+use forebay_domain::{
+    Code, Failure, Principal,
+    model::{AnswerForm, ModelRequest},
+    port::AskModel,
+};
+use futures_util::{Stream, StreamExt};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sse_stream::SseStream;
+use std::{sync::Arc, time::Duration};
+
+/// A small engine on a slow machine takes its time.
+pub(crate) const TIME_LIMIT: Duration = Duration::from_mins(10);
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+pub(crate) struct Chat {
+    models: Arc<dyn AskModel>,
+}
+
+#[derive(Deserialize)]
+struct Arguments {
+    prompt: String,
+    model: Option<String>,
+    system: Option<String>,
+    max_tokens: Option<u64>,
+    temperature: Option<f64>,
+}
+
+impl Chat {
+    pub(crate) fn new(models: Arc<dyn AskModel>) -> Self {
+        Self { models }
+    }
+
+    pub(crate) fn is_offered_to(&self, principal: &Principal) -> bool {
+        !self.models.models(principal).is_empty()
+    }
+
+    pub(crate) fn definition() -> Definition {
+        Definition {
+            name: "chat",
+            title: "Chat",
+            description: "Asks one of this gateway's language models and returns its answer. Each call stands alone: \
+                          put everything that the model has to know into `prompt` and `system`."
+                .to_owned(),
+            input: json!({
+                "type": "object",
+                "properties": {
+                    "prompt": {"type": "string", "description": "What to ask.", "minLength": 1},
+                    "model": {
+                        "type": "string",
+                        "description": "The model's name, as the resource forebay://models lists it (default: the first)."
+                    },
+                    "system": {"type": "string", "description": "How the model should behave."},
+                    "max_tokens": {"type": "integer", "description": "Longest answer, in tokens.", "minimum": 1},
+                    "temperature": {
+                        "type": "number",
+                        "description": "0 for the likeliest answer, more for variety.",
+                        "minimum": 0,
+                        "maximum": 2
+                    }
+                },
+                "required": ["prompt"],
+                "additionalProperties": false
+            }),
+            output: json!({
+                "type": "object",
+                "properties": {
+                    "model": {"type": "string"},
+                    "text": {"type": "string"},
+                    "usage": {"type": "object", "description": "Tokens, as the engine counted them."}
+                },
+                "required": ["model", "text"],
+                "additionalProperties": false
+            }),
+            world: World::Open,
+        }
+    }
+
+    pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
+        let wanted: Arguments = serde_json::from_value(job.arguments).map_err(|fault| {
+            Failure::new(Code::InvalidArguments, "`max_tokens` is a whole number.").caused_by(fault)
+        })?;
+        let model = match &wanted.model {
+            Some(model) => model.clone(),
+            None => self.first_model(job.principal)?,
+        };
+        let request = ModelRequest {
+            model: model.clone(),
+            body: body(&wanted, &model, job.progress.is_some()),
+        };
+        let answer = self.models.complete(job.principal, request, job.via).await?;
+        let said = match answer.form {
+            AnswerForm::Whole => whole(answer.body).await?,
+            AnswerForm::Events => events(answer.body, job.progress).await?,
+        };
+        let mut structured = Map::new();
+        structured.insert("model".to_owned(), Value::String(model));
+        structured.insert("text".to_owned(), Value::String(said.text.clone()));
+        if let Some(usage) = said.usage {
+            structured.insert("usage".to_owned(), Value::Object(usage));
+        }
+        Ok(Answer {
+            text: Some(said.text),
+            structured,
+        })
+    }
+
+    fn first_model(&self, principal: &Principal) -> Result<String, Failure> {
+        let first = self.models.models(principal).into_iter().next();
+        first
+            .map(|model| model.name)
+            .ok_or_else(|| Failure::new(Code::UnknownModel, "There is no model that this key may ask."))
+    }
+}
+
+fn body(wanted: &Arguments, model: &str, streamed: bool) -> Bytes {
+    let mut messages = Vec::with_capacity(2);
+    if let Some(system) = &wanted.system {
+        messages.push(json!({"role": "system", "content": system}));
+    }
+    messages.push(json!({"role": "user", "content": wanted.prompt}));
+    let mut body = json!({"model": model, "messages": messages});
+    if let Some(max_tokens) = wanted.max_tokens {
+        body["max_tokens"] = json!(max_tokens);
+    }
+    if let Some(temperature) = wanted.temperature {
+        body["temperature"] = json!(temperature);
+    }
+    if streamed {
+        body["stream"] = json!(true);
+        body["stream_options"] = json!({"include_usage": true});
+    }
+    body.to_string().into()
+}
+
+/// What a model said.
+#[derive(Default)]
+struct Said {
+    text: String,
+    usage: Option<Map<String, Value>>,
+}
+
+/// The members of a completion, or of a piece of one, that matter here.
+#[derive(Deserialize)]
+struct Completion {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    usage: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(alias = "delta")]
+    message: Option<Content>,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    content: Option<String>,
+}
+
+impl Said {
+    /// Takes in a completion or a piece of one, and returns the text that is new.
+    fn add(&mut self, json: &[u8]) -> Result<String, Failure> {
+        let completion: Completion = serde_json::from_slice(json).map_err(|fault| {
+            Failure::new(Code::UpstreamFailed, "The model's answer is not a chat completion.").caused_by(fault)
+        })?;
+        if completion.usage.is_some() {
+            self.usage = completion.usage;
+        }
+        let message = completion.choices.into_iter().next().and_then(|choice| choice.message);
+        let text = message.and_then(|message| message.content).unwrap_or_default();
+        self.text.push_str(&text);
+        Ok(text)
+    }
+}
+
+async fn whole(body: impl Stream<Item = Result<Bytes, Failure>> + Unpin) -> Result<Said, Failure> {
+    let mut bytes = Vec::new();
+    let mut body = bounded(body);
+    while let Some(piece) = body.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    let mut said = Said::default();
+    said.add(&bytes)?;
+    Ok(said)
+}
+
+async fn events(
+    body: impl Stream<Item = Result<Bytes, Failure>> + Unpin,
+    progress: Option<Progress>,
+) -> Result<Said, Failure> {
+    let mut said = Said::default();
+    let mut events = SseStream::from_bytes_stream(bounded(body));
+    while let Some(event) = events.next().await {
+        let Some(data) = event.map_err(unwrap)?.data else { continue };
+        if data.trim() == "[DONE]" {
+            return Ok(said);
+        }
+        let new = said.add(data.as_bytes())?;
+        if let Some(progress) = progress.as_ref().filter(|_| !new.is_empty()) {
+            #[expect(clippy::cast_precision_loss, reason = "an answer has fewer than 2^52 bytes")]
+            let so_far = said.text.len() as f64;
+            progress.report(Step {
+                progress: so_far,
+                total: None,
+                message: Some(new),
+            });
+        }
+    }
+    Err(Failure::new(Code::UpstreamTruncated, "The model's answer broke off.").hint("Try again."))
+}
+
+fn bounded(
+    body: impl Stream<Item = Result<Bytes, Failure>> + Unpin,
+) -> impl Stream<Item = Result<Bytes, Failure>> + Unpin {
+    let mut total = 0_usize;
+    body.map(move |piece| {
+        let piece = piece?;
+        total = total.saturating_add(piece.len());
+        if total > ANSWER_BYTES_MAX {
+            let message = format!("The model's answer is larger than {ANSWER_BYTES_MAX} bytes.");
+            return Err(Failure::new(Code::UpstreamTruncated, message).hint("Set `max_tokens`."));
+        }
+        Ok(piece)
+    })
+}
+
+/// A failure that came through the event parser comes out again.
+fn unwrap(fault: sse_stream::Error) -> Failure {
+    let garbled = |fault| Failure::new(Code::UpstreamFailed, "The model's answer is garbled.").caused_by(fault);
+    match fault {
+        sse_stream::Error::Body(cause) => match cause.downcast::<Failure>() {
+            Ok(failure) => *failure,
+            Err(other) => garbled(other),
+        },
+        other => garbled(Box::new(other)),
+    }
+}
