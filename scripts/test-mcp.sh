@@ -10,7 +10,7 @@ usage: scripts/test-mcp.sh METHOD [NAME [JSON]]
   scripts/test-mcp.sh tools/list
   scripts/test-mcp.sh tools/call calculator '{"expression":"6 * 7"}'
   scripts/test-mcp.sh resources/list
-  scripts/test-mcp.sh resources/read gateway://status
+  scripts/test-mcp.sh resources/read forebay://status
 
 Environment:
   FOREBAY_URL   where the gateway is            (default: http://127.0.0.1:8080, or where `make up` put it)

@@ -1,0 +1,138 @@
+"""What the end-to-end tests share: one real engine and one gateway for the whole run, keys, and forged tokens."""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import harness
+from harness import Engine, Gateway, Key, NotingBackend
+from issuer import AUDIENCE, ISSUER, Issuer
+
+# Secrets that nothing may ever show; each is drawn anew, so that no old file can hold it by chance.
+CANARY_BACKEND_KEY = f"canary-backend-{secrets.token_hex(16)}"
+CANARY_PROMPT = f"canary-prompt-{secrets.token_hex(16)}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Async tests run on asyncio, by the plugin that comes with anyio."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.add_marker(pytest.mark.anyio)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def binary() -> pathlib.Path:
+    if not harness.BINARY.exists():
+        pytest.exit(f"{harness.BINARY} is missing: run 'cargo build' first, or set FOREBAY_BINARY", returncode=2)
+    return harness.BINARY
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("e2e")
+
+
+@pytest.fixture(scope="session")
+def engine(folder: pathlib.Path) -> Iterator[Engine]:
+    started = Engine(folder)
+    yield started
+    started.kill()
+
+
+@pytest.fixture(scope="session")
+def noting() -> Iterator[NotingBackend]:
+    with harness.closing(NotingBackend()) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Iterator[Issuer]:
+    with harness.closing(Issuer()) as made:
+        yield made
+
+
+def models(**urls: str) -> dict[str, Any]:
+    """The section `models` for backends by name; the noting one asks for a key."""
+    section: dict[str, Any] = {}
+    for name, url in urls.items():
+        backend: dict[str, Any] = {"url": url, "model": harness.MODEL}
+        if name == "noting":
+            backend["api_key"] = {"env": "NOTING_KEY"}
+        section[name.replace("smollm2", harness.MODEL)] = {"backends": [backend]}
+    return section
+
+
+@pytest.fixture(scope="session")
+def readable(folder: pathlib.Path) -> pathlib.Path:
+    """The folder that the tool `file_reader` may read, with a secret beside it and a link that leads there."""
+    made = folder / "readable"
+    made.mkdir()
+    (made / "hello.txt").write_text("hello from a file\n", encoding="utf-8")
+    (folder / "secret.txt").write_text("never shown\n", encoding="utf-8")
+    (made / "link.txt").symlink_to(folder / "secret.txt")
+    return made
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    folder: pathlib.Path, engine: Engine, noting: NotingBackend, issuer: Issuer, readable: pathlib.Path
+) -> Iterator[Gateway]:
+    """The gateway that most tests share: real engine, noting backend, tokens; limits wide enough for all of them."""
+    config = {
+        "models": models(smollm2=engine.url, noting=noting.url),
+        "tools": {"file_reader": {"allowed_paths": [str(readable)]}},
+        "auth": {"jwt": {"issuer": ISSUER, "audience": AUDIENCE, "jwks_url": issuer.jwks_url}},
+        "limits": {"requests_per_minute": 1_000_000, "tool_calls_per_minute": 1_000_000},
+    }
+    started = Gateway(folder / "shared", config, NOTING_KEY=CANARY_BACKEND_KEY, RUST_LOG="debug")
+    with harness.closing(started):
+        yield started
+
+
+@pytest.fixture
+def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., Gateway]]:
+    """Starts gateways of the test's own."""
+    started: list[Gateway] = []
+
+    def start_one(config: dict[str, Any] | None = None, **env: str) -> Gateway:
+        started.append(Gateway(tmp_path / f"gateway-{len(started)}", config or {}, **env))
+        return started[-1]
+
+    yield start_one
+    for one in started:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def user(gateway: Gateway) -> Key:
+    return gateway.new_key("user")
+
+
+@pytest.fixture(scope="session")
+def events_of(gateway: Gateway) -> Callable[[str], list[dict[str, Any]]]:
+    """The events of a trace, as an administrator reads them; waits, since activity is written in batches."""
+
+    def read(trace: str) -> list[dict[str, Any]]:
+        def found() -> list[dict[str, Any]]:
+            answer = gateway.http.get("/api/v1/events", params={"trace": trace}, headers=gateway.admin.bearer)
+            assert answer.status_code == 200, answer.text
+            return answer.json()["events"]
+
+        return harness.wait_for(f"an event of trace {trace}", found)
+
+    return read
+
+
+def pytest_report_header() -> str:
+    return f"forebay: {harness.BINARY}"

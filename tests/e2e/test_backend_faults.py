@@ -1,0 +1,145 @@
+"""A backend that dies, is away or never answers: bounded, told in the caller's own form, and recorded."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import socket
+import threading
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+import harness
+from conftest import models
+from harness import Engine, Gateway, Key
+
+LONG = {"max_tokens": 900, "stream": True, "ignore_eos": True}
+
+
+@pytest.fixture
+def doomed(tmp_path: pathlib.Path, start: Callable[..., Gateway]) -> tuple[Engine, Gateway, Key]:
+    """An engine that the test may kill, and a gateway in front of it."""
+    engine = Engine(tmp_path)
+    gateway = start({"models": models(smollm2=engine.url)})
+    yield engine, gateway, gateway.new_key("user")
+    engine.kill()
+
+
+def data_lines(answer: httpx.Response) -> list[str]:
+    return [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
+
+
+def test_an_engine_killed_in_mid_stream_ends_the_stream_with_an_error(doomed: tuple[Engine, Gateway, Key]) -> None:
+    engine, gateway, key = doomed
+    body = harness.chat_body(**LONG)
+    with gateway.http.stream("POST", "/v1/chat/completions", json=body, headers=key.bearer) as answer:
+        assert answer.status_code == 200
+        lines = answer.iter_lines()
+        first = next(line for line in lines if line.startswith("data: "))
+        assert "choices" in json.loads(first.removeprefix("data: "))
+        engine.child.kill()
+        rest = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    told = json.loads(rest[-1])
+    assert told["error"]["forebay_code"] in {"upstream_truncated", "upstream_failed"}, told
+    assert "[DONE]" not in rest, "a stream that broke off does not say that it is done"
+    harness.expect_plain_words(rest[-1])
+    trace = answer.headers["x-trace-id"]
+
+    def recorded() -> list[str]:
+        page = gateway.http.get("/api/v1/events", params={"trace": trace}, headers=gateway.admin.bearer).json()
+        return [e["outcome"] for e in page["events"] if e["outcome"].startswith("upstream_")]
+
+    harness.wait_for("the event of the broken stream", recorded)
+
+
+def test_an_engine_that_is_away_is_a_502_that_names_the_model(doomed: tuple[Engine, Gateway, Key]) -> None:
+    engine, gateway, key = doomed
+    engine.kill()
+    answer = gateway.chat(harness.chat_body(), key.bearer)
+    assert (answer.status_code, answer.json()["error"]["forebay_code"]) == (502, "upstream_failed"), answer.text
+    harness.expect_plain_words(answer.text)
+    tool = {"name": "chat", "arguments": {"model": harness.MODEL, "prompt": "hi"}}
+    result = gateway.rpc("tools/call", tool, key).json()["result"]
+    assert result["isError"] and "UPSTREAM_FAILED" in result["content"][0]["text"]
+    said = gateway.cli("chat", "--model", harness.MODEL, "hi", key=key.key)
+    assert said.returncode == 5 and said.stdout == ""
+
+
+def test_an_engine_that_comes_back_serves_again(tmp_path: pathlib.Path, doomed: tuple[Engine, Gateway, Key]) -> None:
+    engine, gateway, key = doomed
+    engine.kill()
+    assert gateway.chat(harness.chat_body(), key.bearer).status_code == 502
+    again = Engine(tmp_path)
+    config = json.loads(gateway.config.read_text(encoding="utf-8")) | {"models": models(smollm2=again.url)}
+    gateway.config.write_text(json.dumps(config), encoding="utf-8")
+
+    def served() -> bool:
+        return gateway.chat(harness.chat_body(), key.bearer).status_code == 200
+
+    try:
+        harness.wait_for("the new engine, by reload of the configuration", served)
+    finally:
+        again.kill()
+
+
+class Silent:
+    """Accepts connections and never says a word; knows when one was closed."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
+        self.asked, self.left = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread.start()
+
+    def listen(self) -> None:
+        while True:
+            try:
+                wire, _ = self.listener.accept()
+            except OSError:
+                return
+            with wire:
+                while wire.recv(65536):
+                    self.asked.set()
+            self.left.set()
+
+    def close(self) -> None:
+        self.listener.close()
+
+
+@pytest.fixture
+def silent() -> Silent:
+    with harness.closing(Silent()) as backend:
+        yield backend
+
+
+def test_a_backend_that_never_answers_is_a_504(start: Callable[..., Gateway], silent: Silent) -> None:
+    section = models(silent=silent.url)
+    section["silent"]["timeouts"] = {"begin_s": 1}
+    gateway = start({"models": section})
+    answer = gateway.chat(harness.chat_body("silent"), gateway.admin.bearer)
+    assert (answer.status_code, answer.json()["error"]["forebay_code"]) == (504, "upstream_timed_out"), answer.text
+    assert silent.left.wait(30), "the connection upstream is closed, too"
+
+
+def test_a_client_that_leaves_cancels_the_call_upstream(start: Callable[..., Gateway], silent: Silent) -> None:
+    gateway = start({"models": models(silent=silent.url)})
+    body = json.dumps(harness.chat_body("silent", stream=True)).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{gateway.port}\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {gateway.admin.key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as wire:
+        wire.sendall(head.encode() + body)
+        assert silent.asked.wait(30), "the question reached the backend"
+    assert silent.left.wait(30), "and was taken back when its asker left"
+
+
+def test_a_broken_config_file_leaves_the_old_one_in_force(start: Callable[..., Gateway], engine: Engine) -> None:
+    gateway = start({"models": models(smollm2=engine.url)})
+    gateway.config.write_text("models: [", encoding="utf-8")
+    harness.wait_for("a word about the broken file", lambda: "reload" in gateway.log or "not read" in gateway.log)
+    answer = gateway.http.get("/v1/models", headers=gateway.admin.bearer).json()
+    assert [model["id"] for model in answer["data"]] == [harness.MODEL]
