@@ -1,9 +1,15 @@
-//! What every process of Forebay stands on: time, randomness, owned tasks, shutdown, loops, telemetry, outbound HTTP.
+//! What every process of Forebay stands on: time, randomness, owned tasks, shutdown, loops, rate limits, telemetry,
+//! metrics, outbound HTTP.
 //!
 //! Nothing here knows what Forebay does.
 
 pub mod clock;
 pub mod entropy;
+pub mod http;
+pub mod lifecycle;
+pub mod looping;
+pub mod metrics;
+pub mod rate;
 pub mod secret;
 pub mod tasks;
 
