@@ -7,7 +7,7 @@
 use crate::{Entropy, Tasks};
 use forebay_domain::Failure;
 use std::{future::Future, sync::Arc, time::Duration};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tracing::{Instrument, info_span, warn};
 
 /// What a loop does. One pass is `observe`, then `decide`, then `act` for each action in turn.
@@ -23,7 +23,7 @@ pub trait Loop: Send + 'static {
 
 /// Asks a loop to look now. Many nudges before it looks are one.
 #[derive(Clone, Debug, Default)]
-pub struct Nudge(Arc<Notify>);
+pub struct Nudge(Arc<watch::Sender<()>>);
 
 impl Nudge {
     pub fn new() -> Self {
@@ -31,11 +31,7 @@ impl Nudge {
     }
 
     pub fn nudge(&self) {
-        self.0.notify_one();
-    }
-
-    async fn nudged(&self) {
-        self.0.notified().await;
+        self.0.send_replace(());
     }
 }
 
@@ -47,6 +43,7 @@ pub fn drive<L: Loop>(tasks: &Tasks, mut this: L, period: Duration, nudge: Nudge
     let name = this.name();
     tasks.spawn(name, move |stop| async move {
         let entropy = Entropy::system();
+        let mut nudged = nudge.0.subscribe();
         let mut failures = 0;
         loop {
             match pass(&mut this).instrument(info_span!("pass", loop.name = name)).await {
@@ -65,7 +62,7 @@ pub fn drive<L: Loop>(tasks: &Tasks, mut this: L, period: Duration, nudge: Nudge
             }
             tokio::select! {
                 () = tokio::time::sleep(wait(period, failures, &entropy)) => {}
-                () = nudge.nudged() => {}
+                Ok(()) = nudged.changed() => {}
                 () = stop.draining() => return,
             }
         }
@@ -156,7 +153,7 @@ mod tests {
         let (tasks, _nudge, passes) = start(5);
         tokio::time::sleep(Duration::from_secs(2_000)).await;
         let times = passes.lock().unwrap().clone();
-        let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
         assert!(gaps.iter().all(|gap| *gap <= Duration::from_secs(80)), "{gaps:?}");
         assert!(gaps[3] >= Duration::from_secs(40), "{gaps:?}");
         assert_eq!(gaps.last(), Some(&Duration::from_secs(10)));
