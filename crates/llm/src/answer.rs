@@ -72,7 +72,11 @@ struct Counts {
 /// Reads one event of a stream.
 pub(crate) fn read_event(event: &[u8]) -> Said {
     let Some(data) = sse::data(event) else {
-        return if sse::has_field(event, b"error") { Said::Error(None) } else { Said::Nothing };
+        return if sse::has_field(event, b"error") {
+            Said::Error(None)
+        } else {
+            Said::Nothing
+        };
     };
     let Ok(data) = str::from_utf8(&data) else {
         return Said::Nonsense;
@@ -165,7 +169,9 @@ pub(crate) fn engine_message(json: &str) -> Option<String> {
 pub(crate) fn words(body: &[u8]) -> u64 {
     let text = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let choices = text["choices"].as_array().map_or(&[][..], Vec::as_slice);
-    let contents = choices.iter().filter_map(|choice| choice["message"]["content"].as_str());
+    let contents = choices
+        .iter()
+        .filter_map(|choice| choice["message"]["content"].as_str());
     contents.map(|content| content.split_whitespace().count() as u64).sum()
 }
 
@@ -173,12 +179,12 @@ pub(crate) fn words(body: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn usage(input_tokens: u64, output_tokens: u64) -> Option<Usage> {
-        Some(Usage {
+    fn usage(input_tokens: u64, output_tokens: u64) -> Usage {
+        Usage {
             input_tokens,
             output_tokens,
             estimated: false,
-        })
+        }
     }
 
     fn chunk(usage: Option<Usage>, is_usage_alone: bool, finishes: Option<bool>) -> Said {
@@ -197,27 +203,51 @@ mod tests {
             ("data: \n\n", Said::Nothing),
             ("data: [DONE]\n\n", Said::Done),
             ("data:[DONE] \r\n\r\n", Said::Done),
-            (r#"data: {"choices":[{"finish_reason":null}]}"#, chunk(None, false, Some(false))),
-            (r#"data: {"choices":[{"finish_reason" : "stop"}]}"#, chunk(None, false, Some(true))),
+            (
+                r#"data: {"choices":[{"finish_reason":null}]}"#,
+                chunk(None, false, Some(false)),
+            ),
+            (
+                r#"data: {"choices":[{"finish_reason" : "stop"}]}"#,
+                chunk(None, false, Some(true)),
+            ),
             (
                 r#"data: {"choices":[{"delta":{"content":"\"usage\":{\"prompt_tokens\":9},\"error\":1"}}]}"#,
                 chunk(None, false, None),
             ),
-            (r#"data: {"choices":[{"delta":{"content":"usage"}}]}"#, chunk(None, false, None)),
+            (
+                r#"data: {"choices":[{"delta":{"content":"usage"}}]}"#,
+                chunk(None, false, None),
+            ),
             (r#"data: {"choices":[],"usage":null}"#, chunk(None, false, None)),
             (
                 r#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
-                chunk(usage(3, 4), true, None),
+                chunk(Some(usage(3, 4)), true, None),
             ),
-            (r#"data: {"usage":{"prompt_tokens":3}}"#, chunk(usage(3, 0), true, None)),
+            (
+                r#"data: {"usage":{"prompt_tokens":3}}"#,
+                chunk(Some(usage(3, 0)), true, None),
+            ),
             (
                 r#"data: {"choices":[{"index":0}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
-                chunk(usage(3, 4), false, None),
+                chunk(Some(usage(3, 4)), false, None),
             ),
-            (r#"data: {"choices":[],"usage":{"prompt_tokens":-1}}"#, chunk(None, false, None)),
-            (r#"data: {"choices":[],"usage":{"prompt_tokens":99999999999}}"#, chunk(None, false, None)),
-            (r#"data: {"error":{"message":"out of memory"}}"#, Said::Error(Some("out of memory".to_owned()))),
-            (r#"data: {"object":"error","message":"gone"}"#, Said::Error(Some("gone".to_owned()))),
+            (
+                r#"data: {"choices":[],"usage":{"prompt_tokens":-1}}"#,
+                chunk(None, false, None),
+            ),
+            (
+                r#"data: {"choices":[],"usage":{"prompt_tokens":99999999999}}"#,
+                chunk(None, false, None),
+            ),
+            (
+                r#"data: {"error":{"message":"out of memory"}}"#,
+                Said::Error(Some("out of memory".to_owned())),
+            ),
+            (
+                r#"data: {"object":"error","message":"gone"}"#,
+                Said::Error(Some("gone".to_owned())),
+            ),
             (r#"data: {"choices":[],"error":null}"#, chunk(None, false, None)),
             ("error: {\"code\":500}\n\n", Said::Error(None)),
             ("data: <html>\n\n", Said::Nonsense),
@@ -234,11 +264,14 @@ mod tests {
         for (body, expected) in [
             (
                 r#" {"choices":[{}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
-                Whole::Answer(usage(1, 2)),
+                Whole::Answer(Some(usage(1, 2))),
             ),
             (r#"{"choices":[{}]}"#, Whole::Answer(None)),
             (r#"{"choices":[{}],"error":null,"usage":null}"#, Whole::Answer(None)),
-            (r#"{"error":{"message":"no"},"choices":[]}"#, Whole::Error(Some("no".to_owned()))),
+            (
+                r#"{"error":{"message":"no"},"choices":[]}"#,
+                Whole::Error(Some("no".to_owned())),
+            ),
             (r#"{"error":"no"}"#, Whole::Error(Some("no".to_owned()))),
             (r#"{"error":{}}"#, Whole::Error(None)),
             ("{}", Whole::Nonsense),

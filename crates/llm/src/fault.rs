@@ -63,11 +63,16 @@ impl Place {
 
     /// The answer had begun, and broke off.
     pub(crate) fn truncated(&self, how: impl fmt::Display) -> Failure {
-        self.fails(Code::UpstreamTruncated, how).hint("What came so far is incomplete. Try again.")
+        self.fails(Code::UpstreamTruncated, how)
+            .hint("What came so far is incomplete. Try again.")
     }
 
     pub(crate) fn timed_out(&self, what: impl fmt::Display, limit: Duration, key: &str) -> Failure {
-        self.fails(Code::UpstreamTimedOut, format_args!("{what} within {} s", limit.as_secs())).hint(format!(
+        self.fails(
+            Code::UpstreamTimedOut,
+            format_args!("{what} within {} s", limit.as_secs()),
+        )
+        .hint(format!(
             "Try again, or ask an administrator to raise `models.{}.timeouts.{key}`.",
             self.model.name
         ))
@@ -114,19 +119,35 @@ impl Place {
         match status.as_u16() {
             400 | 413 | 422 => {
                 let words = words.unwrap_or("it gave no reason");
-                Failure::new(Code::InvalidRequest, format!("The model `{}` refused the request: {words}", self.model.name))
-                    .hint("Change the request as the message says.")
+                Failure::new(
+                    Code::InvalidRequest,
+                    format!("The model `{}` refused the request: {words}", self.model.name),
+                )
+                .hint("Change the request as the message says.")
             }
             401 | 403 => self
-                .fails(Code::UpstreamFailed, format_args!("rejected the gateway's own credentials (status {status})"))
+                .fails(
+                    Code::UpstreamFailed,
+                    format_args!("rejected the gateway's own credentials (status {status})"),
+                )
                 .hint(format!("An administrator has to set `{config}.api_key`.")),
             404 => self
-                .fails(Code::UpstreamFailed, "does not know the model, or has no chat completions at its address")
-                .hint(format!("An administrator has to check `{config}.model` and `{config}.url`.")),
+                .fails(
+                    Code::UpstreamFailed,
+                    "does not know the model, or has no chat completions at its address",
+                )
+                .hint(format!(
+                    "An administrator has to check `{config}.model` and `{config}.url`."
+                )),
             408 | 504 => self
-                .fails(Code::UpstreamTimedOut, format_args!("gave up waiting (status {status})"))
+                .fails(
+                    Code::UpstreamTimedOut,
+                    format_args!("gave up waiting (status {status})"),
+                )
                 .hint("Try again."),
-            429 => self.fails(Code::RateLimited, "takes no more requests for now").hint("Try again later."),
+            429 => self
+                .fails(Code::RateLimited, "takes no more requests for now")
+                .hint("Try again later."),
             _ => self
                 .fails(Code::UpstreamFailed, format_args!("answered with status {status}"))
                 .hint("Try again; if it stays so, look at the engine's log."),

@@ -27,7 +27,11 @@ impl Begun {
         let header = self.response.headers().get(CONTENT_TYPE);
         let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = text.split(';').next().unwrap_or_default().trim();
-        essence.chars().take(MEDIA_TYPE_BYTES_MAX).collect::<String>().to_ascii_lowercase()
+        essence
+            .chars()
+            .take(MEDIA_TYPE_BYTES_MAX)
+            .collect::<String>()
+            .to_ascii_lowercase()
     }
 
     /// The next piece of the body as the network cut it; `None` at its end.
@@ -36,8 +40,13 @@ impl Begun {
         let idle_until = Instant::now() + idle;
         match tokio::time::timeout_at(idle_until.min(self.deadline), self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(self.place.truncated("broke off its answer").caused_by(error.without_url())),
-            Err(_) if idle_until <= self.deadline => Err(self.place.timed_out("went on with its answer no more", idle, "idle_s")),
+            Ok(Err(error)) => Err(self
+                .place
+                .truncated("broke off its answer")
+                .caused_by(error.without_url())),
+            Err(_) if idle_until <= self.deadline => {
+                Err(self.place.timed_out("went on with its answer no more", idle, "idle_s"))
+            }
             Err(_) => {
                 let total = self.place.model.timeouts.total;
                 Err(self.place.timed_out("did not end its answer", total, "total_s"))
@@ -53,7 +62,10 @@ impl Begun {
             Whole::Error(words) => Err(self.place.reported(words)),
             Whole::Nonsense => Err(self
                 .place
-                .fails(Code::UpstreamFailed, "answered with something that is no chat completion")
+                .fails(
+                    Code::UpstreamFailed,
+                    "answered with something that is no chat completion",
+                )
                 .hint("Look at the engine's log.")),
         }
     }
@@ -62,9 +74,10 @@ impl Begun {
     pub(crate) async fn error_document(mut self) -> Failure {
         match self.body().await.map(|body| answer::read_whole(&body)) {
             Ok(Whole::Error(words)) => self.place.reported(words),
-            Ok(Whole::Answer(_) | Whole::Nonsense) => {
-                self.place.fails(Code::UpstreamFailed, "answered with one document where a stream of events was expected")
-            }
+            Ok(Whole::Answer(_) | Whole::Nonsense) => self.place.fails(
+                Code::UpstreamFailed,
+                "answered with one document where a stream of events was expected",
+            ),
             Err(failure) => failure,
         }
     }
@@ -91,7 +104,10 @@ impl Begun {
     fn too_large(&self) -> Failure {
         let limit = WHOLE_BYTES_MAX >> 20;
         self.place
-            .fails(Code::UpstreamTruncated, format_args!("answered with more than {limit} MiB"))
+            .fails(
+                Code::UpstreamTruncated,
+                format_args!("answered with more than {limit} MiB"),
+            )
             .hint("Ask for a shorter answer, or for a stream.")
     }
 }

@@ -117,7 +117,10 @@ impl Relay {
             }
             Said::Error(words) => return Err(self.begun.place.reported(words)),
             Said::Nonsense => {
-                let failure = self.begun.place.fails(Code::UpstreamFailed, "sent an event that is no chunk of an answer");
+                let failure = self
+                    .begun
+                    .place
+                    .fails(Code::UpstreamFailed, "sent an event that is no chunk of an answer");
                 return Err(failure.hint("Look at the engine's log."));
             }
         }
@@ -169,6 +172,8 @@ impl Relay {
 
     fn endless(&self, what: &str, limit_bytes: u64) -> Failure {
         let limit = limit_bytes >> 20;
-        self.begun.place.truncated(format_args!("sent {what} of more than {limit} MiB"))
+        self.begun
+            .place
+            .truncated(format_args!("sent {what} of more than {limit} MiB"))
     }
 }

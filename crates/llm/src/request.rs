@@ -117,11 +117,7 @@ impl<'a> Outgoing<'a> {
 const USAGE_TEXT_BYTES_MAX: usize = 48;
 
 /// How the client wants its stream, and what has to change so that the engine tells its usage all the same.
-fn ask_for_usage(
-    body: &[u8],
-    inside: usize,
-    options: Option<&RawValue>,
-) -> Result<(Streams, Option<Edit>), Failure> {
+fn ask_for_usage(body: &[u8], inside: usize, options: Option<&RawValue>) -> Result<(Streams, Option<Edit>), Failure> {
     let hidden = |at, text| Ok((Streams::WithoutUsage, Some(Edit { at, text })));
     let Some(raw) = options else {
         return hidden(inside..inside, r#""stream_options":{"include_usage":true},"#);
@@ -142,7 +138,11 @@ fn ask_for_usage(
         None => {
             let inside = at.start + 1;
             let is_empty = raw.get()[1..].trim_start().starts_with('}');
-            let text = if is_empty { r#""include_usage":true"# } else { r#""include_usage":true,"# };
+            let text = if is_empty {
+                r#""include_usage":true"#
+            } else {
+                r#""include_usage":true,"#
+            };
             hidden(inside..inside, text)
         }
     }
@@ -192,7 +192,11 @@ mod tests {
             Streams::No,
             r#" { "zeta": 1.50e+02, "model" : "org/\"M\"" ,"messages":[ {"content":"\u00e9"} ], "x":{"model":"m"}, "seed":18446744073709551616 } "#,
         );
-        check(r#"{"messages":[]}"#, Streams::No, r#"{"model":"org/\"M\"","messages":[]}"#);
+        check(
+            r#"{"messages":[]}"#,
+            Streams::No,
+            r#"{"model":"org/\"M\"","messages":[]}"#,
+        );
         check(
             r#"{"messages":[],"model":null,"stream":null,"stream_options":7}"#,
             Streams::No,
@@ -203,8 +207,16 @@ mod tests {
     #[test]
     fn a_stream_is_made_to_tell_its_usage() {
         for (options, streams, expected) in [
-            (r#","stream_options":null"#, Streams::WithoutUsage, r#","stream_options":{"include_usage":true}"#),
-            (r#","stream_options":{ }"#, Streams::WithoutUsage, r#","stream_options":{"include_usage":true }"#),
+            (
+                r#","stream_options":null"#,
+                Streams::WithoutUsage,
+                r#","stream_options":{"include_usage":true}"#,
+            ),
+            (
+                r#","stream_options":{ }"#,
+                Streams::WithoutUsage,
+                r#","stream_options":{"include_usage":true }"#,
+            ),
             (
                 r#","stream_options":{"a":1}"#,
                 Streams::WithoutUsage,

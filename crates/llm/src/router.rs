@@ -70,7 +70,14 @@ impl Router {
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {
         let action = Action::model(&request.model);
         let decision = principal.decide(&action);
-        let mut record = Record::open(&self.books, principal, via, &request.model, &decision, request.body.len());
+        let mut record = Record::open(
+            &self.books,
+            principal,
+            via,
+            &request.model,
+            &decision,
+            request.body.len(),
+        );
         let span = record.span().clone();
         let answer = async {
             principal.require(&action)?;
@@ -129,11 +136,18 @@ impl AskModel for Router {
 
     fn models(&self, principal: &Principal) -> Vec<ModelInfo> {
         let settings = self.settings.load();
-        let allowed = settings.models.values().filter(|model| principal.decide(&Action::model(&model.name)).is_allowed());
+        let allowed = settings
+            .models
+            .values()
+            .filter(|model| principal.decide(&Action::model(&model.name)).is_allowed());
         allowed
             .map(|model| ModelInfo {
                 name: model.name.clone(),
-                engine: model.backends.iter().find_map(|backend| backend.engine).map(|engine| engine.as_str().to_owned()),
+                engine: model
+                    .backends
+                    .iter()
+                    .find_map(|backend| backend.engine)
+                    .map(|engine| engine.as_str().to_owned()),
             })
             .collect()
     }

@@ -145,7 +145,10 @@ fn parse_backend(
                 source: Some(fault),
             })?;
             let header = bearer(&secret).ok_or_else(|| {
-                ConfigFault::new(at("api_key"), format!("{reference} holds characters that no header can carry"))
+                ConfigFault::new(
+                    at("api_key"),
+                    format!("{reference} holds characters that no header can carry"),
+                )
             })?;
             Some(Credential { secret, header })
         }
@@ -252,9 +255,18 @@ mod tests {
     #[test]
     fn faults_name_their_place() {
         for (json, expected) in [
-            (r#"{"m":{"backends":[]}}"#, "models.m.backends: needs at least one backend"),
-            (r#"{"a b":{"backends":[{"url":"http://h"}]}}"#, "models: the name \"a b\" may contain only"),
-            (r#"{"":{"backends":[{"url":"http://h"}]}}"#, "models: the name \"\" must not be empty"),
+            (
+                r#"{"m":{"backends":[]}}"#,
+                "models.m.backends: needs at least one backend",
+            ),
+            (
+                r#"{"a b":{"backends":[{"url":"http://h"}]}}"#,
+                "models: the name \"a b\" may contain only",
+            ),
+            (
+                r#"{"":{"backends":[{"url":"http://h"}]}}"#,
+                "models: the name \"\" must not be empty",
+            ),
             (
                 r#"{"m":{"backends":[{"url":"http://h"},{"url":"http://h","model":"a\nb"}]}}"#,
                 "models.m.backends[1].model: must not contain control",
@@ -267,12 +279,24 @@ mod tests {
                 r#"{"m":{"backends":[{"url":"http://h","api_key":{"env":"BAD"}}]}}"#,
                 "models.m.backends[0].api_key: environment variable BAD holds characters",
             ),
-            (r#"{"m":{"backends":[{"url":"http://h"}],"price":{"input":1}}}"#, "unknown field `price`"),
-            (r#"{"m":{"backends":[{"url":"http://h","engine":"tgi"}]}}"#, "unknown variant `tgi`"),
-            (r#"{"m":{"backends":[{"url":"http://h"}],"timeouts":{"idle_s":0}}}"#, "nonzero"),
+            (
+                r#"{"m":{"backends":[{"url":"http://h"}],"price":{"input":1}}}"#,
+                "unknown field `price`",
+            ),
+            (
+                r#"{"m":{"backends":[{"url":"http://h","engine":"tgi"}]}}"#,
+                "unknown variant `tgi`",
+            ),
+            (
+                r#"{"m":{"backends":[{"url":"http://h"}],"timeouts":{"idle_s":0}}}"#,
+                "nonzero",
+            ),
         ] {
             let problem = parse(json).unwrap_err();
-            assert!(problem.starts_with(expected) || problem.contains(expected), "{json}: {problem}");
+            assert!(
+                problem.starts_with(expected) || problem.contains(expected),
+                "{json}: {problem}"
+            );
         }
     }
 

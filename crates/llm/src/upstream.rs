@@ -52,7 +52,10 @@ impl Asking<'_> {
         let (place, error) = unreachable.expect("a model has at least one backend, checked by the settings");
         let count = self.model.backends.len();
         Err(place
-            .fails(Code::UpstreamFailed, format_args!("cannot be reached, nor can any other of its {count} backends"))
+            .fails(
+                Code::UpstreamFailed,
+                format_args!("cannot be reached, nor can any other of its {count} backends"),
+            )
             .hint("Nothing was sent. Try again once the engine runs.")
             .caused_by(error.without_url()))
     }

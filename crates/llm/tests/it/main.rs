@@ -1,0 +1,11 @@
+//! The router against real sockets and a real store: one fake engine that can be as unkind as a real one.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a part that does not work shall fail its test at once"
+)]
+
+mod faults;
+mod policy;
+mod streams;
+mod whole;
+mod world;

@@ -1,0 +1,211 @@
+//! A router with an engine, a store on a file of its own, and a few callers.
+
+use bytes::Bytes;
+use forebay_domain::{
+    Code, Event, Failure, Principal, Role,
+    event::{Outcome, Surface},
+    id::TraceId,
+    model::{Answer, ModelRequest},
+    port::{AskModel, Via},
+};
+use forebay_llm::{Config, Metrics, Router, RouterParts, Settings};
+use forebay_runtime::{Clock, Entropy, Tasks, secret::SecretReader};
+use forebay_store::{Store, StoreParts, events::EventQuery};
+use forebay_testkit::{db::TestDb, openai::Engine};
+use futures_util::StreamExt;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The engine's own key, which must reach the engine and nothing else.
+pub(crate) const ENGINE_KEY: &str = "sk-canary-7f3a91";
+/// Longer than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) router: Router,
+    registry: Registry,
+    store: Store,
+    tasks: Tasks,
+    _db: TestDb,
+}
+
+impl World {
+    /// One model, `qwen`, on one engine, which calls it `org/Qwen`.
+    pub(crate) async fn new() -> Self {
+        Self::with(|engine| {
+            let backend =
+                json!({ "url": engine, "engine": "vllm", "model": "org/Qwen", "api_key": { "env": "ENGINE_KEY" } });
+            json!({ "qwen": { "backends": [backend] } })
+        })
+        .await
+    }
+
+    /// The section `models:`, given the address of the engine.
+    pub(crate) async fn with(config: impl FnOnce(&str) -> Value) -> Self {
+        let engine = Engine::start().await;
+        let db = TestDb::sqlite();
+        let (clock, entropy, tasks) = (Clock::system(), Entropy::seeded(7), Tasks::new());
+        let mut registry = Registry::default();
+        let parts = StoreParts {
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            tasks: tasks.clone(),
+        };
+        let store = Store::open(db.url(), parts).await.unwrap();
+        let router = Router::new(RouterParts {
+            settings: settings(config(&engine.url())),
+            http: client(),
+            events: store.events().clone(),
+            clock,
+            entropy,
+            metrics: Metrics::register(&mut registry),
+        });
+        Self {
+            engine,
+            router,
+            registry,
+            store,
+            tasks,
+            _db: db,
+        }
+    }
+
+    pub(crate) async fn ask(&self, body: &Value) -> Result<Answer, Failure> {
+        self.ask_as(&user(), "qwen", &body.to_string()).await
+    }
+
+    pub(crate) async fn ask_as(&self, principal: &Principal, model: &str, body: &str) -> Result<Answer, Failure> {
+        let request = ModelRequest {
+            model: model.to_owned(),
+            body: Bytes::from(body.to_owned()),
+        };
+        let answer = self.router.complete(principal, request, via());
+        tokio::time::timeout(PATIENCE, answer)
+            .await
+            .expect("the router answers or fails in time")
+    }
+
+    /// Asks, and reads the answer to its end: what came, and how it failed if it did.
+    pub(crate) async fn read(&self, body: &Value) -> (String, Option<Code>) {
+        match self.ask(body).await {
+            Ok(answer) => drain(answer).await,
+            Err(failure) => (String::new(), Some(failure.code)),
+        }
+    }
+
+    /// So many events, oldest first, once they are there.
+    pub(crate) async fn events(&self, count: usize) -> Vec<Event> {
+        let read = async {
+            loop {
+                let page = self.store.events().read(&EventQuery::default()).await.unwrap();
+                if page.events.len() >= count {
+                    return page.events.into_iter().map(|stored| stored.event).collect::<Vec<_>>();
+                }
+            }
+        };
+        let events = tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("the events are written in time");
+        assert_eq!(events.len(), count, "one event a request: {events:?}");
+        events
+    }
+
+    /// The one event there is.
+    pub(crate) async fn event(&self) -> Event {
+        self.events(1).await.remove(0)
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.tasks.stop().end();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a plain client, so that these tests stand on nothing but the router"
+)]
+fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
+}
+
+pub(crate) fn settings(config: Value) -> Settings {
+    let config: Config = serde_json::from_value(config).unwrap();
+    let secrets = SecretReader::new(|name| (name == "ENGINE_KEY").then(|| ENGINE_KEY.to_owned()));
+    Settings::parse(&config, &secrets).unwrap()
+}
+
+pub(crate) fn chat() -> Value {
+    json!({ "model": "qwen", "messages": [{ "role": "user", "content": "What is the capital of France?" }] })
+}
+
+pub(crate) fn streamed() -> Value {
+    let mut body = chat();
+    body["stream"] = true.into();
+    body
+}
+
+pub(crate) fn trace() -> TraceId {
+    TraceId::parse("4bf92f3577b34da6a3ce929d0e0e4736").unwrap()
+}
+
+fn via() -> Via {
+    Via {
+        surface: Surface::OpenAi,
+        trace: trace(),
+    }
+}
+
+pub(crate) fn user() -> Principal {
+    principal(Role::User, "")
+}
+
+pub(crate) fn principal(role: Role, grants: &str) -> Principal {
+    Principal {
+        tenant: "acme".parse().unwrap(),
+        project: None,
+        subject: "ann".parse().unwrap(),
+        key: Some("k1".parse().unwrap()),
+        session: None,
+        role,
+        grants: grants.split_whitespace().map(|grant| grant.parse().unwrap()).collect(),
+    }
+}
+
+/// Reads to the end, or to the failure.
+pub(crate) async fn drain(mut answer: Answer) -> (String, Option<Code>) {
+    let read = async {
+        let mut bytes = Vec::new();
+        while let Some(item) = answer.body.next().await {
+            match item {
+                Ok(piece) => bytes.extend_from_slice(&piece),
+                Err(failure) => {
+                    assert!(answer.body.next().await.is_none(), "nothing follows a failure");
+                    return (bytes, Some(failure.code));
+                }
+            }
+        }
+        (bytes, None)
+    };
+    let (bytes, code) = tokio::time::timeout(PATIENCE, read)
+        .await
+        .expect("the answer ends in time");
+    (String::from_utf8(bytes).unwrap(), code)
+}
+
+pub(crate) fn failed(code: Code) -> Outcome {
+    Outcome::Failed(code)
+}
