@@ -135,7 +135,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn patience_is_bounded() {
         let tasks = Tasks::new();
-        needs(&tasks, Duration::from_secs(3600));
+        needs(&tasks, Duration::from_hours(1));
         let begun = Instant::now();
         assert_eq!(
             run_on(iter([Signal::Terminate]), &tasks, PATIENCE).await,

@@ -32,7 +32,7 @@ const KEYS_MAX: usize = 50_000;
 /// After so many new keys the idle ones are forgotten; the cost of a sweep is spread over them.
 const SWEEP_EVERY_NEW_KEYS: usize = 4_096;
 /// No window is longer than this; it keeps all sums far from overflow.
-const WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const WINDOW_MAX: Duration = Duration::from_hours(366 * 24);
 
 /// So many requests a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,7 +267,7 @@ mod tests {
         clock.advance(Duration::from_secs(15));
         assert!(limiter.check("a").is_allowed(), "the refused request cost nothing");
         assert!(!limiter.check("a").is_allowed());
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         assert_eq!(limiter.check("a").remaining, 2);
     }
 
@@ -299,7 +299,7 @@ mod tests {
         );
         assert_eq!(limiter.bucket.load().governor.len(), 10);
 
-        clock.advance(Duration::from_secs(120));
+        clock.advance(Duration::from_mins(2));
         for n in 0..10 {
             limiter.check(&format!("later-{n}"));
         }

@@ -1,11 +1,9 @@
-//! Outbound HTTP: two clients, for two kinds of trust.
-//!
-//! [`trusted`] goes wherever the operator's configuration points, loopback included. A URL that somebody else chose never
-//! reaches it.
+//! Outbound HTTP. Two clients, and no third: [`trusted`] for what the operator configured, `Guarded` for URLs that
+//! somebody else chose. Clippy bans making one by hand.
 
 mod trusted;
 
 pub use trusted::trusted;
 
-/// How the gateway names itself.
-const USER_AGENT: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
+/// What both clients call themselves.
+pub const USER_AGENT: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
