@@ -1,0 +1,43 @@
+//! How the gateway is.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// For whoever watches the process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `healthy` or `unavailable`.
+    pub status: String,
+    pub version: String,
+}
+
+/// For people, and for the tool `gateway_status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    pub version: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    pub store: StoreStatus,
+    /// The models that the caller may ask.
+    pub models: Vec<String>,
+    /// What stands open, as URLs.
+    pub surfaces: Vec<String>,
+    pub config: ConfigStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StoreStatus {
+    /// `sqlite` or `postgres`.
+    pub engine: String,
+    pub healthy: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigStatus {
+    /// When the configuration in force was loaded.
+    pub loaded_at: Timestamp,
+    /// Why a newer one was not taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
