@@ -79,7 +79,7 @@ MODERN = Surface(
 )
 PLAIN = Surface("/api/v1/mcp", rpc("tools/list", {}))
 CHAT = Surface("/v1/chat/completions", json.dumps(harness.chat_body("noting")))
-KEYS = Surface("/api/v1/keys", json.dumps({"role": "user", "tenant": "acme", "subject": "bad-input"}))
+KEYS = Surface("/api/v1/keys", json.dumps({"role": "user", "tenant": "acme", "name": "bad-input"}))
 SURFACES = {"mcp": MODERN, "plain": PLAIN, "chat": CHAT, "keys": KEYS}
 each_surface = pytest.mark.parametrize("surface", SURFACES.values(), ids=SURFACES.keys())
 

@@ -53,7 +53,7 @@ def test_usage_of_a_chat_is_recorded(gateway: Gateway, user: Key, events_of: Eve
 
 
 def test_an_administrators_action_is_in_the_audit_chain_before_it_is_done(gateway: Gateway) -> None:
-    body = {"role": "viewer", "tenant": "acme", "subject": "audited"}
+    body = {"role": "viewer", "tenant": "acme", "name": "audited"}
     made = gateway.http.post("/api/v1/keys", json=body, headers=gateway.admin.bearer)
     assert made.is_success, made.text
     query = {"trace": made.headers["x-trace-id"]}
