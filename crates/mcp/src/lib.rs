@@ -27,4 +27,5 @@ pub use catalogue::{Catalogue, CatalogueParts, StatusSource};
 pub use front::{Front, FrontParts, HttpIn, ServerInfo};
 pub use ledger::Metrics;
 pub use reply::{Reply, ReplyBody};
+pub use rpc::refusal;
 pub use session::{SessionLimits, Sessions};

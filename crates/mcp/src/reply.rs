@@ -1,6 +1,7 @@
 //! An HTTP answer, free of any web framework, and the framing of server-sent events.
 
 use bytes::Bytes;
+use forebay_domain::Code;
 use futures_util::{StreamExt, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -10,6 +11,8 @@ pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: ReplyBody,
+    /// Where this is one refusal or failure: which, for the record of the request.
+    pub failed: Option<Code>,
 }
 
 pub enum ReplyBody {
@@ -35,6 +38,7 @@ impl Reply {
             status,
             headers: HeaderMap::new(),
             body: ReplyBody::Empty,
+            failed: None,
         }
     }
 
@@ -45,6 +49,7 @@ impl Reply {
             status,
             headers,
             body: ReplyBody::Json(body),
+            failed: None,
         }
     }
 
@@ -61,6 +66,7 @@ impl Reply {
             status: StatusCode::OK,
             headers,
             body: ReplyBody::Events(stream.boxed()),
+            failed: None,
         }
     }
 

@@ -43,11 +43,13 @@ pub(crate) struct Answered {
     pub(crate) status: StatusCode,
     pub(crate) message: Bytes,
     pub(crate) retry_after_s: Option<u64>,
+    pub(crate) failed: Option<Code>,
 }
 
 impl Answered {
     pub(crate) fn reply(self) -> Reply {
-        let reply = Reply::json(self.status, self.message);
+        let mut reply = Reply::json(self.status, self.message);
+        reply.failed = self.failed;
         match self.retry_after_s {
             Some(seconds) => reply.with("retry-after", &seconds.to_string()),
             None => reply,
@@ -62,6 +64,7 @@ pub(crate) fn succeeded(id: &Id, result: &str) -> Answered {
         status: StatusCode::OK,
         message: message.into(),
         retry_after_s: None,
+        failed: None,
     }
 }
 
@@ -80,7 +83,13 @@ pub(crate) fn failed(id: Option<&Id>, failure: &Failure, dialect: Dialect) -> An
         status: status(failure.code, dialect),
         message: format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into(),
         retry_after_s: failure.retry_after.map(|after| after.as_secs().max(1)),
+        failed: Some(failure.code),
     }
+}
+
+/// The body that answers a request which never became a message: one that the door refused.
+pub fn refusal(failure: &Failure) -> Bytes {
+    failed(None, failure, Dialect::Plain(Version::LEGACY_NEWEST)).message
 }
 
 /// Whether a failure of a tool call is something that a model can act on.

@@ -79,6 +79,14 @@ impl Store {
         &self.events
     }
 
+    /// The name of the database engine.
+    pub fn engine(&self) -> &'static str {
+        match self.db.pools() {
+            Both::Sqlite(_) => "sqlite",
+            Both::Postgres(_) => "postgres",
+        }
+    }
+
     /// Shows the store's metric families in `registry`; what was counted before is in them.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.db.metrics().register(registry);
