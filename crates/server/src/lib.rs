@@ -1,1 +1,22 @@
-//! stub
+//! The gateway process: the door, the routes, and the wiring of everything behind them.
+//!
+//! Handlers are thin. What a tool call, a model's answer or a row means is decided in the capability crates and in
+//! `domain`; here requests are let in, handed over, and answered in their dialect.
+
+pub mod app;
+pub mod config;
+pub mod door;
+pub mod errors;
+pub mod first_start;
+pub mod gateway;
+pub mod http;
+pub mod listen;
+pub mod loops;
+pub mod metrics;
+pub mod surfaces;
+
+pub use app::{App, AppConfig, AppParts};
+pub use gateway::{Gateway, GatewayParts};
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

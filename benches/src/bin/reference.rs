@@ -1,0 +1,119 @@
+//! What the gateway is compared with, in the same run on the same machine: a plain route, the SDK's own MCP server, and
+//! an engine that answers at once.
+#![expect(clippy::print_stdout, reason = "the address is the output")]
+#![expect(clippy::unwrap_used, reason = "a harness that does not work shall stop")]
+
+use axum::{
+    Json, Router,
+    body::Body,
+    response::{IntoResponse, Response},
+    routing::post,
+    serve::ListenerExt,
+};
+use clap::{Parser, ValueEnum};
+use futures_util::stream;
+use http::header;
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ListToolsResult, PaginatedRequestParams,
+        ServerCapabilities, ServerConfig, Tool,
+    },
+    service::RequestContext,
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
+};
+use serde_json::{Value, json};
+use std::{convert::Infallible, sync::Arc};
+use tokio::net::TcpListener;
+
+#[derive(Parser)]
+struct Options {
+    kind: Kind,
+}
+
+#[derive(Clone, ValueEnum)]
+enum Kind {
+    /// An axum route that answers with fixed JSON.
+    Route,
+    /// The Rust SDK's MCP server with one tool, as fast as it goes (TCP_NODELAY, plain JSON answers).
+    Mcp,
+    /// An OpenAI-compatible engine that answers at once, whole or streamed.
+    Engine,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let app = match Options::parse().kind {
+        Kind::Route => Router::new().route("/", post(|_: String| async { Json(json!({"result": "4"})) })),
+        Kind::Mcp => Router::new().fallback_service(mcp()),
+        Kind::Engine => Router::new().route("/v1/chat/completions", post(engine)),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
+    axum::serve(listener, app).await.unwrap();
+}
+
+fn mcp() -> StreamableHttpService<Calculator, LocalSessionManager> {
+    let mut config = StreamableHttpServerConfig::default();
+    config.json_response = true;
+    config.legacy_session_mode = false;
+    StreamableHttpService::new(|| Ok(Calculator), Arc::new(LocalSessionManager::default()), config)
+}
+
+#[derive(Clone)]
+struct Calculator;
+
+impl ServerHandler for Calculator {
+    fn get_info(&self) -> ServerConfig {
+        let mut info = ServerConfig::default();
+        info.capabilities = ServerCapabilities::builder().enable_tools().build();
+        info
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(vec![tool()]))
+    }
+
+    fn get_tool(&self, _: &str) -> Option<Tool> {
+        Some(tool())
+    }
+
+    async fn call_tool(
+        &self,
+        _: CallToolRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        Ok(CallToolResult::success(vec![ContentBlock::text("4")]).into())
+    }
+}
+
+fn tool() -> Tool {
+    let schema = json!({"type": "object", "properties": {"expression": {"type": "string"}}});
+    Tool::new("calculator", "Answers 4.", Arc::new(schema.as_object().unwrap().clone()))
+}
+
+const STREAM_CHUNKS: usize = 20;
+
+async fn engine(Json(request): Json<Value>) -> Response {
+    let usage = json!({"prompt_tokens": 10, "completion_tokens": STREAM_CHUNKS, "total_tokens": 10 + STREAM_CHUNKS});
+    if request["stream"] == json!(true) {
+        let delta = |text: &str| json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
+        let mut events: Vec<String> = (0..STREAM_CHUNKS).map(|_| format!("data: {}\n\n", delta("word "))).collect();
+        let last = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage});
+        events.push(format!("data: {last}\n\n"));
+        events.push("data: [DONE]\n\n".to_owned());
+        let body = Body::from_stream(stream::iter(events.into_iter().map(Ok::<_, Infallible>)));
+        return ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response();
+    }
+    Json(json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "usage": usage,
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Paris."}, "finish_reason": "stop"}]}))
+    .into_response()
+}

@@ -1,0 +1,155 @@
+//! The one door in front of every route.
+//!
+//! Two steps. The *edge* meets every request, known route or not: it gives it a trace, refuses strangers by Host and
+//! Origin, and leaves an event of how it ended. The *gate* stands before each route and reads that route's row in the
+//! table: it authenticates, authorises, limits, and writes the audit event of an action that changes something before
+//! the action. A handler behind it has a [`Caller`] and never sees a credential.
+
+pub mod credentials;
+mod edge;
+mod gate;
+pub mod keys;
+pub mod limit;
+pub mod origin;
+mod revoked;
+pub mod token;
+pub mod token_keys;
+
+pub use edge::{Arrival, edge};
+pub use gate::{Gate, gate};
+
+use crate::config::{AuthConfig, LimitsConfig, ServerConfig};
+use arc_swap::ArcSwap;
+use credentials::Credential;
+use forebay_domain::{
+    Code, Failure, Principal,
+    id::{KeyId, TraceId},
+};
+use forebay_runtime::{
+    Clock,
+    rate::{Quota, RateLimiter, Verdict},
+    secret::SecretReader,
+};
+use forebay_store::Store;
+use http::HeaderMap;
+use keys::KeyRing;
+use origin::Neighbours;
+use revoked::Revoked;
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use token::TokenVerifier;
+
+/// Who asks, and under which trace: what a handler gets from the door.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub principal: Principal,
+    pub trace: TraceId,
+    /// How the caller's limit stands after this request.
+    pub verdict: Verdict,
+}
+
+/// What the door needs to decide. The part that follows the configuration is swapped whole on reload.
+pub struct Door {
+    rules: ArcSwap<Rules>,
+    pub(crate) keys: KeyRing,
+    pub(crate) requests: RateLimiter,
+    revoked: Revoked,
+    clock: Clock,
+    client: reqwest::Client,
+}
+
+/// The door's rules under one configuration.
+pub struct Rules {
+    pub neighbours: Neighbours,
+    pub tokens: Option<TokenVerifier>,
+    /// Where clients reach this gateway, for the RFC 9728 document.
+    pub public_url: Option<url::Url>,
+}
+
+/// The configuration that the door follows.
+pub struct DoorConfig<'a> {
+    pub server: &'a ServerConfig,
+    pub auth: &'a AuthConfig,
+    pub limits: &'a LimitsConfig,
+    pub secrets: &'a SecretReader,
+    /// The address really bound, which differs from the configured one where its port is 0.
+    pub bound: SocketAddr,
+}
+
+impl Door {
+    pub fn new(
+        config: &DoorConfig<'_>,
+        store: &Store,
+        clock: &Clock,
+        client: &reqwest::Client,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            rules: ArcSwap::from_pointee(Rules::new(config, client, clock)?),
+            keys: KeyRing::new(store.clone(), clock.clone()),
+            requests: RateLimiter::new(per_minute(config.limits.requests_per_minute), clock),
+            revoked: Revoked::default(),
+            clock: clock.clone(),
+            client: client.clone(),
+        })
+    }
+
+    /// Makes the rules of a new configuration, or says why it cannot be used.
+    pub fn prepare(&self, config: &DoorConfig<'_>) -> Result<Rules, Failure> {
+        Rules::new(config, &self.client, &self.clock)
+    }
+
+    /// Puts prepared rules in force.
+    pub fn adopt(&self, rules: Rules, limits: &LimitsConfig) {
+        self.requests.set_quota(per_minute(limits.requests_per_minute));
+        self.rules.store(Arc::new(rules));
+    }
+
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// Forgets a revoked key and cuts what it holds open.
+    pub fn close_key(&self, key: &KeyId) {
+        self.keys.forget(key);
+        self.revoked.tell(key);
+    }
+
+    /// Whose credentials these are.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Failure> {
+        match credentials::read(headers)? {
+            Credential::Key(key) => self.keys.principal(&key).await,
+            Credential::Token(token) => match &self.rules().tokens {
+                Some(verifier) => verifier.verify(&token).await,
+                None => Err(Failure::new(
+                    Code::InvalidToken,
+                    "The bearer is no API key, and this gateway accepts no tokens.",
+                )
+                .hint("Send an API key (`fb_…`), or configure `auth.jwt`.")),
+            },
+        }
+    }
+}
+
+impl Rules {
+    fn new(config: &DoorConfig<'_>, client: &reqwest::Client, clock: &Clock) -> Result<Self, Failure> {
+        let public_url = config.server.public_url.as_ref();
+        let neighbours = Neighbours::new(config.bound, public_url, &config.server.hosts, &config.auth.origins)
+            .map_err(|fault| Failure::new(Code::InvalidConfig, format!("`auth.origins`: {fault}.")))?;
+        let tokens = match &config.auth.jwt {
+            Some(jwt) => Some(TokenVerifier::new(jwt, config.secrets, client, clock)?),
+            None => None,
+        };
+        Ok(Self {
+            neighbours,
+            tokens,
+            public_url: public_url.cloned(),
+        })
+    }
+}
+
+/// A quota of so many a minute. Zero is refused by the configuration's schema, and means one here.
+pub fn per_minute(requests: u32) -> Quota {
+    Quota {
+        requests: NonZeroU32::new(requests).unwrap_or(NonZeroU32::MIN),
+        window: Duration::from_secs(60),
+    }
+}

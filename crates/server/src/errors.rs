@@ -1,0 +1,214 @@
+//! The edge's table from one meaning to the dialects of HTTP: problem+json, OpenAI's error object, JSON-RPC.
+//!
+//! (The fourth dialect, exit codes, stands in the command line.) Whoever answers with a failure logs its chain, once.
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use forebay_api::{DOCS_URL, Problem};
+use forebay_domain::{Code, ErrorKind, Failure, id::TraceId};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+/// Which shape an error takes on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// RFC 9457, on Forebay's own API.
+    Problem,
+    /// OpenAI's error object, on `/v1`.
+    OpenAi,
+    /// A JSON-RPC error, on the MCP endpoints.
+    Mcp,
+}
+
+/// Left in a response's extensions, so that the record of the request says how it ended.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedWith(pub Code);
+
+/// The HTTP status of a failure. Most follow from the kind; a few codes have a status of their own.
+pub fn status(code: Code) -> StatusCode {
+    match code {
+        Code::BodyTooLarge => return StatusCode::PAYLOAD_TOO_LARGE,
+        Code::HeadersTooLarge => return StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Code::UnsupportedMediaType => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::MethodNotAllowed => return StatusCode::METHOD_NOT_ALLOWED,
+        Code::InvalidArguments => return StatusCode::UNPROCESSABLE_ENTITY,
+        _ => {}
+    }
+    match code.kind() {
+        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::OverBudget => StatusCode::PAYMENT_REQUIRED,
+        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::UpstreamFailed => StatusCode::BAD_GATEWAY,
+        ErrorKind::UpstreamTimedOut => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Bug => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Answers with a failure in the route's dialect.
+pub fn respond(dialect: Dialect, failure: &Failure, trace: TraceId) -> Response {
+    log(failure, trace);
+    let mut response = match dialect {
+        Dialect::Problem => problem(failure, trace),
+        Dialect::OpenAi => open_ai(failure),
+        Dialect::Mcp => json_rpc(failure),
+    };
+    if let Some(after) = failure.retry_after {
+        let seconds = after.as_millis().div_ceil(1000).max(1);
+        response.headers_mut().insert(
+            header::RETRY_AFTER,
+            HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
+        );
+    }
+    response.extensions_mut().insert(FailedWith(failure.code));
+    response
+}
+
+fn problem(failure: &Failure, trace: TraceId) -> Response {
+    let status = status(failure.code);
+    let body = Problem {
+        r#type: format!("{DOCS_URL}/errors/{}", failure.code),
+        title: status.canonical_reason().unwrap_or("Error").to_owned(),
+        status: status.as_u16(),
+        detail: failure.message.clone(),
+        code: failure.code.as_str().to_owned(),
+        hint: failure.hint.clone(),
+        details: failure.details.clone(),
+        trace_id: Some(trace.to_string()),
+        retry_after_s: failure
+            .retry_after
+            .map(|after| after.as_secs_f64().ceil())
+            .map(whole_seconds),
+    };
+    let mut response = (status, Json(body)).into_response();
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    response
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a retry delay is small and positive"
+)]
+fn whole_seconds(seconds: f64) -> u64 {
+    seconds.max(1.0) as u64
+}
+
+/// The shape that OpenAI's clients read: <https://platform.openai.com/docs/guides/error-codes>.
+pub fn open_ai_body(failure: &Failure) -> serde_json::Value {
+    let (kind, code) = match failure.kind() {
+        ErrorKind::Invalid | ErrorKind::Conflict => ("invalid_request_error", failure.code.as_str()),
+        ErrorKind::NotFound if failure.code == Code::UnknownModel => ("invalid_request_error", "model_not_found"),
+        ErrorKind::NotFound => ("invalid_request_error", failure.code.as_str()),
+        ErrorKind::Unauthenticated => ("authentication_error", "invalid_api_key"),
+        ErrorKind::Forbidden => ("permission_error", failure.code.as_str()),
+        ErrorKind::OverBudget => ("insufficient_quota", "insufficient_quota"),
+        ErrorKind::RateLimited => ("rate_limit_error", "rate_limit_exceeded"),
+        ErrorKind::UpstreamFailed | ErrorKind::UpstreamTimedOut | ErrorKind::Unavailable | ErrorKind::Bug => {
+            ("server_error", failure.code.as_str())
+        }
+    };
+    json!({"error": {
+        "message": failure.sentence(),
+        "type": kind,
+        "param": failure.details.as_ref().and_then(|details| details.get("param")),
+        "code": code,
+        "forebay_code": failure.code.as_str(),
+    }})
+}
+
+fn open_ai(failure: &Failure) -> Response {
+    let over_budget = failure.kind() == ErrorKind::OverBudget;
+    let status = if over_budget {
+        StatusCode::TOO_MANY_REQUESTS
+    } else {
+        status(failure.code)
+    };
+    let mut response = (status, Json(open_ai_body(failure))).into_response();
+    if over_budget {
+        response
+            .headers_mut()
+            .insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+    response
+}
+
+/// An error about the HTTP request as such: there is no JSON-RPC id to answer.
+fn json_rpc(failure: &Failure) -> Response {
+    let body = forebay_mcp::refusal(failure);
+    let json = HeaderValue::from_static("application/json");
+    (status(failure.code), [(header::CONTENT_TYPE, json)], body).into_response()
+}
+
+/// The caller's own mistakes are the caller's business; ours and the world's belong into the log.
+pub fn log(failure: &Failure, trace: TraceId) {
+    let chain = failure.chain();
+    match failure.kind() {
+        ErrorKind::Bug => {
+            tracing::error!(error.code = %failure.code, trace.id = %trace, error = %chain, "request failed")
+        }
+        ErrorKind::Unavailable | ErrorKind::UpstreamFailed | ErrorKind::UpstreamTimedOut => {
+            tracing::warn!(error.code = %failure.code, trace.id = %trace, error = %chain, "request failed");
+        }
+        ErrorKind::Invalid
+        | ErrorKind::Unauthenticated
+        | ErrorKind::Forbidden
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::OverBudget
+        | ErrorKind::RateLimited => {
+            tracing::debug!(error.code = %failure.code, trace.id = %trace, error = %chain, "request refused");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_shape_in_every_dialect() {
+        let trace = TraceId::from_bytes([1; 16]).unwrap();
+        for code in Code::ALL {
+            let failure = Failure::new(*code, "what was wrong").hint("What to do.");
+            for dialect in [Dialect::Problem, Dialect::OpenAi, Dialect::Mcp] {
+                let response = respond(dialect, &failure, trace);
+                assert!(
+                    response.status().is_client_error() || response.status().is_server_error(),
+                    "{code}"
+                );
+                assert_eq!(response.extensions().get::<FailedWith>().unwrap().0, *code);
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_have_the_status_of_the_design() {
+        let of = |code| status(code).as_u16();
+        assert_eq!(of(Code::InvalidRequest), 400);
+        assert_eq!(of(Code::InvalidKey), 401);
+        assert_eq!(of(Code::InsufficientScope), 403);
+        assert_eq!(of(Code::UnknownKey), 404);
+        assert_eq!(of(Code::Conflict), 409);
+        assert_eq!(of(Code::SpendingLimitExceeded), 402);
+        assert_eq!(of(Code::RateLimited), 429);
+        assert_eq!(of(Code::UpstreamTruncated), 502);
+        assert_eq!(of(Code::StoreUnavailable), 503);
+        assert_eq!(of(Code::UpstreamTimedOut), 504);
+        assert_eq!(of(Code::InternalError), 500);
+        let budget = open_ai(&Failure::new(Code::SpendingLimitExceeded, "over"));
+        assert_eq!(
+            (budget.status().as_u16(), &budget.headers()["x-should-retry"]),
+            (429, &HeaderValue::from_static("false"))
+        );
+    }
+}

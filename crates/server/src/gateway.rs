@@ -1,0 +1,133 @@
+//! A gateway from start to stop: bind, open the store, make the first key, wire, serve, drain.
+
+use crate::{
+    app::{App, AppConfig, AppParts},
+    config::MetricsConfig,
+    first_start::{self, FirstKey},
+    http, listen, loops, surfaces,
+};
+use forebay_domain::{Code, Failure};
+use forebay_runtime::{
+    Clock, Entropy, Tasks,
+    lifecycle::{self, Ending},
+    secret::SecretReader,
+};
+use forebay_store::{Store, StoreParts};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::net::TcpListener;
+
+/// The store is given this long to write what is recorded last.
+const STORE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a gateway is started with.
+pub struct GatewayParts {
+    pub config: AppConfig,
+    pub metrics: MetricsConfig,
+    /// Where the database of the embedded default and the administrator's key stand.
+    pub data: PathBuf,
+    pub store_url: String,
+    pub secrets: SecretReader,
+    pub clock: Clock,
+    pub entropy: Entropy,
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    pub app: Arc<App>,
+    pub first_key: FirstKey,
+    tasks: Tasks,
+    /// The store's own, which end last: whatever drains may still have something to record.
+    store_tasks: Tasks,
+    patience: Duration,
+}
+
+impl Gateway {
+    /// Starts it. When this returns, requests are answered.
+    pub async fn start(parts: GatewayParts) -> Result<Self, Failure> {
+        let GatewayParts {
+            config,
+            metrics,
+            data,
+            store_url,
+            secrets,
+            clock,
+            entropy,
+        } = parts;
+        let listener = bind(config.server.listen, "server.listen").await?;
+        let metrics_listener = match metrics.listen {
+            Some(address) => Some(bind(address, "metrics.listen").await?),
+            None => None,
+        };
+        let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
+        let store_parts = StoreParts {
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            tasks: store_tasks.clone(),
+        };
+        let store = Store::open(&store_url, store_parts).await?;
+        let first_key = first_start::ensure_admin(&store, &data, &clock, &entropy).await?;
+        let patience = Duration::from_secs(config.server.drain_seconds);
+        let app = App::build(
+            &config,
+            AppParts {
+                store,
+                clock,
+                entropy,
+                tasks: tasks.clone(),
+                secrets,
+                bound: address(&listener)?,
+                metrics_bound: metrics_listener.as_ref().map(address).transpose()?,
+            },
+        )?;
+        loops::start(&app);
+        listen::serve(&tasks, listener, http::router(&app));
+        if let Some(listener) = metrics_listener {
+            listen::serve(&tasks, listener, http::metrics_router(&app));
+        }
+        tracing::info!("{}", surfaces::line(&app.surfaces()));
+        Ok(Self {
+            app,
+            first_key,
+            tasks,
+            store_tasks,
+            patience,
+        })
+    }
+
+    /// The URL of the main listener.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.app.bound)
+    }
+
+    /// The tasks of the gateway, for what the process adds to it.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Serves until a signal asks to stop: the first drains, the second ends.
+    pub async fn run(self) -> Ending {
+        let ending = lifecycle::run(&self.tasks, self.patience).await;
+        self.store_tasks.shut_down(STORE_PATIENCE).await;
+        ending
+    }
+
+    /// Stops without a signal: drains, then ends.
+    pub async fn stop(self) {
+        self.tasks.shut_down(self.patience).await;
+        self.store_tasks.shut_down(STORE_PATIENCE).await;
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    listen::bind(address).await.map_err(|error| {
+        Failure::new(Code::InvalidConfig, format!("`{key}`: cannot {error}."))
+            .hint("Stop whatever listens there, or choose another address; port 0 takes a free one.")
+            .caused_by(error)
+    })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener
+        .local_addr()
+        .map_err(|error| Failure::new(Code::InternalError, "a listener has no address").caused_by(error))
+}

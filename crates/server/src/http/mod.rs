@@ -1,0 +1,237 @@
+//! The routes: one table, one row each, and nothing outside it.
+//!
+//! A row says who may pass; the router is made from the rows, so there is no route without an answer to that. Handlers
+//! are thin: they read the request, call one function, and map the answer.
+
+mod body;
+mod explain;
+mod health;
+mod keys;
+mod mcp;
+mod metrics;
+mod openai;
+mod openapi;
+mod page;
+mod records;
+mod status;
+mod wellknown;
+
+pub use openapi::document;
+
+use crate::{
+    app::App,
+    door::{self, Caller},
+    errors::{self, Dialect},
+};
+use axum::{
+    Router,
+    extract::Request,
+    middleware,
+    response::Response,
+    routing::{MethodRouter, delete, get, post},
+};
+use forebay_domain::{Action, Code, Failure, event::Surface};
+use http::{HeaderMap, header};
+use std::sync::Arc;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
+
+/// What a caller needs to pass.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Nobody is asked who they are.
+    Anonymous,
+    /// The action must be allowed.
+    Needs(Action),
+    /// The same, and an audit event is committed before the handler runs.
+    Audited(Action),
+}
+
+impl Access {
+    pub fn action(&self) -> Option<&Action> {
+        match self {
+            Self::Anonymous => None,
+            Self::Needs(action) | Self::Audited(action) => Some(action),
+        }
+    }
+}
+
+/// One row of the table.
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub surface: Surface,
+    pub dialect: Dialect,
+    pub access: Access,
+    mount: fn() -> MethodRouter<Arc<App>>,
+}
+
+macro_rules! routes {
+    ($($method:literal $path:literal $surface:ident $dialect:ident $access:expr, $mount:expr;)*) => {
+        /// Every route there is.
+        pub static ROUTES: &[Route] = &[$(Route {
+            method: $method,
+            path: $path,
+            surface: Surface::$surface,
+            dialect: Dialect::$dialect,
+            access: $access,
+            mount: || $mount,
+        },)*];
+    };
+}
+
+use Access::{Anonymous, Audited, Needs};
+
+routes! {
+    "GET" "/health" Api Problem Anonymous, get(health::health);
+    "GET" "/livez" Api Problem Anonymous, get(health::livez);
+    "GET" "/readyz" Api Problem Anonymous, get(health::readyz);
+    "GET" "/mcp/health" Api Problem Anonymous, get(health::mcp_health);
+    "GET" "/.well-known/oauth-protected-resource" Api Problem Anonymous, get(wellknown::protected_resource);
+    "GET" "/.well-known/oauth-protected-resource/mcp" Api Problem Anonymous, get(wellknown::protected_resource_mcp);
+    "GET" "/metrics" Api Problem Needs(Action::METRICS_READ), get(metrics::metrics);
+    "GET" "/openapi.json" Api Problem Needs(Action::STATUS_READ), get(openapi::serve);
+    "GET" "/api/v1/status" Api Problem Needs(Action::STATUS_READ), get(status::status);
+    "GET" "/api/v1/explain" Api Problem Needs(Action::EXPLAIN_SELF), get(explain::explain);
+    "POST" "/api/v1/keys" Api Problem Audited(Action::KEYS_WRITE), post(keys::create);
+    "GET" "/api/v1/keys" Api Problem Needs(Action::KEYS_READ), get(keys::list);
+    "DELETE" "/api/v1/keys/{id}" Api Problem Audited(Action::KEYS_WRITE), delete(keys::revoke);
+    "GET" "/api/v1/events" Api Problem Needs(Action::EVENTS_READ), get(records::events);
+    "GET" "/api/v1/audit" Api Problem Needs(Action::AUDIT_READ), get(records::audit);
+    "GET" "/api/v1/audit/verify" Api Problem Needs(Action::AUDIT_READ), get(records::verify);
+    "GET" "/v1/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::models);
+    "POST" "/v1/chat/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::chat);
+    "POST" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(mcp::post);
+    "GET" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), get(mcp::get);
+    "DELETE" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), delete(mcp::delete);
+    "POST" "/api/v1/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(mcp::plain);
+}
+
+/// The router of the main listener: every row behind its gate, everything behind the edge.
+pub fn router(app: &Arc<App>) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let gate = door::Gate {
+            app: app.clone(),
+            route,
+        };
+        let guarded = (route.mount)().layer(middleware::from_fn_with_state(gate, door::gate));
+        router = router.route(route.path, guarded);
+    }
+    router
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(cors(app))
+        .layer(middleware::from_fn(catch_panic))
+        .layer(middleware::from_fn_with_state(app.clone(), door::edge))
+        .with_state(app.clone())
+}
+
+/// The router of the listener that serves metrics alone.
+pub fn metrics_router(app: &Arc<App>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .fallback(unknown_route)
+        .layer(middleware::from_fn_with_state(app.clone(), door::edge))
+        .with_state(app.clone())
+}
+
+/// Whose error shape a path speaks and to which surface it belongs, whether or not there is a route.
+pub fn manners(path: &str) -> (Surface, Dialect) {
+    let row = ROUTES.iter().find(|row| row.path == path);
+    match row {
+        Some(row) => (row.surface, row.dialect),
+        None if path.starts_with("/v1/") => (Surface::OpenAi, Dialect::OpenAi),
+        None => (Surface::Api, Dialect::Problem),
+    }
+}
+
+/// The URL under which this request's client reaches the gateway. The Host was checked by the edge.
+pub fn base_url(app: &App, headers: &HeaderMap) -> String {
+    if let Some(url) = &app.door.rules().public_url {
+        return url.as_str().trim_end_matches('/').to_owned();
+    }
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    host.map_or_else(|| format!("http://{}", app.bound), |host| format!("http://{host}"))
+}
+
+async fn unknown_route(request: Request) -> Response {
+    let (_, dialect) = manners(request.uri().path());
+    let failure = Failure::new(Code::RouteNotFound, "There is no such route.")
+        .hint("`GET /openapi.json` lists the routes; OpenAI clients use the base URL `…/v1`, MCP clients `…/mcp`.");
+    errors::respond(dialect, &failure, trace(&request))
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let (_, dialect) = manners(request.uri().path());
+    let failure = Failure::new(
+        Code::MethodNotAllowed,
+        format!("This route does not answer {}.", request.method()),
+    )
+    .hint("The Allow header names the methods it does answer.");
+    errors::respond(dialect, &failure, trace(&request))
+}
+
+fn trace(request: &Request) -> forebay_domain::id::TraceId {
+    request
+        .extensions()
+        .get::<door::Arrival>()
+        .expect("the edge runs before every handler")
+        .trace
+}
+
+/// A panic is a bug of ours: the caller gets a plain 500 and the log the trace.
+async fn catch_panic(request: Request, next: middleware::Next) -> Response {
+    let (_, dialect) = manners(request.uri().path());
+    let trace = trace(&request);
+    match futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(next.run(request))).await {
+        Ok(response) => response,
+        Err(_) => {
+            let failure = Failure::new(
+                Code::InternalError,
+                "The gateway failed while it answered this request.",
+            )
+            .hint(format!("Report it with the trace id {trace}."));
+            errors::respond(dialect, &failure, trace)
+        }
+    }
+}
+
+/// Browsers ask before they send. The origins are those that the edge lets in; the edge has refused all others before.
+fn cors(app: &Arc<App>) -> CorsLayer {
+    let app = app.clone();
+    let known = move |origin: &http::HeaderValue, _: &http::request::Parts| {
+        origin
+            .to_str()
+            .is_ok_and(|origin| app.door.rules().neighbours.allows(origin))
+    };
+    let exposed = [
+        "mcp-session-id",
+        "mcp-protocol-version",
+        "www-authenticate",
+        "x-trace-id",
+        "ratelimit",
+        "retry-after",
+    ];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(known))
+        .allow_methods([http::Method::GET, http::Method::POST, http::Method::DELETE])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(ExposeHeaders::list(exposed.map(http::HeaderName::from_static)))
+        .max_age(std::time::Duration::from_secs(600))
+}
+
+/// A failure on Forebay's own API, in its dialect.
+pub(crate) struct ApiError(pub(crate) Failure, pub(crate) forebay_domain::id::TraceId);
+
+impl axum::response::IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        errors::respond(Dialect::Problem, &self.0, self.1)
+    }
+}
+
+impl Caller {
+    /// Words a failure for this caller on Forebay's own API.
+    pub(crate) fn problem(&self, failure: impl Into<Failure>) -> ApiError {
+        ApiError(failure.into(), self.trace)
+    }
+}

@@ -1,0 +1,50 @@
+//! The OpenAPI document, made from the handlers themselves; `schema/openapi.json` is its copy, and drift fails a test.
+
+use axum::Json;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Forebay", description = "One gate in front of all AI compute."),
+    paths(
+        super::health::health, super::health::livez, super::health::readyz, super::health::mcp_health,
+        super::wellknown::protected_resource, super::wellknown::protected_resource_mcp,
+        super::metrics::metrics, serve, super::status::status, super::explain::explain,
+        super::keys::create, super::keys::list, super::keys::revoke,
+        super::records::events, super::records::audit, super::records::verify,
+        super::openai::models, super::openai::chat,
+        super::mcp::post, super::mcp::get, super::mcp::delete, super::mcp::plain,
+    ),
+    security(("api_key" = []), ("bearer" = [])),
+    modifiers(&Schemes),
+)]
+struct Document;
+
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API key or a JSON Web Token"))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("api_key", key);
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// The document, as it is served and as it is kept in `schema/`.
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "telling", responses((status = 200, body = serde_json::Value)))]
+pub(crate) async fn serve() -> Json<utoipa::openapi::OpenApi> {
+    Json(document())
+}

@@ -1,0 +1,97 @@
+//! The gateway's loops. Each is idempotent: it can be killed at any line, and the next pass repairs the rest.
+
+use crate::app::App;
+use forebay_domain::{Failure, id::KeyId};
+use forebay_runtime::looping::{Loop, Nudge, drive};
+use jiff::{SignedDuration, Timestamp};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+const REVOCATIONS_EVERY: Duration = Duration::from_secs(1);
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// How far back a pass looks: replicas' clocks differ, and a revocation commits a little after its own time.
+const LOOK_BACK: SignedDuration = SignedDuration::from_secs(120);
+
+/// Starts all of them.
+pub fn start(app: &Arc<App>) {
+    drive(
+        &app.tasks,
+        Revocations::new(app.clone()),
+        REVOCATIONS_EVERY,
+        Nudge::new(),
+    );
+    drive(&app.tasks, StorePing { app: app.clone() }, PING_EVERY, Nudge::new());
+}
+
+/// Closes what revoked keys hold open, whichever replica revoked them.
+struct Revocations {
+    app: Arc<App>,
+    closed: HashSet<KeyId>,
+}
+
+impl Revocations {
+    fn new(app: Arc<App>) -> Self {
+        Self {
+            app,
+            closed: HashSet::new(),
+        }
+    }
+
+    fn horizon(&self) -> Timestamp {
+        self.app.clock.now().checked_sub(LOOK_BACK).unwrap_or(Timestamp::MIN)
+    }
+}
+
+impl Loop for Revocations {
+    type Seen = Vec<KeyId>;
+    type Action = KeyId;
+
+    fn name(&self) -> &'static str {
+        "revocations"
+    }
+
+    async fn observe(&mut self) -> Result<Vec<KeyId>, Failure> {
+        let revoked = self.app.store.keys().revoked_since(self.horizon()).await?;
+        self.closed.retain(|key| revoked.contains(key));
+        Ok(revoked)
+    }
+
+    fn decide(&self, revoked: &Vec<KeyId>) -> Vec<KeyId> {
+        revoked
+            .iter()
+            .filter(|key| !self.closed.contains(*key))
+            .cloned()
+            .collect()
+    }
+
+    async fn act(&mut self, key: KeyId) -> Result<(), Failure> {
+        self.app.close_key(&key);
+        self.closed.insert(key);
+        Ok(())
+    }
+}
+
+/// Notices that the database is gone, or back, when nothing else asks it.
+struct StorePing {
+    app: Arc<App>,
+}
+
+impl Loop for StorePing {
+    type Seen = ();
+    type Action = ();
+
+    fn name(&self) -> &'static str {
+        "store_ping"
+    }
+
+    async fn observe(&mut self) -> Result<(), Failure> {
+        self.app.store.ping().await.map_err(Failure::from)
+    }
+
+    fn decide(&self, (): &()) -> Vec<()> {
+        Vec::new()
+    }
+
+    async fn act(&mut self, (): ()) -> Result<(), Failure> {
+        Ok(())
+    }
+}
