@@ -1,8 +1,12 @@
-//! Outbound HTTP. Two clients, and no third: [`trusted`] for what the operator configured, `Guarded` for URLs that
+//! Outbound HTTP. Two clients, and no third: [`trusted`] for what the operator configured, [`Guarded`] for URLs that
 //! somebody else chose. Clippy bans making one by hand.
 
+pub mod address;
+mod guarded;
 mod trusted;
 
+pub use address::AllowList;
+pub use guarded::{Guarded, LookUp, Rules, Schemes};
 pub use trusted::trusted;
 
 /// What both clients call themselves.

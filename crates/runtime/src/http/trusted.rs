@@ -14,17 +14,17 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Shorter than the five seconds after which common engines (uvicorn) close an idle connection themselves: a request
 /// that meets that moment fails, and could not be repeated safely.
 const IDLE_MAX: Duration = Duration::from_secs(4);
-const IDLE_CONNECTIONS_PER_HOST_MAX: usize = 64;
+const IDLE_CONNECTIONS_PER_HOST_MAX: usize = 256;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Makes the client. Make one and clone it: its clones share their connections.
 pub fn trusted() -> Client {
-    common()
-        .connect_timeout(CONNECT_MAX)
-        .pool_idle_timeout(IDLE_MAX)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST_MAX)
-        .build()
-        .unwrap_or_else(|error| without_roots(&error))
+    build(|| {
+        common()
+            .connect_timeout(CONNECT_MAX)
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST_MAX)
+    })
 }
 
 /// What holds for both clients.
@@ -44,12 +44,15 @@ pub(super) fn common() -> ClientBuilder {
 }
 
 /// A machine without root certificates (a bare container) still reaches its backends over plain HTTP.
-fn without_roots(error: &reqwest::Error) -> Client {
-    warn!(error.message = ?error, "no root certificates could be loaded: every https request will fail");
-    common()
-        .connect_timeout(CONNECT_MAX)
-        .pool_idle_timeout(IDLE_MAX)
-        .tls_certs_only([])
-        .build()
-        .expect("a client without root certificates needs nothing of the machine")
+pub(super) fn build(options: impl Fn() -> ClientBuilder) -> Client {
+    options().build().unwrap_or_else(|error| {
+        warn!(
+            ?error,
+            "no root certificates could be loaded: every https request will fail"
+        );
+        options()
+            .tls_certs_only([])
+            .build()
+            .expect("a client without root certificates needs nothing of the machine")
+    })
 }

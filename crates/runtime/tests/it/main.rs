@@ -1,0 +1,4 @@
+//! Runtime against real sockets.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod guarded;
