@@ -115,7 +115,9 @@ impl Catalogue {
             gen_ai.tool.name = field::Empty,
             error.r#type = field::Empty,
         );
-        self.call_recorded(principal, tool, arguments, context).instrument(span).await
+        self.call_recorded(principal, tool, arguments, context)
+            .instrument(span)
+            .await
     }
 
     async fn call_recorded(
@@ -157,7 +159,10 @@ impl Catalogue {
         let verdict = self.0.limits.check(&key);
         if !verdict.is_allowed() {
             let after = verdict.retry_after.unwrap_or(verdict.reset_after);
-            let message = format!("`{}` may be called {} times in its window, and that is used up.", tool.name, verdict.limit);
+            let message = format!(
+                "`{}` may be called {} times in its window, and that is used up.",
+                tool.name, verdict.limit
+            );
             return Err(Failure::new(Code::RateLimited, message)
                 .hint("Wait, then call again.")
                 .retry_after(after));
@@ -178,7 +183,9 @@ impl Catalogue {
     /// The resources that this caller may read, as the protocol writes them.
     pub fn list_resources(&self, principal: &Principal) -> Result<Vec<Value>, Failure> {
         principal.require(&Action::RESOURCES_READ)?;
-        let readable = Resource::ALL.into_iter().filter(|own| principal.decide(&own.action()).is_allowed());
+        let readable = Resource::ALL
+            .into_iter()
+            .filter(|own| principal.decide(&own.action()).is_allowed());
         Ok(readable.map(Resource::definition).collect())
     }
 
@@ -186,7 +193,11 @@ impl Catalogue {
     pub fn list_templates(&self, principal: &Principal) -> Result<Vec<Value>, Failure> {
         principal.require(&Action::RESOURCES_READ)?;
         let files = self.0.offer.load().files.is_some() && principal.decide(&file_action()).is_allowed();
-        Ok(if files { vec![resource::file_template()] } else { Vec::new() })
+        Ok(if files {
+            vec![resource::file_template()]
+        } else {
+            Vec::new()
+        })
     }
 
     /// Reads a resource: one element of the protocol's `contents`.
@@ -209,7 +220,13 @@ impl Catalogue {
                 own.content(principal, self.0.models.as_ref(), &self.0.status)
             }
             Target::File(path) => {
-                let files = self.0.offer.load().files.clone().ok_or_else(|| resource::unknown(uri))?;
+                let files = self
+                    .0
+                    .offer
+                    .load()
+                    .files
+                    .clone()
+                    .ok_or_else(|| resource::unknown(uri))?;
                 principal.require(&file_action())?;
                 resource::file_content(&files, uri, path).await.map_err(|failure| {
                     let hidden = [Code::ToolRefused, Code::UnknownResource].contains(&failure.code);
@@ -217,7 +234,11 @@ impl Catalogue {
                 })?
             }
         };
-        let size = content.get("text").or(content.get("blob")).and_then(Value::as_str).map_or(0, str::len);
+        let size = content
+            .get("text")
+            .or(content.get("blob"))
+            .and_then(Value::as_str)
+            .map_or(0, str::len);
         Ok((content, size))
     }
 }
@@ -241,7 +262,10 @@ impl Offer {
             status: status.clone(),
             files: files.clone(),
         };
-        let entries = Builtin::all(&parts).into_iter().map(Offered::new).collect::<Result<Vec<_>, _>>()?;
+        let entries = Builtin::all(&parts)
+            .into_iter()
+            .map(Offered::new)
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             config,
             tools: entries.into_iter().map(|entry| (entry.name, Arc::new(entry))).collect(),
@@ -281,8 +305,12 @@ fn unknown_tool() -> Failure {
 }
 
 fn validate(tool: &Offered, arguments: &RawValue) -> Result<Value, Failure> {
-    let value: Value = serde_json::from_str(arguments.get())
-        .map_err(|fault| Failure::new(Code::InvalidArguments, format!("The arguments cannot be read: {fault}.")))?;
+    let value: Value = serde_json::from_str(arguments.get()).map_err(|fault| {
+        Failure::new(
+            Code::InvalidArguments,
+            format!("The arguments cannot be read: {fault}."),
+        )
+    })?;
     if tool.validator.is_valid(&value) {
         return Ok(value);
     }
@@ -293,7 +321,11 @@ fn validate(tool: &Offered, arguments: &RawValue) -> Result<Value, Failure> {
         .take(FAULTS_MAX)
         .map(|fault| {
             let place = fault.instance_path().to_string();
-            let place = if place.is_empty() { "arguments" } else { place.trim_start_matches('/') };
+            let place = if place.is_empty() {
+                "arguments"
+            } else {
+                place.trim_start_matches('/')
+            };
             format!("{place}: {}", fault.masked())
         })
         .collect();
@@ -340,7 +372,10 @@ async fn run(principal: &Principal, tool: &Offered, arguments: Value, context: C
 fn bounded(tool: &Offered, raw: Box<RawValue>) -> Result<Ran, Failure> {
     let size = raw.get().len();
     if size > RESULT_BYTES_MAX {
-        let message = format!("The result of `{}` has {size} bytes; at most {RESULT_BYTES_MAX} are passed on.", tool.name);
+        let message = format!(
+            "The result of `{}` has {size} bytes; at most {RESULT_BYTES_MAX} are passed on.",
+            tool.name
+        );
         return Err(Failure::new(Code::ResultTooLarge, message).hint("Ask for less."));
     }
     Ok(Ran {

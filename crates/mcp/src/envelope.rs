@@ -72,12 +72,15 @@ pub enum Incoming {
 #[derive(Debug)]
 pub struct Refused {
     pub id: Option<Id>,
-    pub failure: Failure,
+    pub failure: Box<Failure>,
 }
 
 /// Reads a body. The largest batch accepted has `batch_max` elements.
 pub fn read(body: &Bytes, batch_max: usize) -> Result<Incoming, Refused> {
-    check_strict(body).map_err(|failure| Refused { id: None, failure })?;
+    check_strict(body).map_err(|failure| Refused {
+        id: None,
+        failure: Box::new(failure),
+    })?;
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
         Some(b'{') => one(body, body).map(Incoming::One),
         Some(b'[') => batch(body, batch_max).map(Incoming::Batch),
@@ -128,7 +131,11 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 /// Reads one message that stands somewhere within `body`.
 fn one(body: &Bytes, text: &[u8]) -> Result<Message, Refused> {
     let wire: Wire<'_> = serde_json::from_slice(text).map_err(|error| {
-        let what = if error.is_data() { "not a JSON-RPC message" } else { "not JSON" };
+        let what = if error.is_data() {
+            "not a JSON-RPC message"
+        } else {
+            "not JSON"
+        };
         refused(None, &format!("The message is {what}: {error}."))
     })?;
     let id = match wire.id {
@@ -139,7 +146,8 @@ fn one(body: &Bytes, text: &[u8]) -> Result<Message, Refused> {
         return Err(refused(id, "`jsonrpc` must be the string \"2.0\"."));
     }
     let Some(method) = wire.method else {
-        return if wire.result.is_some() != wire.error.is_some() {
+        let answers = wire.result.is_some() ^ wire.error.is_some();
+        return if answers {
             Ok(Message::Response)
         } else {
             Err(refused(id, "A request needs a `method`."))
@@ -162,8 +170,10 @@ fn one(body: &Bytes, text: &[u8]) -> Result<Message, Refused> {
 fn refused(id: Option<Id>, message: &str) -> Refused {
     Refused {
         id,
-        failure: Failure::new(Code::InvalidRequest, message)
-            .hint("Send {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"…\",\"params\":{…}}."),
+        failure: Box::new(
+            Failure::new(Code::InvalidRequest, message)
+                .hint("Send {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"…\",\"params\":{…}}."),
+        ),
     }
 }
 
@@ -187,14 +197,34 @@ mod tests {
         };
         for (body, expected) in [
             (r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#, request("1", None)),
-            (r#" {"jsonrpc":"2.0","id":"a","method":"m","params":{"x": 1.0}}"#, request("\"a\"", Some(r#"{"x": 1.0}"#))),
-            (r#"{"jsonrpc":"2.0","id":-7,"method":"m","extra":[]}"#, request("-7", None)),
-            (r#"{"jsonrpc":"2.0","id":123456789012345678901234567890,"method":"m"}"#, request("123456789012345678901234567890", None)),
-            (r#"{"jsonrpc":"2.0","method":"m"}"#, Message::Notification(Notification { method: "m".to_owned(), params: None })),
+            (
+                r#" {"jsonrpc":"2.0","id":"a","method":"m","params":{"x": 1.0}}"#,
+                request("\"a\"", Some(r#"{"x": 1.0}"#)),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":-7,"method":"m","extra":[]}"#,
+                request("-7", None),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":123456789012345678901234567890,"method":"m"}"#,
+                request("123456789012345678901234567890", None),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"m"}"#,
+                Message::Notification(Notification {
+                    method: "m".to_owned(),
+                    params: None,
+                }),
+            ),
             (r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, Message::Response),
-            (r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}"#, Message::Response),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}"#,
+                Message::Response,
+            ),
         ] {
-            let Ok(Incoming::One(message)) = check(body) else { panic!("{body}") };
+            let Ok(Incoming::One(message)) = check(body) else {
+                panic!("{body}")
+            };
             assert_eq!(message, expected, "{body}");
         }
         assert_eq!(Id::parse(r#""\u0061""#), Id::parse("\"a\""), "one spelling");
@@ -202,28 +232,63 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused_with_its_id_where_it_has_one() {
-        let deep = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"params\":{}", "[".repeat(10_000));
+        let deep = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"params\":{}",
+            "[".repeat(10_000)
+        );
         for (body, id, code) in [
             ("", None, Code::MalformedJson),
             ("{", None, Code::MalformedJson),
             (&deep, None, Code::JsonTooDeep),
-            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#, None, Code::DuplicateKey),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":1,"a":2}}"#, None, Code::DuplicateKey),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#,
+                None,
+                Code::DuplicateKey,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":1,"a":2}}"#,
+                None,
+                Code::DuplicateKey,
+            ),
             ("7", None, Code::InvalidRequest),
             ("[]", None, Code::InvalidRequest),
             ("[{},{},{},{}]", None, Code::InvalidRequest),
             (r#"{"id":1,"method":"m"}"#, Some("1"), Code::InvalidRequest),
-            (r#"{"jsonrpc":"1.0","id":"q","method":"m"}"#, Some("\"q\""), Code::InvalidRequest),
+            (
+                r#"{"jsonrpc":"1.0","id":"q","method":"m"}"#,
+                Some("\"q\""),
+                Code::InvalidRequest,
+            ),
             (r#"{"jsonrpc":2.0,"id":1,"method":"m"}"#, None, Code::InvalidRequest),
-            (r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, None, Code::InvalidRequest),
+            (
+                r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#,
+                None,
+                Code::InvalidRequest,
+            ),
             (r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, None, Code::InvalidRequest),
             (r#"{"jsonrpc":"2.0","id":1e3,"method":"m"}"#, None, Code::InvalidRequest),
             (r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#, None, Code::InvalidRequest),
             (r#"{"jsonrpc":"2.0","id":1}"#, Some("1"), Code::InvalidRequest),
-            (r#"{"jsonrpc":"2.0","id":1,"method":3}"#, Some("1"), Code::InvalidRequest),
-            (r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#, Some("1"), Code::InvalidRequest),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#, Some("1"), Code::InvalidRequest),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":null}"#, Some("1"), Code::InvalidRequest),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":3}"#,
+                Some("1"),
+                Code::InvalidRequest,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#,
+                Some("1"),
+                Code::InvalidRequest,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#,
+                Some("1"),
+                Code::InvalidRequest,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"m","params":null}"#,
+                Some("1"),
+                Code::InvalidRequest,
+            ),
         ] {
             let start: String = body.chars().take(80).collect();
             assert_eq!(check(body).unwrap_err(), (id.map(str::to_owned), code), "{start}");
@@ -232,7 +297,9 @@ mod tests {
 
     #[test]
     fn a_batch_keeps_its_good_messages_beside_its_bad_ones() {
-        let Ok(Incoming::Batch(elements)) = check(r#"[{"jsonrpc":"2.0","id":1,"method":"a"}, 7, {"jsonrpc":"2.0","method":"b"}]"#) else {
+        let Ok(Incoming::Batch(elements)) =
+            check(r#"[{"jsonrpc":"2.0","id":1,"method":"a"}, 7, {"jsonrpc":"2.0","method":"b"}]"#)
+        else {
             panic!("a batch of three")
         };
         assert!(matches!(&elements[0], Ok(Message::Request(request)) if request.method == "a"));

@@ -87,15 +87,19 @@ pub enum Era {
 #[derive(Debug)]
 pub struct Refusal {
     pub status: StatusCode,
-    pub failure: Failure,
+    pub failure: Box<Failure>,
 }
 
 impl Refusal {
-    pub fn bad(failure: Failure) -> Self {
+    pub fn new(status: StatusCode, failure: Failure) -> Self {
         Self {
-            status: StatusCode::BAD_REQUEST,
-            failure,
+            status,
+            failure: Box::new(failure),
         }
+    }
+
+    pub fn bad(failure: Failure) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, failure)
     }
 }
 
@@ -188,10 +192,14 @@ fn check_name(headers: &HeaderMap, method: &str, params: &Params<'_>) -> Result<
         return Ok(());
     };
     let Some(header) = single(headers, NAME)? else {
-        return Err(mismatch(format!("The header Mcp-Name is missing; `{method}` needs it.")));
+        return Err(mismatch(format!(
+            "The header Mcp-Name is missing; `{method}` needs it."
+        )));
     };
     let Some(decoded) = decode(header) else {
-        return Err(mismatch("The header Mcp-Name is not valid Base64 of UTF-8 text.".to_owned()));
+        return Err(mismatch(
+            "The header Mcp-Name is not valid Base64 of UTF-8 text.".to_owned(),
+        ));
     };
     if decoded == expected {
         Ok(())
@@ -221,7 +229,9 @@ fn decode(header: &str) -> Option<Cow<'_, str>> {
         .and_then(|rest| rest.strip_suffix(BASE64_SUFFIX));
     match wrapped {
         None => Some(Cow::Borrowed(header)),
-        Some(inner) => String::from_utf8(BASE64_STANDARD.decode(inner).ok()?).ok().map(Cow::Owned),
+        Some(inner) => String::from_utf8(BASE64_STANDARD.decode(inner).ok()?)
+            .ok()
+            .map(Cow::Owned),
     }
 }
 
@@ -233,7 +243,10 @@ pub(crate) fn encode(value: &str) -> Cow<'_, str> {
     if bare && !padded && !wrapped {
         Cow::Borrowed(value)
     } else {
-        Cow::Owned(format!("{BASE64_PREFIX}{}{BASE64_SUFFIX}", BASE64_STANDARD.encode(value)))
+        Cow::Owned(format!(
+            "{BASE64_PREFIX}{}{BASE64_SUFFIX}",
+            BASE64_STANDARD.encode(value)
+        ))
     }
 }
 
@@ -244,10 +257,11 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a s
     if values.next().is_some() {
         return Err(mismatch(format!("The header {name} is sent more than once.")));
     }
-    first
-        .to_str()
-        .map(Some)
-        .map_err(|_| mismatch(format!("The header {name} holds characters that a header must not have.")))
+    first.to_str().map(Some).map_err(|_| {
+        mismatch(format!(
+            "The header {name} holds characters that a header must not have."
+        ))
+    })
 }
 
 fn mismatch(message: String) -> Refusal {
@@ -312,22 +326,67 @@ mod tests {
         let v = "MCP-Protocol-Version";
         let modern = "MCP-Protocol-Version: 2026-07-28; Mcp-Method: tools/list";
         for (headers, method, params, expected) in [
-            (String::new(), "initialize", r#""protocolVersion":"2025-11-25""#, "handshake"),
-            (String::new(), "initialize", r#""protocolVersion":"1999-01-01""#, "handshake"),
-            (format!("{v}: 2025-06-18"), "initialize", r#""protocolVersion":"2025-11-25""#, "400 header_mismatch"),
-            ("Mcp-Method: tools/list".to_owned(), "initialize", "", "400 header_mismatch"),
+            (
+                String::new(),
+                "initialize",
+                r#""protocolVersion":"2025-11-25""#,
+                "handshake",
+            ),
+            (
+                String::new(),
+                "initialize",
+                r#""protocolVersion":"1999-01-01""#,
+                "handshake",
+            ),
+            (
+                format!("{v}: 2025-06-18"),
+                "initialize",
+                r#""protocolVersion":"2025-11-25""#,
+                "400 header_mismatch",
+            ),
+            (
+                "Mcp-Method: tools/list".to_owned(),
+                "initialize",
+                "",
+                "400 header_mismatch",
+            ),
             (String::new(), "tools/list", "", "legacy"),
             (format!("{v}: 2025-11-25"), "tools/list", "", "legacy"),
-            (format!("{v}: 2025-11-25; Mcp-Method: tools/call"), "tools/list", "", "400 header_mismatch"),
+            (
+                format!("{v}: 2025-11-25; Mcp-Method: tools/call"),
+                "tools/list",
+                "",
+                "400 header_mismatch",
+            ),
             (modern.to_owned(), "tools/list", META, "2026-07-28"),
             (modern.to_owned(), "tools/list", "", "400 invalid_params"),
             (String::new(), "tools/list", META, "400 header_mismatch"),
             (String::new(), "server/discover", "", "400 invalid_params"),
             (format!("{v}: 2026-07-28"), "tools/list", META, "400 header_mismatch"),
-            (format!("{v}: 2026-07-28; Mcp-Method: tools/call"), "tools/list", META, "400 header_mismatch"),
-            (format!("{modern}; Mcp-Method: tools/list"), "tools/list", META, "400 header_mismatch"),
-            (format!("{v}: 2025-11-25; Mcp-Method: tools/list"), "tools/list", META, "400 header_mismatch"),
-            (format!("{v}: 1900-01-01"), "tools/list", "", "400 unsupported_protocol_version"),
+            (
+                format!("{v}: 2026-07-28; Mcp-Method: tools/call"),
+                "tools/list",
+                META,
+                "400 header_mismatch",
+            ),
+            (
+                format!("{modern}; Mcp-Method: tools/list"),
+                "tools/list",
+                META,
+                "400 header_mismatch",
+            ),
+            (
+                format!("{v}: 2025-11-25; Mcp-Method: tools/list"),
+                "tools/list",
+                META,
+                "400 header_mismatch",
+            ),
+            (
+                format!("{v}: 1900-01-01"),
+                "tools/list",
+                "",
+                "400 unsupported_protocol_version",
+            ),
             (
                 format!("{v}: 1900-01-01; Mcp-Method: tools/list"),
                 "tools/list",
@@ -353,7 +412,11 @@ mod tests {
                 "400 invalid_params",
             ),
         ] {
-            assert_eq!(check(&headers, method, params), expected, "{headers} | {method} | {params}");
+            assert_eq!(
+                check(&headers, method, params),
+                expected,
+                "{headers} | {method} | {params}"
+            );
         }
     }
 
@@ -364,15 +427,39 @@ mod tests {
             ("Mcp-Name: add", "tools/call", r#""name":"add""#, "2026-07-28"),
             ("Mcp-Name: sub", "tools/call", r#""name":"add""#, "400 header_mismatch"),
             ("", "tools/call", r#""name":"add""#, "400 header_mismatch"),
-            ("Mcp-Name: add; Mcp-Name: add", "tools/call", r#""name":"add""#, "400 header_mismatch"),
+            (
+                "Mcp-Name: add; Mcp-Name: add",
+                "tools/call",
+                r#""name":"add""#,
+                "400 header_mismatch",
+            ),
             ("Mcp-Name: =?base64?w6Q=?=", "tools/call", r#""name":"ä""#, "2026-07-28"),
-            ("Mcp-Name: =?base64?!?=", "tools/call", r#""name":"ä""#, "400 header_mismatch"),
-            ("Mcp-Name: forebay://status", "resources/read", r#""uri":"forebay://status""#, "2026-07-28"),
-            ("Mcp-Name: forebay://models", "resources/read", r#""uri":"forebay://status""#, "400 header_mismatch"),
+            (
+                "Mcp-Name: =?base64?!?=",
+                "tools/call",
+                r#""name":"ä""#,
+                "400 header_mismatch",
+            ),
+            (
+                "Mcp-Name: forebay://status",
+                "resources/read",
+                r#""uri":"forebay://status""#,
+                "2026-07-28",
+            ),
+            (
+                "Mcp-Name: forebay://models",
+                "resources/read",
+                r#""uri":"forebay://status""#,
+                "400 header_mismatch",
+            ),
             ("", "resources/list", r#""uri":"ignored""#, "2026-07-28"),
         ] {
             let params = format!("{target},{META}");
-            assert_eq!(check(&format!("{start}: {method}; {headers}"), method, &params), expected, "{headers} {target}");
+            assert_eq!(
+                check(&format!("{start}: {method}; {headers}"), method, &params),
+                expected,
+                "{headers} {target}"
+            );
         }
     }
 

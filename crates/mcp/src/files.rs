@@ -59,7 +59,11 @@ impl Files {
             let message = format!("tools.file_reader.max_bytes must be between 1 and {READ_BYTES_MAX}.");
             return Err(Failure::new(Code::InvalidConfig, message));
         }
-        let roots = config.allowed_paths.iter().map(|path| Root::open(path)).collect::<Result<Vec<_>, _>>()?;
+        let roots = config
+            .allowed_paths
+            .iter()
+            .map(|path| Root::open(path))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok((!roots.is_empty()).then(|| Self {
             roots: Arc::new(roots),
             bytes_max: config.max_bytes,
@@ -88,7 +92,9 @@ impl Root {
                 .caused_by(fault)
         };
         let spelled = std::path::absolute(path).map_err(|fault| unusable("is no path", fault))?;
-        let real = path.canonicalize().map_err(|fault| unusable("cannot be found", fault))?;
+        let real = path
+            .canonicalize()
+            .map_err(|fault| unusable("cannot be found", fault))?;
         let dir = Dir::open_ambient_dir(&real, ambient_authority())
             .map_err(|fault| unusable("cannot be opened as a folder", fault))?;
         Ok(Self {
@@ -144,7 +150,11 @@ fn read_file(dir: &Dir, path: &Path, range: Range, bytes_max: u32) -> Result<Sli
     file.take(wanted).read_to_end(&mut bytes).map_err(explain)?;
     let read = bytes.len() as u64;
     // The file may have grown since its size was asked for; what was read counts.
-    let size = if read == 0 { found.len() } else { found.len().max(range.offset + read) };
+    let size = if read == 0 {
+        found.len()
+    } else {
+        found.len().max(range.offset + read)
+    };
     Ok(slice(bytes, range.offset, size))
 }
 
@@ -176,9 +186,10 @@ fn slice(bytes: Vec<u8>, offset: u64, size: u64) -> Slice {
 
 fn explain(fault: std::io::Error) -> Failure {
     match fault.kind() {
-        ErrorKind::NotFound => missing(),
+        ErrorKind::NotFound | ErrorKind::InvalidInput | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+            missing()
+        }
         ErrorKind::PermissionDenied => refused("That file leads outside the allowed folders, or may not be read."),
-        ErrorKind::InvalidInput | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => missing(),
         _ => Failure::new(Code::ToolRefused, "That file cannot be read.").caused_by(fault),
     }
 }

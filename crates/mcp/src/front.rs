@@ -121,10 +121,7 @@ impl Front {
 
     /// Everything that has to be settled before a request is served.
     fn begin(&self, request: &Request, input: HttpIn<'_>) -> Result<Begun, Refusal> {
-        let params = Params::read(request.params.as_ref()).map_err(|failure| Refusal {
-            status: StatusCode::OK,
-            failure,
-        })?;
+        let params = Params::read(request.params.as_ref()).map_err(|failure| Refusal::new(StatusCode::OK, failure))?;
         let mut begun = Begun {
             version: Version::LEGACY_NEWEST,
             principal: input.principal,
@@ -139,7 +136,11 @@ impl Front {
                 let asked = params.protocol_version.map(|raw| text("protocolVersion", Some(raw)));
                 let asked = asked.transpose().map_err(Refusal::bad)?;
                 begun.version = Version::negotiate(asked.as_deref().unwrap_or_default());
-                let session = self.0.sessions.open(&begun.principal, begun.version).map_err(unavailable)?;
+                let session = self
+                    .0
+                    .sessions
+                    .open(&begun.principal, begun.version)
+                    .map_err(unavailable)?;
                 begun.opened = Some(session.id.as_str().to_owned());
                 begun.join(session);
             }
@@ -161,10 +162,10 @@ impl Front {
             return Err(Refusal::bad(failure));
         };
         let id = id.to_str().unwrap_or_default();
-        self.0.sessions.find(id, principal).map_err(|failure| Refusal {
-            status: StatusCode::NOT_FOUND,
-            failure,
-        })
+        self.0
+            .sessions
+            .find(id, principal)
+            .map_err(|failure| Refusal::new(StatusCode::NOT_FOUND, failure))
     }
 
     fn accept_notification(&self, notification: &Notification, input: &HttpIn<'_>) -> Reply {
@@ -339,7 +340,10 @@ impl Begun {
             }
             None => (None, None),
         };
-        let cancel = self.session.as_ref().map_or_else(CancellationToken::new, |session| session.closed.child_token());
+        let cancel = self
+            .session
+            .as_ref()
+            .map_or_else(CancellationToken::new, |session| session.closed.child_token());
         let turn = Turn {
             dialect,
             principal: self.principal,
@@ -375,10 +379,7 @@ impl Front {
 }
 
 fn unavailable(failure: Failure) -> Refusal {
-    Refusal {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        failure,
-    }
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, failure)
 }
 
 /// An answer to a request that never was: an error without a dialect of its own.
@@ -398,15 +399,25 @@ fn not_allowed(method: &str) -> Reply {
 }
 
 fn not_acceptable(hint: &str) -> Failure {
-    Failure::new(Code::NotAcceptable, "The header Accept leaves no form in which to answer.").hint(hint)
+    Failure::new(
+        Code::NotAcceptable,
+        "The header Accept leaves no form in which to answer.",
+    )
+    .hint(hint)
 }
 
 /// Checks Content-Type and Accept. The specification wants both forms accepted; a client that takes JSON alone is
 /// served all the same, without streams.
 fn negotiate(headers: &HeaderMap) -> Result<Accepts, Failure> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     if !essence(content_type).eq_ignore_ascii_case("application/json") {
-        return Err(Failure::new(Code::UnsupportedMediaType, "The header Content-Type must be application/json."));
+        return Err(Failure::new(
+            Code::UnsupportedMediaType,
+            "The header Content-Type must be application/json.",
+        ));
     }
     let (mut json, mut events) = (false, false);
     for kind in accepted(headers) {
@@ -421,7 +432,10 @@ fn negotiate(headers: &HeaderMap) -> Result<Accepts, Failure> {
 }
 
 fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(essence)
 }
 

@@ -44,7 +44,7 @@ impl Metrics {
         Self { executions, seconds }
     }
 
-    fn count(&self, tool: &'static str, outcome: Outcome, took: Duration) {
+    fn count(&self, tool: &'static str, outcome: Outcome, elapsed: Duration) {
         let (status, outcome) = match outcome {
             Outcome::Ok => ("success", "ok"),
             Outcome::ToolError => ("error", "tool_error"),
@@ -54,7 +54,7 @@ impl Metrics {
         self.executions.get_or_create(&[("status", status.into())]).inc();
         self.seconds
             .get_or_create(&[("tool", tool.into()), ("outcome", outcome.into())])
-            .observe(took.as_secs_f64());
+            .observe(elapsed.as_secs_f64());
     }
 }
 

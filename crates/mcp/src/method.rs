@@ -11,12 +11,7 @@ use crate::{
     resource, rpc,
     rpc::{Dialect, array, object},
 };
-use forebay_domain::{
-    Code, Failure, Principal,
-    event::Surface,
-    id::TraceId,
-    port::Via,
-};
+use forebay_domain::{Code, Failure, Principal, event::Surface, id::TraceId, port::Via};
 use serde_json::{json, value::RawValue};
 use tokio_util::sync::CancellationToken;
 
@@ -66,12 +61,18 @@ impl Front {
         match turn.dialect {
             Dialect::Plain(_) => object(&[
                 ("protocolVersion", &version),
-                ("serverInfo", &json!({"name": server.name, "version": server.version}).to_string()),
+                (
+                    "serverInfo",
+                    &json!({"name": server.name, "version": server.version}).to_string(),
+                ),
                 ("capabilities", r#"{"tools":{},"resources":{}}"#),
             ]),
             Dialect::Streamable(_) => object(&[
                 ("protocolVersion", &version),
-                ("capabilities", r#"{"tools":{"listChanged":true},"resources":{"listChanged":true}}"#),
+                (
+                    "capabilities",
+                    r#"{"tools":{"listChanged":true},"resources":{"listChanged":true}}"#,
+                ),
                 ("serverInfo", &server.to_json()),
                 ("instructions", &json!(server.instructions).to_string()),
             ]),
@@ -79,7 +80,11 @@ impl Front {
     }
 
     fn discover(&self) -> String {
-        let versions: Vec<String> = Version::ALL.iter().rev().map(|version| json!(version.as_str()).to_string()).collect();
+        let versions: Vec<String> = Version::ALL
+            .iter()
+            .rev()
+            .map(|version| json!(version.as_str()).to_string())
+            .collect();
         self.stamp(&[
             ("supportedVersions", &array(versions.iter().map(String::as_str))),
             ("capabilities", r#"{"tools":{},"resources":{}}"#),

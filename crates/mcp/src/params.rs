@@ -56,7 +56,9 @@ pub(crate) struct Params<'a> {
 
 impl<'a> Params<'a> {
     pub(crate) fn read(params: Option<&'a Bytes>) -> Result<Self, Failure> {
-        let Some(bytes) = params else { return Ok(Self::default()) };
+        let Some(bytes) = params else {
+            return Ok(Self::default());
+        };
         serde_json::from_slice(bytes).map_err(|error| invalid(format!("The parameters have the wrong shape: {error}.")))
     }
 

@@ -34,9 +34,10 @@ impl Front {
         };
         match envelope::read(&input.body, BATCH_MAX) {
             Err(refused) => answer_refused(&refused).reply(),
-            Ok(Incoming::One(Message::Request(request))) => {
-                self.answer_plain(request, Dialect::Plain(DEFAULT), begin()).await.reply()
-            }
+            Ok(Incoming::One(Message::Request(request))) => self
+                .answer_plain(request, Dialect::Plain(DEFAULT), begin())
+                .await
+                .reply(),
             Ok(Incoming::One(Message::Notification(_) | Message::Response)) => Reply::empty(StatusCode::ACCEPTED),
             Ok(Incoming::Batch(elements)) => {
                 match self.run_batch(elements, Dialect::Plain(DEFAULT), begin, |_| {}).await {
@@ -70,7 +71,11 @@ impl Front {
         for element in elements {
             match element {
                 Ok(Message::Request(request)) => {
-                    answers.push(futures_util::future::Either::Left(self.answer_plain(request, dialect, begin())));
+                    answers.push(futures_util::future::Either::Left(self.answer_plain(
+                        request,
+                        dialect,
+                        begin(),
+                    )));
                 }
                 Ok(Message::Notification(notification)) => heed(&notification),
                 Ok(Message::Response) => {}
@@ -81,7 +86,9 @@ impl Front {
             }
         }
         let answers: Vec<Answered> = stream::iter(answers).buffered(BATCH_CONCURRENCY).collect().await;
-        let texts = answers.iter().filter_map(|answered| std::str::from_utf8(&answered.message).ok());
+        let texts = answers
+            .iter()
+            .filter_map(|answered| std::str::from_utf8(&answered.message).ok());
         (!answers.is_empty()).then(|| array(texts).into())
     }
 }
@@ -101,6 +108,6 @@ fn version_of(request: &Request, default: Version) -> Result<Version, Failure> {
     }
     match params.meta().version() {
         None => Ok(default),
-        Some(named) => Version::parse(&named).ok_or_else(|| unsupported(&named).failure),
+        Some(named) => Version::parse(&named).ok_or_else(|| *unsupported(&named).failure),
     }
 }

@@ -40,7 +40,11 @@ impl Resource {
     pub(crate) fn definition(self) -> Value {
         let (name, title, description) = match self {
             Self::Models => ("models", "Models", "The models that this key may ask, by name."),
-            Self::Status => ("status", "Gateway status", "Version, uptime, health of the store, models and sessions."),
+            Self::Status => (
+                "status",
+                "Gateway status",
+                "Version, uptime, health of the store, models and sessions.",
+            ),
         };
         json!({
             "uri": self.uri(),
@@ -139,7 +143,10 @@ mod tests {
             ("forebay://status", Some(Target::Own(Resource::Status))),
             ("forebay://models", Some(Target::Own(Resource::Models))),
             ("file:///srv/a%20b.txt", Some(Target::File("/srv/a b.txt".to_owned()))),
-            ("file:///srv/../etc/passwd", Some(Target::File("/etc/passwd".to_owned()))),
+            (
+                "file:///srv/../etc/passwd",
+                Some(Target::File("/etc/passwd".to_owned())),
+            ),
             ("file://elsewhere/srv/a", None),
             ("forebay://nothing", None),
             ("http://example.org/", None),

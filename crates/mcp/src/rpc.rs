@@ -186,8 +186,7 @@ fn number(code: Code, dialect: Dialect) -> i32 {
 fn status(code: Code, dialect: Dialect) -> StatusCode {
     match code {
         Code::InvalidArguments | Code::InvalidParams | Code::UnknownTool | Code::UnknownResource => StatusCode::OK,
-        Code::UnknownMethod if dialect == Dialect::Streamable(Version::V2026_07_28) => StatusCode::NOT_FOUND,
-        Code::UnknownMethod => StatusCode::OK,
+        Code::UnknownMethod if !matches!(dialect, Dialect::Streamable(Version::V2026_07_28)) => StatusCode::OK,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -282,13 +281,19 @@ mod tests {
             (Code::Forbidden, MODERN, false),
             (Code::InternalError, MODERN, false),
         ] {
-            assert_eq!(is_for_the_model(&Failure::new(code, "m"), dialect), expected, "{code} {dialect:?}");
+            assert_eq!(
+                is_for_the_model(&Failure::new(code, "m"), dialect),
+                expected,
+                "{code} {dialect:?}"
+            );
         }
     }
 
     #[test]
     fn a_tool_error_stands_in_one_text_block() {
-        let failure = Failure::new(Code::SpendingLimitExceeded, "No.").hint("Wait.").details(json!({"window": "60m"}));
+        let failure = Failure::new(Code::SpendingLimitExceeded, "No.")
+            .hint("Wait.")
+            .details(json!({"window": "60m"}));
         let result: Value = serde_json::from_str(tool_error(&failure).get()).unwrap();
         assert_eq!(result["isError"], true);
         assert!(result.get("structuredContent").is_none());

@@ -105,7 +105,10 @@ impl Sessions {
     /// How many sessions are open.
     pub fn count(&self) -> usize {
         let now = self.now_ms();
-        self.table().values().filter(|session| !self.is_stale(session, now)).count()
+        self.table()
+            .values()
+            .filter(|session| !self.is_stale(session, now))
+            .count()
     }
 
     /// Opens a session. At a limit the one that lay idle longest makes room; where none is idle, this is refused.
@@ -220,8 +223,11 @@ fn make_room(
         .min_by_key(|session| session.touched_ms.load(Ordering::Relaxed))
         .map(|session| session.id.clone());
     let oldest = oldest.ok_or_else(|| {
-        Failure::new(Code::Overloaded, "There are too many sessions, and all of them are in use.")
-            .hint("End one with DELETE, or use protocol version 2026-07-28, which needs none.")
+        Failure::new(
+            Code::Overloaded,
+            "There are too many sessions, and all of them are in use.",
+        )
+        .hint("End one with DELETE, or use protocol version 2026-07-28, which needs none.")
     })?;
     if let Some(session) = table.remove(&oldest) {
         session.closed.cancel();
@@ -298,7 +304,10 @@ mod tests {
         assert_eq!(sessions.count(), 1);
         drop(busy);
         clock.advance(Duration::from_secs(59));
-        assert!(sessions.find(session.id.as_str(), &principal("a")).is_ok(), "the end of a call counts as use");
+        assert!(
+            sessions.find(session.id.as_str(), &principal("a")).is_ok(),
+            "the end of a call counts as use"
+        );
         clock.advance(Duration::from_mins(1));
         assert_eq!(sessions.count(), 0);
         assert!(sessions.find(session.id.as_str(), &principal("a")).is_err());
@@ -315,12 +324,22 @@ mod tests {
         let (first, second) = (open("a").unwrap(), open("a").unwrap());
         let other = open("b").unwrap();
         open("a").unwrap();
-        assert!(first.closed.is_cancelled(), "the limit of one principal costs that principal");
+        assert!(
+            first.closed.is_cancelled(),
+            "the limit of one principal costs that principal"
+        );
         assert!(!other.closed.is_cancelled());
         open("c").unwrap();
         assert!(second.closed.is_cancelled(), "the limit of all costs the oldest");
-        let held: Vec<_> = sessions.table().values().map(|session| sessions.busy(session)).collect();
-        assert_eq!(sessions.open(&principal("d"), Version::V2025_11_25).err().unwrap().code, Code::Overloaded);
+        let held: Vec<_> = sessions
+            .table()
+            .values()
+            .map(|session| sessions.busy(session))
+            .collect();
+        assert_eq!(
+            sessions.open(&principal("d"), Version::V2025_11_25).err().unwrap().code,
+            Code::Overloaded
+        );
         drop(held);
     }
 
@@ -347,6 +366,9 @@ mod tests {
         }
         assert_eq!(read, NOTIFICATIONS_MAX);
         let _second = session.listen();
-        assert!(matches!(receiver.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        assert!(matches!(
+            receiver.try_recv(),
+            Err(mpsc::error::TryRecvError::Disconnected)
+        ));
     }
 }

@@ -1,1 +1,116 @@
-//! stub
+//! The stdio bridge: an MCP server on standard input and output that is a running gateway's `/mcp`.
+//!
+//! One message a line, both ways; nothing else is ever written. It understands only the envelope: what a client and
+//! the gateway say to each other passes through as it is. A gateway that is gone is an error of the request, and never
+//! the end of the bridge.
+
+mod link;
+
+use bytes::Bytes;
+use forebay_runtime::{Secret, Stop};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use link::{Link, Sent};
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use url::Url;
+
+/// The longest message, either way.
+const LINE_BYTES_MAX: usize = 16 << 20;
+/// Requests under way at once; further lines wait unread.
+const UNDER_WAY_MAX: usize = 64;
+/// Lines that wait for a slow reader of standard output.
+const LINES_MAX: usize = 64;
+/// How long the farewell to the gateway may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// Where the bridge leads.
+pub struct BridgeTo {
+    /// The gateway's `/mcp`.
+    pub url: Url,
+    pub key: Secret,
+    /// Without a limit on the whole of a request: a call may last, and the gateway sends a sign of life.
+    pub client: reqwest::Client,
+}
+
+/// Serves until standard input ends and all answers are out, or until `stop` drains.
+pub async fn bridge<R, W>(stdin: R, mut stdout: W, to: BridgeTo, stop: Stop) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let (out, mut outgoing) = mpsc::channel(LINES_MAX);
+    let link = Link::new(to, out);
+    let mut stdin = FramedRead::new(stdin, LinesCodec::new_with_max_length(LINE_BYTES_MAX));
+    let mut work = Work::default();
+    let mut listening: Option<BoxFuture<'_, ()>> = None;
+    loop {
+        if work.is_finished() {
+            break;
+        }
+        tokio::select! {
+            biased;
+            () = stop.draining() => break,
+            Some(message) = outgoing.recv() => write(&mut stdout, &message).await?,
+            Some(sent) = work.running.next() => {
+                if sent == Sent::Opening {
+                    work.opening = false;
+                    listening = Some(link.listen().boxed());
+                }
+            }
+            () = async { listening.as_mut().expect("checked by the condition").await }, if listening.is_some() => {
+                listening = None;
+            }
+            read = stdin.next(), if work.has_room() => work.take(read, &link),
+        }
+    }
+    while let Ok(message) = outgoing.try_recv() {
+        write(&mut stdout, &message).await?;
+    }
+    // The gateway forgets an idle session by itself, so a farewell that fails costs nothing.
+    let _unheard = tokio::time::timeout(FAREWELL_MAX, link.close()).await;
+    Ok(())
+}
+
+/// The messages under way.
+#[derive(Default)]
+struct Work<'a> {
+    running: FuturesUnordered<BoxFuture<'a, Sent>>,
+    /// An `initialize` is under way: what follows needs its session, so it waits.
+    opening: bool,
+    ended: bool,
+}
+
+impl<'a> Work<'a> {
+    fn has_room(&self) -> bool {
+        !self.ended && !self.opening && self.running.len() < UNDER_WAY_MAX
+    }
+
+    fn is_finished(&self) -> bool {
+        self.ended && self.running.is_empty()
+    }
+
+    fn take(&mut self, read: Option<Result<String, LinesCodecError>>, link: &'a Link) {
+        match read {
+            None | Some(Err(LinesCodecError::Io(_))) => self.ended = true,
+            Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
+                self.running.push(link.refuse_length(LINE_BYTES_MAX).boxed());
+            }
+            Some(Ok(text)) if text.trim().is_empty() => {}
+            Some(Ok(text)) => {
+                let (opens, sending) = link.send(Bytes::from(text));
+                self.opening |= opens;
+                self.running.push(sending);
+            }
+        }
+    }
+}
+
+async fn write<W: AsyncWrite + Unpin>(stdout: &mut W, line: &[u8]) -> io::Result<()> {
+    stdout.write_all(line).await?;
+    stdout.write_all(b"\n").await?;
+    stdout.flush().await
+}

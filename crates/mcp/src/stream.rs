@@ -42,7 +42,7 @@ pub(crate) async fn answer(mut running: Running, accepts: Accepts) -> Reply {
     }
     let first = tokio::select! {
         biased;
-        Some(step) = running.next_step() => First::Step(step),
+        step = next_step(&mut running.progress) => First::Step(step),
         answered = &mut running.call => First::Answer(answered),
         () = tokio::time::sleep(PATIENCE) => First::Nothing,
     };
@@ -71,17 +71,14 @@ enum First {
     Nothing,
 }
 
-impl Running {
-    /// The next report; never, where none will come.
-    async fn next_step(&mut self) -> Option<Step> {
-        match &mut self.progress {
-            Some((_, steps)) => match steps.recv().await {
-                Some(step) => Some(step),
-                None => std::future::pending().await,
-            },
-            None => std::future::pending().await,
-        }
+/// The next report; never, where none will come.
+async fn next_step(progress: &mut Option<(Box<str>, mpsc::Receiver<Step>)>) -> Step {
+    if let Some((_, steps)) = progress
+        && let Some(step) = steps.recv().await
+    {
+        return step;
     }
+    std::future::pending().await
 }
 
 /// An answer that is being streamed.
@@ -102,7 +99,7 @@ impl Live {
                 }
                 tokio::select! {
                     biased;
-                    Some(step) = live.running.next_step() => live.tell(step),
+                    step = next_step(&mut live.running.progress) => live.tell(step),
                     answered = &mut live.running.call => {
                         live.take_steps();
                         live.end(&answered);
@@ -123,7 +120,7 @@ impl Live {
 
     /// What was reported just before the call ended comes before its answer.
     fn take_steps(&mut self) {
-        while let Some(Some(step)) = self.running.next_step().now_or_never() {
+        while let Some(step) = next_step(&mut self.running.progress).now_or_never() {
             self.tell(step);
         }
     }
@@ -157,16 +154,20 @@ pub(crate) fn listen<G: Send + 'static>(
     let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE_PERIOD, KEEP_ALIVE_PERIOD);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let state = (messages, Box::pin(until), keep_alive, Some(OPENING), guard);
-    stream::unfold(state, |(mut messages, mut until, mut keep_alive, mut opening, guard)| async move {
-        let next = match opening.take() {
-            Some(opening) => opening,
-            None => tokio::select! {
-                biased;
-                () = &mut until => return None,
-                message = messages.recv() => event(&message?),
-                _ = keep_alive.tick() => KEEP_ALIVE,
-            },
-        };
-        Some((next, (messages, until, keep_alive, opening, guard)))
-    })
+    stream::unfold(
+        state,
+        |(mut messages, mut until, mut keep_alive, mut opening, guard)| async move {
+            let next = if let Some(opening) = opening.take() {
+                opening
+            } else {
+                tokio::select! {
+                    biased;
+                    () = &mut until => return None,
+                    message = messages.recv() => event(&message?),
+                    _ = keep_alive.tick() => KEEP_ALIVE,
+                }
+            };
+            Some((next, (messages, until, keep_alive, opening, guard)))
+        },
+    )
 }

@@ -1,7 +1,7 @@
 //! `calculator`: arithmetic with units, exact where it can be.
 //!
-//! It has no memory, no clock and no dice, and every expression has a bound: on its length, on its nesting, and on the
-//! work it makes. What defines functions or variables is refused, because that is how a short text becomes endless.
+//! It has no memory, no clock and no dice, and every expression has a bound: on its length, on its time, and on how many
+//! of them work hard at once. What defines functions or variables is refused, because that is how a short text becomes endless.
 
 use super::definition::{Answer, Definition, Job, World};
 use fend_core::{Context, Interrupt};
@@ -9,35 +9,47 @@ use forebay_domain::{Code, Failure};
 use forebay_runtime::Clock;
 use serde_json::{Map, Value, json};
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
+use tokio::sync::{Semaphore, oneshot};
 
 const EXPRESSION_BYTES_MAX: usize = 500;
-const NESTING_MAX: usize = 40;
 const RESULT_BYTES_MAX: usize = 10_000;
-/// Checks of the engine that are worth doing on the spot; anything longer moves off the event loop.
-const QUICK_CHECKS_MAX: u32 = 4_000;
-const SLOW_CHECKS_MAX: u32 = 100_000_000;
+/// What is no longer than this, and done in this time, is worth doing on the spot.
+const QUICK_TOKENS_MAX: usize = 16;
+const QUICK_TIME_MAX: Duration = Duration::from_millis(2);
 const SLOW_TIME_MAX: Duration = Duration::from_millis(500);
+/// The engine recurses with every token; the longest expression needs a quarter of this.
+const SLOW_STACK_BYTES: usize = 64 << 20;
+/// Slow evaluations at once. The engine overruns its time where one single step is huge, so others wait their turn.
+const SLOW_AT_ONCE: usize = 2;
 
 pub(crate) struct Calculator {
     clock: Clock,
+    slow: Arc<Semaphore>,
 }
 
 impl Calculator {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock }
+        Self {
+            clock,
+            slow: Arc::new(Semaphore::new(SLOW_AT_ONCE)),
+        }
     }
 
     pub(crate) fn definition() -> Definition {
         Definition {
             name: "calculator",
             title: "Calculator",
-            description: "Evaluates an arithmetic expression exactly: + - * / ^ %, parentheses, functions such as sqrt, \
+            description:
+                "Evaluates an arithmetic expression exactly: + - * / ^ %, parentheses, functions such as sqrt, \
                           sin and log, constants such as pi, and units (`5 km to miles`). Use it for any calculation \
                           instead of working it out yourself."
-                .to_owned(),
+                    .to_owned(),
             input: json!({
                 "type": "object",
                 "properties": {
@@ -67,7 +79,12 @@ impl Calculator {
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
         let expression = job.arguments["expression"].as_str().unwrap_or_default().to_owned();
         check(&expression)?;
-        let result = match evaluate(&expression, &Budget::checks(QUICK_CHECKS_MAX)) {
+        let quick = if tokens(&expression) <= QUICK_TOKENS_MAX {
+            evaluate(&expression, &Budget::new(QUICK_TIME_MAX, &self.clock))
+        } else {
+            Err(Fault::OverBudget)
+        };
+        let result = match quick {
             Err(Fault::OverBudget) => self.slowly(expression.clone()).await?,
             Err(fault) => return Err(fault.into()),
             Ok(result) => result,
@@ -81,13 +98,29 @@ impl Calculator {
         })
     }
 
-    /// Evaluates once more, off the event loop and with more time.
+    /// Evaluates off the event loop, with more time and more stack. The thread ends with its budget.
     async fn slowly(&self, expression: String) -> Result<String, Failure> {
-        let budget = Budget::time(SLOW_TIME_MAX, &self.clock);
-        tokio::task::spawn_blocking(move || evaluate(&expression, &budget))
+        let broken = || Failure::new(Code::InternalError, "The calculator broke down.");
+        let turn = self
+            .slow
+            .clone()
+            .acquire_owned()
             .await
-            .map_err(|fault| Failure::new(Code::InternalError, "The calculator broke down.").caused_by(fault))?
-            .map_err(Failure::from)
+            .map_err(|fault| broken().caused_by(fault))?;
+        let clock = self.clock.clone();
+        let (sender, receiver) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("calculator".to_owned())
+            .stack_size(SLOW_STACK_BYTES)
+            .spawn(move || {
+                let result = evaluate(&expression, &Budget::new(SLOW_TIME_MAX, &clock));
+                drop(turn);
+                // Whoever asked may be gone.
+                let _unheard = sender.send(result);
+            })
+            .map_err(|fault| broken().caused_by(fault))?;
+        let result = receiver.await.map_err(|fault| broken().caused_by(fault))?;
+        result.map_err(Failure::from)
     }
 }
 
@@ -100,9 +133,10 @@ impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::OverBudget => refused("The expression takes too long to evaluate."),
-            Fault::Expression(message) => {
-                Failure::new(Code::InvalidArguments, format!("The expression cannot be evaluated: {message}."))
-            }
+            Fault::Expression(message) => Failure::new(
+                Code::InvalidArguments,
+                format!("The expression cannot be evaluated: {message}."),
+            ),
         }
     }
 }
@@ -114,7 +148,9 @@ fn refused(message: &str) -> Failure {
 /// Refuses what has no bound before the engine sees it.
 fn check(expression: &str) -> Result<(), Failure> {
     if expression.len() > EXPRESSION_BYTES_MAX {
-        return Err(refused(&format!("The expression is longer than {EXPRESSION_BYTES_MAX} bytes.")));
+        return Err(refused(&format!(
+            "The expression is longer than {EXPRESSION_BYTES_MAX} bytes."
+        )));
     }
     let strange = expression
         .chars()
@@ -124,18 +160,41 @@ fn check(expression: &str) -> Result<(), Failure> {
             "The expression holds {strange:?}; it may hold numbers, operators, functions and units only."
         )));
     }
-    let mut depth = 0_usize;
-    for c in expression.chars() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > NESTING_MAX {
-            return Err(refused(&format!("The expression nests deeper than {NESTING_MAX} parentheses.")));
-        }
+    if rolls_dice(expression) {
+        return Err(refused(
+            "The expression rolls dice; only what has one value can be calculated.",
+        ));
     }
     Ok(())
+}
+
+/// Dice (`4d6`) are distributions to the engine, and it does not ask for its budget while it works them out.
+fn rolls_dice(expression: &str) -> bool {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter(|word| !word.starts_with("0x")).any(|word| {
+        let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.strip_prefix('d')
+            .is_some_and(|faces| faces.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
+/// Roughly how many tokens there are: runs of letters, runs of digits, and everything else by itself.
+fn tokens(expression: &str) -> usize {
+    let kind = |c: char| {
+        if c.is_ascii_digit() || c == '.' {
+            1
+        } else {
+            u8::from(c.is_alphabetic()) * 2
+        }
+    };
+    let mut last = 0;
+    let mut count = 0;
+    for c in expression.chars().filter(|c| *c != ' ') {
+        let kind = kind(c);
+        count += usize::from(kind == 0 || kind != last);
+        last = kind;
+    }
+    count
 }
 
 fn evaluate(expression: &str, budget: &Budget) -> Result<String, Fault> {
@@ -151,41 +210,132 @@ fn evaluate(expression: &str, budget: &Budget) -> Result<String, Fault> {
     }
 }
 
-/// How much work an evaluation may make. The engine asks often; each time counts.
+/// How long an evaluation may take. The engine asks often whether it should stop.
 struct Budget {
-    checks_left: AtomicU32,
-    until: Option<(Clock, Duration)>,
+    clock: Clock,
+    until: Duration,
+    spent: AtomicBool,
 }
 
 impl Budget {
-    fn checks(checks: u32) -> Self {
+    fn new(time: Duration, clock: &Clock) -> Self {
         Self {
-            checks_left: AtomicU32::new(checks),
-            until: None,
-        }
-    }
-
-    fn time(time: Duration, clock: &Clock) -> Self {
-        Self {
-            checks_left: AtomicU32::new(SLOW_CHECKS_MAX),
-            until: Some((clock.clone(), clock.monotonic() + time)),
+            clock: clock.clone(),
+            until: clock.monotonic() + time,
+            spent: AtomicBool::new(false),
         }
     }
 
     fn is_spent(&self) -> bool {
-        self.checks_left.load(Ordering::Relaxed) == 0
+        self.spent.load(Ordering::Relaxed)
     }
 }
 
 impl Interrupt for Budget {
     fn should_interrupt(&self) -> bool {
-        let late = self.until.as_ref().is_some_and(|(clock, until)| clock.monotonic() >= *until);
-        if late {
-            self.checks_left.store(0, Ordering::Relaxed);
+        let spent = self.clock.monotonic() >= self.until;
+        if spent {
+            self.spent.store(true, Ordering::Relaxed);
         }
-        let spend = |left: u32| left.checked_sub(1);
-        self.checks_left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend)
-            .is_err()
+        spent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_domain::{
+        Principal, Role,
+        event::Surface,
+        id::{SubjectId, TenantId, TraceId},
+        port::Via,
+    };
+
+    async fn calculate(expression: &str) -> Result<String, Failure> {
+        let principal = Principal {
+            tenant: TenantId::try_from("t").unwrap(),
+            project: None,
+            subject: SubjectId::try_from("s").unwrap(),
+            key: None,
+            session: None,
+            role: Role::User,
+            grants: Vec::new(),
+        };
+        let job = Job {
+            principal: &principal,
+            arguments: json!({"expression": expression}),
+            via: Via {
+                surface: Surface::Mcp,
+                trace: TraceId::from_bytes([1; 16]).unwrap(),
+            },
+            progress: None,
+        };
+        let answer = Calculator::new(Clock::system()).run(job).await?;
+        assert_eq!(answer.structured["expression"], expression);
+        Ok(answer.text.unwrap())
+    }
+
+    #[tokio::test]
+    async fn it_calculates() {
+        for (expression, expected) in [
+            ("2+2", "4"),
+            ("2^100", "1267650600228229401496703205376"),
+            ("1/4", "0.25"),
+            ("sqrt(16)", "4"),
+            ("5 km to m", "5000 m"),
+            ("0xd6 to decimal", "214"),
+            (&format!("1{}", "+1".repeat(240)), "241"),
+        ] {
+            assert_eq!(calculate(expression).await.unwrap(), expected, "{expression}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_said() {
+        for (expression, code) in [
+            ("2+", Code::InvalidArguments),
+            ("foo bar", Code::InvalidArguments),
+            ("roll d6", Code::ToolRefused),
+            ("100d100", Code::ToolRefused),
+            ("f = 2", Code::ToolRefused),
+            ("(x: x x) (x: x x)", Code::ToolRefused),
+            ("\\x.x", Code::ToolRefused),
+            ("9^9^9^9", Code::ToolRefused),
+            ("1000000!", Code::ToolRefused),
+            (&"1".repeat(501), Code::ToolRefused),
+        ] {
+            assert_eq!(calculate(expression).await.unwrap_err().code, code, "{expression}");
+        }
+    }
+
+    /// Each of these overflows an ordinary stack; none may bring the process down.
+    #[tokio::test]
+    async fn nothing_overflows_the_stack() {
+        let pair = |open: &str, n| format!("{}1{}", open.repeat(n), ")".repeat(n));
+        for expression in [
+            pair("(", 249),
+            pair("(-", 166),
+            pair("sqrt(", 82),
+            pair("√(", 120),
+            format!("{}1", "-".repeat(499)),
+            format!("{}1", "2^".repeat(249)),
+            format!("{}1", "2^-".repeat(166)),
+            format!("{}1", "1/".repeat(249)),
+            format!("{}1", "/".repeat(499)),
+            format!("5{}", "!".repeat(499)),
+            format!("1{}", "%".repeat(499)),
+            "π".repeat(250),
+            format!("{}m", "1 to ".repeat(99)),
+            format!("{}1", "sin cos ".repeat(62)),
+            format!("{}1", "not ".repeat(120)),
+            format!("{}1", "per ".repeat(120)),
+            "m ".repeat(249),
+        ] {
+            let outcome = calculate(&expression).await.map_err(|failure| failure.code);
+            assert!(
+                matches!(outcome, Ok(_) | Err(Code::InvalidArguments | Code::ToolRefused)),
+                "{expression}: {outcome:?}"
+            );
+        }
     }
 }

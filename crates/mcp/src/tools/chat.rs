@@ -200,7 +200,9 @@ async fn events(
     let mut said = Said::default();
     let mut events = SseStream::from_bytes_stream(bounded(body));
     while let Some(event) = events.next().await {
-        let Some(data) = event.map_err(unwrap)?.data else { continue };
+        let Some(data) = event.map_err(unwrap)?.data else {
+            continue;
+        };
         if data.trim() == "[DONE]" {
             return Ok(said);
         }

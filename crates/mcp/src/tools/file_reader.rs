@@ -100,5 +100,8 @@ fn structured(path: String, slice: Slice) -> Map<String, Value> {
         ("encoding", encoding.into()),
         ("content", Value::String(content)),
     ];
-    members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    members
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
