@@ -150,7 +150,9 @@ impl Db {
         // On an error the transaction is dropped, and with it rolled back.
         let value = unit(&mut tx, input).await?;
         let started = self.0.clock.monotonic();
-        writer::commit(tx).await?;
+        if let Both::Postgres(tx) = tx {
+            tx.commit().await?;
+        }
         let took = self.0.clock.monotonic().saturating_sub(started);
         self.0.metrics.commit_seconds.observe(took.as_secs_f64());
         Ok(value)

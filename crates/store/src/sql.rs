@@ -26,7 +26,7 @@
 //!   returns it and does not go on; "insert unless it is there" is `ON CONFLICT DO NOTHING`.
 //! * **`begin()` inside a unit** is refused by this list: the writer keeps its own savepoints.
 
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction, pool::PoolConnection};
 
 /// One thing a database.
 #[derive(Debug, Clone)]
@@ -38,8 +38,8 @@ pub(crate) enum Both<S, P> {
 /// Where reads go.
 pub(crate) type Pools = Both<SqlitePool, PgPool>;
 
-/// The transaction that a unit of writing runs in.
-pub(crate) type Tx = Both<Transaction<'static, Sqlite>, Transaction<'static, Postgres>>;
+/// The transaction that a unit of writing runs in: on SQLite the writer's, which it keeps itself.
+pub(crate) type Tx = Both<PoolConnection<Sqlite>, Transaction<'static, Postgres>>;
 
 /// Compiles `body` once for each driver: sqlx's query types carry the driver, the text of the SQL does not.
 macro_rules! on_both {

@@ -9,11 +9,12 @@ use forebay_runtime::{Clock, Stop, Tasks};
 use sqlx::SqlitePool;
 use std::time::Duration;
 use tokio::{sync::mpsc, time::Instant};
+use tracing::warn;
 
 use crate::{
     StoreError,
     metrics::Metrics,
-    sql::{Both, Tx},
+    sql::{Both, Tx, on_both},
 };
 
 /// Units that may wait; whoever comes after them waits for room, within its own patience.
@@ -79,50 +80,191 @@ async fn linger(units: &mut mpsc::Receiver<Unit>, group: &mut Vec<Unit>, expecte
     }
 }
 
-/// Runs and commits one group, then answers every unit of it.
+/// Runs and commits one group, then answers every unit of it. Units that did not run are dropped, which tells their
+/// callers that the store is unavailable.
 async fn commit_group(pool: &SqlitePool, group: Vec<Unit>, clock: &Clock, metrics: &Metrics) {
     let mut ran = Vec::with_capacity(group.len());
-    let outcome = run_group(pool, group, &mut ran, clock, metrics).await;
+    let outcome = match pool.acquire().await {
+        Err(error) => Err(error.into()),
+        Ok(connection) => {
+            let mut tx = Both::Sqlite(connection);
+            let outcome = run_group(&mut tx, group, &mut ran, clock, metrics).await;
+            if let (Err(_), Both::Sqlite(connection)) = (&outcome, &mut tx) {
+                // Whatever state it is in ends with it; the pool makes a new one.
+                connection.close_on_drop();
+            }
+            outcome
+        }
+    };
+    if let Err(error) = &outcome {
+        warn!(cause = error.chain(), "a group of writes was rolled back");
+    }
     for unit in ran {
         (unit.answer)(outcome.clone());
     }
 }
 
-/// On an early return the transaction is dropped, and with it rolled back; units that did not run are dropped too, which
-/// tells their callers that the store is unavailable.
 async fn run_group(
-    pool: &SqlitePool,
+    tx: &mut Tx,
     group: Vec<Unit>,
     ran: &mut Vec<Ran>,
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<(), StoreError> {
-    let mut tx = Both::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?);
+    execute(tx, "BEGIN IMMEDIATE").await?;
     for unit in group {
-        savepoint(&mut tx, "SAVEPOINT unit").await?;
-        let done = unit(&mut tx).await;
+        execute(tx, "SAVEPOINT unit").await?;
+        let done = unit(tx).await;
         let keep = done.keep;
         ran.push(done);
         if !keep {
-            // Fails where SQLite itself gave up the transaction (a full disk); then the whole group has failed.
-            savepoint(&mut tx, "ROLLBACK TO unit").await?;
+            // Fails where SQLite itself gave up the transaction, as on a full disk; then the whole group has failed.
+            let undone = execute(tx, "ROLLBACK TO unit").await;
+            undone.map_err(|_| StoreError::unavailable("another write ended the transaction that they shared"))?;
         }
-        savepoint(&mut tx, "RELEASE unit").await?;
+        execute(tx, "RELEASE unit").await?;
     }
     let started = clock.monotonic();
-    commit(tx).await?;
+    execute(tx, "COMMIT").await?;
     metrics
         .commit_seconds
         .observe(clock.monotonic().saturating_sub(started).as_secs_f64());
     Ok(())
 }
 
-async fn savepoint(tx: &mut Tx, statement: &'static str) -> Result<(), StoreError> {
-    crate::sql::on_both!(tx, |tx| sqlx::query(statement).execute(&mut **tx).await.map(drop))?;
+async fn execute(tx: &mut Tx, statement: &'static str) -> Result<(), StoreError> {
+    on_both!(tx, |tx| sqlx::query(statement).execute(&mut **tx).await.map(drop))?;
     Ok(())
 }
 
-pub(crate) async fn commit(tx: Tx) -> Result<(), StoreError> {
-    crate::sql::on_both!(tx, |tx| tx.commit().await)?;
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::sqlite_url,
+        db::{Db, DbParts},
+        open,
+    };
+    use forebay_runtime::Entropy;
+
+    struct Fixture {
+        db: Db,
+        metrics: Metrics,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn fixture() -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let (pool, readers) = open::sqlite(&sqlite_url(&folder.path().join("x.db"))).await.unwrap();
+        let (clock, metrics) = (Clock::system(), Metrics::new());
+        let writer = start(&Tasks::new(), pool, clock.clone(), metrics.clone());
+        let parts = DbParts {
+            pools: Both::Sqlite(readers),
+            writer: Both::Sqlite(writer),
+            clock,
+            entropy: Entropy::seeded(1),
+            metrics: metrics.clone(),
+        };
+        let db = Db::new(parts);
+        db.write((), |tx, ()| {
+            Box::pin(run_sql(tx, "CREATE TABLE word (text TEXT NOT NULL)"))
+        })
+        .await
+        .unwrap();
+        Fixture {
+            db,
+            metrics,
+            _folder: folder,
+        }
+    }
+
+    fn groups(metrics: &Metrics) -> u64 {
+        let mut registry = prometheus_client::registry::Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("forebay_store_group_size_count "));
+        line.unwrap().parse().unwrap()
+    }
+
+    async fn run_sql(tx: &mut Tx, sql: &'static str) -> Result<(), StoreError> {
+        execute(tx, sql).await
+    }
+
+    /// A unit that writes its word, and then fails if the word is `bad`.
+    async fn write_word(db: &Db, word: &'static str) -> Result<(), StoreError> {
+        db.write(word, |tx, word| {
+            Box::pin(async move {
+                on_both!(tx, |tx| sqlx::query("INSERT INTO word VALUES ($1)")
+                    .bind(*word)
+                    .execute(&mut **tx)
+                    .await
+                    .map(drop))?;
+                if *word == "bad" {
+                    return Err(StoreError::corrupt("on purpose"));
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn words(db: &Db) -> String {
+        let rows: Vec<(String,)> = db
+            .read(async {
+                on_both!(db.pools(), |pool| sqlx::query_as("SELECT text FROM word ORDER BY text")
+                    .fetch_all(pool)
+                    .await)
+            })
+            .await
+            .unwrap();
+        rows.into_iter().map(|(word,)| word).collect::<Vec<_>>().join(" ")
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_fails_half_way_is_undone_alone() {
+        let fixture = fixture().await;
+        let before = groups(&fixture.metrics);
+        let (a, bad, b) = tokio::join!(
+            write_word(&fixture.db, "a"),
+            write_word(&fixture.db, "bad"),
+            write_word(&fixture.db, "b")
+        );
+        assert!(a.is_ok() && b.is_ok());
+        assert!(matches!(bad, Err(StoreError::Corrupt { .. })), "{bad:?}");
+        assert_eq!(groups(&fixture.metrics) - before, 1, "they shared one group");
+        assert_eq!(words(&fixture.db).await, "a b");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_unavailable_and_passes() {
+        let fixture = fixture().await;
+        let db = &fixture.db;
+        write_word(db, "a").await.unwrap();
+        db.write((), |tx, ()| Box::pin(run_sql(tx, "PRAGMA max_page_count = 1")))
+            .await
+            .unwrap();
+        let large = "INSERT INTO word VALUES (hex(zeroblob(100000)))";
+        let (b, refused, c) = tokio::join!(
+            write_word(db, "b"),
+            db.write(large, |tx, large| Box::pin(run_sql(tx, large))),
+            write_word(db, "c")
+        );
+        assert!(refused.as_ref().is_err_and(StoreError::is_unavailable), "{refused:?}");
+        // SQLite gives up the whole transaction then: nobody in the group is told that it is safe.
+        for neighbour in [b, c] {
+            assert!(
+                neighbour.as_ref().is_err_and(StoreError::is_unavailable),
+                "{neighbour:?}"
+            );
+        }
+        assert!(!db.is_reachable());
+        assert_eq!(words(db).await, "a");
+
+        // The limit went with its connection.
+        db.write(large, |tx, large| Box::pin(run_sql(tx, large))).await.unwrap();
+        assert!(db.is_reachable());
+    }
 }

@@ -38,7 +38,9 @@ impl TestDb {
     pub async fn postgres() -> Self {
         let cluster_url = cluster_url();
         let name = format!("test_{:032x}", u128::from_le_bytes(Entropy::system().bytes()));
-        let mut cluster = PgConnection::connect(&cluster_url).await.expect("the test cluster answers");
+        let mut cluster = PgConnection::connect(&cluster_url)
+            .await
+            .expect("the test cluster answers");
         // The name is ours: letters, digits and an underscore.
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
             .execute(&mut cluster)
@@ -77,18 +79,46 @@ impl TestDb {
         }
     }
 
+    /// Takes the database away from whoever uses it, until [`TestDb::accept_connections`]. PostgreSQL only.
+    pub async fn refuse_connections(&self) {
+        let Kind::Postgres { name, .. } = &self.kind else {
+            panic!("a SQLite file cannot be taken away like this");
+        };
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname =";
+        self.on_cluster(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false; {end} '{name}'")).await;
+    }
+
+    pub async fn accept_connections(&self) {
+        let Kind::Postgres { name, .. } = &self.kind else {
+            return;
+        };
+        self.on_cluster(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+    }
+
+    async fn on_cluster(&self, sql: &str) {
+        let mut cluster = PgConnection::connect(&cluster_url()).await.expect("the test cluster answers");
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut cluster).await.expect("the statements run");
+        cluster.close().await.ok();
+    }
+
     /// Runs statements behind the store's back, as somebody would who tampers with it.
     pub async fn execute(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());
         match self.kind {
             Kind::Sqlite { .. } => {
                 let mut connection = SqliteConnection::connect(&self.url).await.expect("the file opens");
-                sqlx::raw_sql(sql).execute(&mut connection).await.expect("the statements run");
+                sqlx::raw_sql(sql)
+                    .execute(&mut connection)
+                    .await
+                    .expect("the statements run");
                 connection.close().await.expect("the connection closes");
             }
             Kind::Postgres { .. } => {
                 let mut connection = PgConnection::connect(&self.url).await.expect("the database answers");
-                sqlx::raw_sql(sql).execute(&mut connection).await.expect("the statements run");
+                sqlx::raw_sql(sql)
+                    .execute(&mut connection)
+                    .await
+                    .expect("the statements run");
                 connection.close().await.expect("the connection closes");
             }
         }
@@ -100,11 +130,17 @@ impl TestDb {
         match self.kind {
             Kind::Sqlite { .. } => {
                 let mut connection = SqliteConnection::connect(&self.url).await.expect("the file opens");
-                sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("the query runs")
+                sqlx::query_scalar(sql)
+                    .fetch_one(&mut connection)
+                    .await
+                    .expect("the query runs")
             }
             Kind::Postgres { .. } => {
                 let mut connection = PgConnection::connect(&self.url).await.expect("the database answers");
-                sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("the query runs")
+                sqlx::query_scalar(sql)
+                    .fetch_one(&mut connection)
+                    .await
+                    .expect("the query runs")
             }
         }
     }
@@ -113,10 +149,15 @@ impl TestDb {
 impl Drop for TestDb {
     /// On a thread of its own, because a test's runtime cannot be waited on from within.
     fn drop(&mut self) {
-        let Kind::Postgres { cluster_url, name } = &self.kind else { return };
+        let Kind::Postgres { cluster_url, name } = &self.kind else {
+            return;
+        };
         let (cluster_url, name) = (cluster_url.clone(), name.clone());
         let removal = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .ok()?;
             runtime.block_on(async {
                 let mut cluster = PgConnection::connect(&cluster_url).await.ok()?;
                 sqlx::query(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
@@ -130,7 +171,10 @@ impl Drop for TestDb {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests are told by their environment where the cluster is")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests are told by their environment where the cluster is"
+)]
 fn cluster_url() -> String {
     std::env::var(CLUSTER_VARIABLE).unwrap_or_else(|_| {
         panic!(

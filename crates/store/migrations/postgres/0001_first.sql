@@ -59,12 +59,3 @@ CREATE TABLE audit_chain (
     head_hash     BYTEA NOT NULL,
     started_at_ms BIGINT NOT NULL
 );
-
--- Where a chain begins after its older rows were pruned, signed by whoever pruned them.
-CREATE TABLE audit_checkpoint (
-    chain_id  TEXT COLLATE "C" PRIMARY KEY NOT NULL REFERENCES audit_chain (chain_id),
-    seq       BIGINT NOT NULL,
-    hash      BYTEA NOT NULL,
-    signature BYTEA NOT NULL,
-    at_ms     BIGINT NOT NULL
-);

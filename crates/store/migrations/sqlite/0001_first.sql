@@ -54,12 +54,3 @@ CREATE TABLE audit_chain (
     head_hash     BLOB NOT NULL,
     started_at_ms BIGINT NOT NULL
 );
-
--- Where a chain begins after its older rows were pruned, signed by whoever pruned them.
-CREATE TABLE audit_checkpoint (
-    chain_id  TEXT PRIMARY KEY NOT NULL REFERENCES audit_chain (chain_id),
-    seq       BIGINT NOT NULL,
-    hash      BLOB NOT NULL,
-    signature BLOB NOT NULL,
-    at_ms     BIGINT NOT NULL
-);

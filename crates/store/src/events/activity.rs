@@ -15,7 +15,7 @@ use super::{
     insert::insert,
     row::{EventRow, storable},
 };
-use crate::{StoreError, db::Db};
+use crate::db::Db;
 
 /// From the first event of a batch to its flush; with the commit this stays within the 100 ms that a crash may lose.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
@@ -91,20 +91,10 @@ impl Flusher {
             attempts_draining += u32::from(stop.is_draining());
             if !error.is_unavailable() || attempts_draining >= DRAIN_ATTEMPTS_MAX {
                 self.db.metrics().events_dropped.inc_by(events);
-                return error!(events, cause = chain(&error), "activity events lost");
+                return error!(events, cause = error.chain(), "activity events lost");
             }
-            warn!(events, cause = chain(&error), "activity events wait for the database");
+            warn!(events, cause = error.chain(), "activity events wait for the database");
             tokio::time::sleep(RETRY_AFTER).await;
         }
     }
-}
-
-fn chain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
