@@ -4,6 +4,7 @@
 //! engine was asked is no model request and is not counted here.
 
 use forebay_domain::event::{Outcome, Usage};
+use forebay_runtime::metrics::seconds_histogram;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, histogram::Histogram},
@@ -11,13 +12,7 @@ use prometheus_client::{
 };
 use std::time::Duration;
 
-/// The buckets that OpenTelemetry's conventions for generative AI recommend.
-const DURATION_BUCKETS_S: [f64; 14] = [
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
-];
-const FIRST_TOKEN_BUCKETS_S: [f64; 16] = [
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
+/// The buckets that OpenTelemetry's conventions recommend, as far as context windows reach.
 const TOKEN_BUCKETS: [f64; 11] = [
     1.0,
     4.0,
@@ -62,8 +57,8 @@ pub struct Metrics {
 impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS_S)),
-            first_tokens: Family::new_with_constructor(|| Histogram::new(FIRST_TOKEN_BUCKETS_S)),
+            durations: Family::new_with_constructor(seconds_histogram),
+            first_tokens: Family::new_with_constructor(seconds_histogram),
             tokens: Family::new_with_constructor(|| Histogram::new(TOKEN_BUCKETS)),
         };
         registry.register_with_unit(

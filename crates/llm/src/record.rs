@@ -14,9 +14,6 @@ use forebay_store::EventLog;
 use std::time::Duration;
 use tracing::Span;
 
-/// A name that a caller made up is kept only so far.
-const ACTION_BYTES_MAX: usize = 160;
-
 /// What a record writes to.
 #[derive(Clone)]
 pub(crate) struct Books {
@@ -38,31 +35,23 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// The action names the model, and is of bounded length.
     pub(crate) fn open(
         books: &Books,
         principal: &Principal,
         via: Via,
-        model: &str,
+        action: &Action,
         decision: &Decision,
         bytes_in: usize,
     ) -> Self {
-        let span = tracing::info_span!(
-            "chat",
-            otel.name = format_args!("chat {model}"),
-            otel.kind = "client",
-            gen_ai.operation.name = "chat",
-            gen_ai.request.model = model,
-            gen_ai.usage.input_tokens = tracing::field::Empty,
-            gen_ai.usage.output_tokens = tracing::field::Empty,
-            error.type = tracing::field::Empty,
-        );
+        let model = action.as_str().strip_prefix("model:").unwrap_or_default();
         let event = Event {
             at: books.clock.now(),
             class: Class::Activity,
             surface: via.surface,
             trace: via.trace,
             actor: Some(Actor::from(principal)),
-            action: bounded(Action::model(model).as_str()),
+            action: action.as_str().replace(char::is_control, "?"),
             outcome: Outcome::Cancelled,
             reason: Some(decision.to_string()),
             duration_us: 0,
@@ -79,7 +68,7 @@ impl Record {
             asked: false,
             reported: None,
             guessed_tokens: 0,
-            span,
+            span: span_of(model),
         }
     }
 
@@ -161,6 +150,15 @@ impl Drop for Record {
     }
 }
 
-fn bounded(action: &str) -> String {
-    action[..action.floor_char_boundary(ACTION_BYTES_MAX)].to_owned()
+fn span_of(model: &str) -> Span {
+    tracing::info_span!(
+        "chat",
+        otel.name = format_args!("chat {model}"),
+        otel.kind = "client",
+        gen_ai.operation.name = "chat",
+        gen_ai.request.model = model,
+        gen_ai.usage.input_tokens = tracing::field::Empty,
+        gen_ai.usage.output_tokens = tracing::field::Empty,
+        error.type = tracing::field::Empty,
+    )
 }

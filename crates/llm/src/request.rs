@@ -157,7 +157,7 @@ fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
 fn invalid(field: &str, expected: &str) -> Failure {
     Failure::new(Code::InvalidRequest, format!("`{field}` {expected}."))
         .hint("Send a chat completion request as OpenAI's API describes it.")
-        .details(json!({ "field": field }))
+        .details(json!({ "param": field }))
 }
 
 #[cfg(test)]

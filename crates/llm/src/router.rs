@@ -7,7 +7,7 @@ use crate::{
     record::{Books, Record},
     relay::Relay,
     request::{Outgoing, Streams},
-    settings::{Model, Settings},
+    settings::{Model, NAME_BYTES_MAX, Settings},
     upstream::Asking,
 };
 use arc_swap::ArcSwap;
@@ -68,16 +68,9 @@ impl Router {
     }
 
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {
-        let action = Action::model(&request.model);
+        let action = Action::model(bounded(&request.model));
         let decision = principal.decide(&action);
-        let mut record = Record::open(
-            &self.books,
-            principal,
-            via,
-            &request.model,
-            &decision,
-            request.body.len(),
-        );
+        let mut record = Record::open(&self.books, principal, via, &action, &decision, request.body.len());
         let span = record.span().clone();
         let answer = async {
             principal.require(&action)?;
@@ -106,9 +99,10 @@ impl Router {
             let more = if named.len() < models.len() { ", …" } else { "" };
             format!("You may use: {}{more}.", named.join(", "))
         };
-        Err(Failure::new(Code::UnknownModel, "There is no model of this name.")
+        let message = format!("There is no model `{}`.", bounded(name).escape_debug());
+        Err(Failure::new(Code::UnknownModel, message)
             .hint(hint)
-            .details(json!({ "models": named })))
+            .details(json!({ "param": "model", "models": named })))
     }
 
     async fn send(&self, model: &Arc<Model>, outgoing: &Outgoing<'_>, via: Via) -> Result<Begun, Failure> {
@@ -176,6 +170,11 @@ async fn answer_with(begun: Begun, streams: Streams, mut record: Record) -> Resu
         }
         Err(failure) => Err(closed(record, failure)),
     }
+}
+
+/// A name as far as a model's name can go. What is longer names no model, whatever its beginning says.
+fn bounded(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES_MAX + 1)]
 }
 
 fn closed(mut record: Record, failure: Failure) -> Failure {

@@ -12,7 +12,7 @@ use reqwest::header::HeaderValue;
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 use url::Url;
 
-const NAME_BYTES_MAX: usize = 128;
+pub(crate) const NAME_BYTES_MAX: usize = 128;
 const BACKENDS_MAX: usize = 32;
 
 /// Why the section `models:` cannot be used, and where.

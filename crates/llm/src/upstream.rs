@@ -14,6 +14,7 @@ use reqwest::{
     Client, Response,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
+use serde_json::json;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -44,19 +45,20 @@ impl Asking<'_> {
             let request = self.request(backend);
             match tokio::time::timeout_at(begin.min(self.deadline), request.send()).await {
                 Err(_) => return Err(place.timed_out("did not begin to answer", self.model.timeouts.begin, "begin_s")),
-                Ok(Err(error)) if error.is_connect() => unreachable = Some((place, error)),
+                Ok(Err(error)) if error.is_connect() => unreachable = Some(error),
                 Ok(Err(error)) => return Err(place.lost(error)),
                 Ok(Ok(response)) => return self.judge(response, place).await,
             }
         }
-        let (place, error) = unreachable.expect("a model has at least one backend, checked by the settings");
+        let error = unreachable.expect("a model has at least one backend, checked by the settings");
         let count = self.model.backends.len();
-        Err(place
-            .fails(
-                Code::UpstreamFailed,
-                format_args!("cannot be reached, nor can any other of its {count} backends"),
-            )
+        let message = format!(
+            "No backend of model `{}` can be reached; {count} tried.",
+            self.model.name
+        );
+        Err(Failure::new(Code::UpstreamFailed, message)
             .hint("Nothing was sent. Try again once the engine runs.")
+            .details(json!({ "model": self.model.name }))
             .caused_by(error.without_url()))
     }
 
@@ -91,6 +93,9 @@ impl Asking<'_> {
             got if got == wanted => Ok(begun),
             // Some engines answer with an error document in place of events, and with a status that says success.
             JSON => Err(begun.error_document().await),
+            "" => Err(begun
+                .place
+                .fails(Code::UpstreamFailed, "answered without a content type")),
             got => Err(begun.place.fails(
                 Code::UpstreamFailed,
                 format_args!("answered with `{got}` where `{wanted}` was expected"),

@@ -12,7 +12,8 @@ async fn told(reply: Reply, body: &Value) -> Failure {
     world.engine.will(reply);
     let failure = world.ask(body).await.err().expect("the reply is faulty");
     assert_eq!(world.event().await.outcome, failed(failure.code));
-    let shown = format!("{} {:?} {:?}", failure.sentence(), failure.details, failure.chain());
+    let (details, chain, metrics) = (&failure.details, failure.chain(), world.metrics());
+    let shown = format!("{} {details:?} {chain} {metrics}", failure.sentence());
     for secret in ["127.0.0.1", ENGINE_KEY] {
         assert!(!shown.contains(secret), "{shown}");
     }
@@ -124,6 +125,7 @@ async fn an_engine_in_trouble_is_named() {
 
 #[tokio::test]
 async fn success_that_is_none_is_found_out() {
+    check(Reply::begin(200, ""), Code::UpstreamFailed, "without a content type").await;
     check(
         Reply::whole(200, "text/html", "<html>"),
         Code::UpstreamFailed,

@@ -77,20 +77,29 @@ async fn an_unknown_model_is_answered_with_those_that_exist() {
     let caller = principal(Role::User, "model:qwen* model:gpt");
     let failure = world.ask_as(&caller, "gpt", &chat().to_string()).await.err().unwrap();
     assert_eq!(failure.code, Code::UnknownModel);
-    assert_eq!(failure.hint.as_deref(), Some("You may use: qwen, qwen-large."));
-    assert_eq!(failure.details, Some(json!({ "models": ["qwen", "qwen-large"] })));
+    assert_eq!(
+        failure.sentence(),
+        "There is no model `gpt`. You may use: qwen, qwen-large."
+    );
+    assert_eq!(
+        failure.details,
+        Some(json!({ "param": "model", "models": ["qwen", "qwen-large"] }))
+    );
 }
 
 #[tokio::test]
 async fn a_name_that_a_caller_made_up_is_kept_only_so_far() {
     let world = three_models().await;
-    let failure = world
-        .ask_as(&user(), &"é".repeat(10_000), &chat().to_string())
-        .await
-        .err()
-        .unwrap();
-    assert!(failure.sentence().len() < 200, "{}", failure.sentence());
-    assert!(world.event().await.action.len() <= 160);
+    for role in [Role::User, Role::Viewer] {
+        let caller = principal(role, "");
+        let name = format!("a\n{}", "é".repeat(10_000));
+        let failure = world.ask_as(&caller, &name, &chat().to_string()).await.err().unwrap();
+        assert!(failure.sentence().len() < 400, "{}", failure.sentence());
+    }
+    for event in world.events(2).await {
+        assert!(event.action.starts_with("model:a?é"), "{}", event.action);
+        assert!(event.action.len() < 160, "{}", event.action);
+    }
 }
 
 #[tokio::test]
@@ -102,7 +111,7 @@ async fn a_body_that_is_no_chat_request_goes_nowhere() {
         .err()
         .unwrap();
     assert_eq!(failure.code, Code::InvalidRequest);
-    assert_eq!(failure.details, Some(json!({ "field": "messages" })));
+    assert_eq!(failure.details, Some(json!({ "param": "messages" })));
     assert_eq!(world.event().await.outcome, failed(Code::InvalidRequest));
     assert!(world.engine.seen().is_empty());
 }

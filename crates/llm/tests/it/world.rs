@@ -9,7 +9,7 @@ use forebay_domain::{
     port::{AskModel, Via},
 };
 use forebay_llm::{Config, Metrics, Router, RouterParts, Settings};
-use forebay_runtime::{Clock, Entropy, Tasks, secret::SecretReader};
+use forebay_runtime::{Clock, Entropy, Tasks, http, secret::SecretReader};
 use forebay_store::{Store, StoreParts, events::EventQuery};
 use forebay_testkit::{db::TestDb, openai::Engine};
 use futures_util::StreamExt;
@@ -26,9 +26,8 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) router: Router,
     registry: Registry,
-    store: Store,
     tasks: Tasks,
-    _db: TestDb,
+    db: TestDb,
 }
 
 impl World {
@@ -46,29 +45,22 @@ impl World {
     pub(crate) async fn with(config: impl FnOnce(&str) -> Value) -> Self {
         let engine = Engine::start().await;
         let db = TestDb::sqlite();
-        let (clock, entropy, tasks) = (Clock::system(), Entropy::seeded(7), Tasks::new());
-        let mut registry = Registry::default();
-        let parts = StoreParts {
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-            tasks: tasks.clone(),
-        };
-        let store = Store::open(db.url(), parts).await.unwrap();
+        let (tasks, mut registry) = (Tasks::new(), Registry::default());
+        let store = open(&db, &tasks).await;
         let router = Router::new(RouterParts {
             settings: settings(config(&engine.url())),
-            http: client(),
+            http: http::trusted(),
             events: store.events().clone(),
-            clock,
-            entropy,
+            clock: Clock::system(),
+            entropy: Entropy::seeded(7),
             metrics: Metrics::register(&mut registry),
         });
         Self {
             engine,
             router,
             registry,
-            store,
             tasks,
-            _db: db,
+            db,
         }
     }
 
@@ -95,19 +87,14 @@ impl World {
         }
     }
 
-    /// So many events, oldest first, once they are there.
+    /// Every event, oldest first, as the next start finds them. The store drains for it, so this comes last in a test.
     pub(crate) async fn events(&self, count: usize) -> Vec<Event> {
-        let read = async {
-            loop {
-                let page = self.store.events().read(&EventQuery::default()).await.unwrap();
-                if page.events.len() >= count {
-                    return page.events.into_iter().map(|stored| stored.event).collect::<Vec<_>>();
-                }
-            }
-        };
-        let events = tokio::time::timeout(PATIENCE, read)
-            .await
-            .expect("the events are written in time");
+        assert!(self.tasks.shut_down(PATIENCE).await, "the store drains in time");
+        let tasks = Tasks::new();
+        let store = open(&self.db, &tasks).await;
+        let page = store.events().read(&EventQuery::default()).await.unwrap();
+        tasks.stop().end();
+        let events: Vec<_> = page.events.into_iter().map(|stored| stored.event).collect();
         assert_eq!(events.len(), count, "one event a request: {events:?}");
         events
     }
@@ -130,16 +117,13 @@ impl Drop for World {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a plain client, so that these tests stand on nothing but the router"
-)]
-fn client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .unwrap()
+async fn open(db: &TestDb, tasks: &Tasks) -> Store {
+    let parts = StoreParts {
+        clock: Clock::system(),
+        entropy: Entropy::system(),
+        tasks: tasks.clone(),
+    };
+    Store::open(db.url(), parts).await.unwrap()
 }
 
 pub(crate) fn settings(config: Value) -> Settings {
