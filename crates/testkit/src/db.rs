@@ -85,19 +85,28 @@ impl TestDb {
             panic!("a SQLite file cannot be taken away like this");
         };
         let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname =";
-        self.on_cluster(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false; {end} '{name}'")).await;
+        self.on_cluster(&format!(
+            "ALTER DATABASE {name} ALLOW_CONNECTIONS false; {end} '{name}'"
+        ))
+        .await;
     }
 
     pub async fn accept_connections(&self) {
         let Kind::Postgres { name, .. } = &self.kind else {
             return;
         };
-        self.on_cluster(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+        self.on_cluster(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+            .await;
     }
 
     async fn on_cluster(&self, sql: &str) {
-        let mut cluster = PgConnection::connect(&cluster_url()).await.expect("the test cluster answers");
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut cluster).await.expect("the statements run");
+        let mut cluster = PgConnection::connect(&cluster_url())
+            .await
+            .expect("the test cluster answers");
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut cluster)
+            .await
+            .expect("the statements run");
         cluster.close().await.ok();
     }
 

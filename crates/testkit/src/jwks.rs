@@ -37,7 +37,7 @@ impl SigningKey {
             }
             Algorithm::EdDSA => {
                 let pair = Ed25519KeyPair::generate().unwrap();
-                EncodingKey::from_ed_pem(&pem(pair.to_pkcs8().unwrap().as_ref())).unwrap()
+                EncodingKey::from_ed_pem(&pem(pair.to_pkcs8v1().unwrap().as_ref())).unwrap()
             }
             other => panic!("the issuer makes no keys for {other:?}"),
         };

@@ -1,0 +1,16 @@
+//! The gateway over real sockets, with a real store and a fake engine behind it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a part that does not work shall fail its test at once"
+)]
+
+mod bad_input;
+mod chat;
+mod documents;
+mod limits;
+mod matrix;
+mod revocation;
+mod rig;
+mod store_gone;
+mod telling;
+mod tokens;

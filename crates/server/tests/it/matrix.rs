@@ -1,0 +1,208 @@
+//! Every route and every tool × everybody: anonymous, each role, and another tenant. A new route or tool without a row
+//! here fails.
+
+use crate::rig::Rig;
+use forebay_domain::Role;
+use forebay_server::http::ROUTES;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What each of anonymous, viewer, user, operator, admin and a user of another tenant is answered.
+type Row = [u16; 6];
+
+const OPEN: Row = [200; 6];
+
+/// The status of every route. Where a role may pass, the status is that of a request that makes sense.
+fn expected() -> BTreeMap<&'static str, Row> {
+    BTreeMap::from([
+        ("GET /health", OPEN),
+        ("GET /livez", OPEN),
+        ("GET /readyz", OPEN),
+        ("GET /mcp/health", OPEN),
+        ("GET /.well-known/oauth-protected-resource", OPEN),
+        ("GET /.well-known/oauth-protected-resource/mcp", OPEN),
+        ("GET /metrics", [401, 403, 403, 200, 200, 403]),
+        ("GET /openapi.json", [401, 200, 200, 200, 200, 200]),
+        ("GET /api/v1/status", [401, 200, 200, 200, 200, 200]),
+        ("GET /api/v1/explain", [401, 200, 200, 200, 200, 200]),
+        ("POST /api/v1/keys", [401, 403, 403, 403, 201, 403]),
+        ("GET /api/v1/keys", [401, 403, 403, 403, 200, 403]),
+        ("DELETE /api/v1/keys/{id}", [401, 403, 403, 403, 404, 403]),
+        ("GET /api/v1/events", [401, 403, 403, 200, 200, 403]),
+        ("GET /api/v1/audit", [401, 403, 403, 403, 200, 403]),
+        ("GET /api/v1/audit/verify", [401, 403, 403, 403, 200, 403]),
+        ("GET /v1/models", [401, 200, 200, 200, 200, 200]),
+        ("POST /v1/chat/completions", [401, 403, 200, 200, 200, 200]),
+        ("POST /mcp", [401, 200, 200, 200, 200, 200]),
+        // Without a session there is no stream to read and nothing to end.
+        ("GET /mcp", [401, 400, 400, 400, 400, 400]),
+        ("DELETE /mcp", [401, 400, 400, 400, 400, 400]),
+        ("POST /api/v1/mcp", [401, 200, 200, 200, 200, 200]),
+    ])
+}
+
+async fn everybody(rig: &Rig) -> [String; 6] {
+    [
+        String::new(),
+        rig.key("acme", "vera", Role::Viewer, &[]).await,
+        rig.key("acme", "ursula", Role::User, &[]).await,
+        rig.key("acme", "otto", Role::Operator, &[]).await,
+        rig.admin.clone(),
+        rig.key("other", "oscar", Role::User, &[]).await,
+    ]
+}
+
+fn body(route: &str) -> Option<Value> {
+    let discover = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    match route {
+        "POST /api/v1/keys" => Some(json!({"name": "n", "role": "user"})),
+        "POST /v1/chat/completions" => Some(json!({"model": "stub", "messages": [{"role": "user", "content": "hi"}]})),
+        "POST /mcp" | "POST /api/v1/mcp" => Some(discover),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn every_route_answers_every_role_as_its_row_says() {
+    let rig = Rig::start().await;
+    let everybody = everybody(&rig).await;
+    let rows = expected();
+    let routes: BTreeSet<String> = ROUTES
+        .iter()
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect();
+    assert_eq!(
+        routes,
+        rows.keys().map(|&route| route.to_owned()).collect(),
+        "a route without a row, or a row without a route"
+    );
+    for (route, row) in rows {
+        let (method, path) = route.split_once(' ').unwrap();
+        let path = match path {
+            "/api/v1/explain" => "/api/v1/explain?action=tool:calculator".to_owned(),
+            path => path.replace("{id}", "0000000000000000"),
+        };
+        for (key, expected) in everybody.iter().zip(row) {
+            let mut request = rig
+                .request(method, &path, key)
+                .header("accept", "application/json, text/event-stream");
+            if let Some(body) = body(route) {
+                request = request.json(&body);
+            }
+            let response = request.send().await.unwrap();
+            let status = response.status().as_u16();
+            let who = &key[..key.len().min(10)];
+            assert_eq!(
+                status,
+                expected,
+                "{route} as {who:?}: {}",
+                response.text().await.unwrap()
+            );
+        }
+    }
+}
+
+/// Which of viewer, user, operator, admin and a user of another tenant may call each tool.
+const TOOLS: &[(&str, [bool; 5])] = &[
+    ("calculator", [false, true, true, true, true]),
+    ("chat", [false, true, true, true, true]),
+    ("file_reader", [false, true, true, true, true]),
+    ("gateway_status", [true, true, true, true, true]),
+];
+
+#[tokio::test]
+async fn every_tool_is_seen_and_called_by_those_alone_who_may() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("hello.txt"), "hello").unwrap();
+    let allowed = folder.path().canonicalize().unwrap();
+    let rig = Rig::with(|config| {
+        config.tools = serde_json::from_value(json!({"file_reader": {"allowed_paths": [allowed]}})).unwrap();
+    })
+    .await;
+    let file = allowed.join("hello.txt");
+    let arguments = |tool: &str| match tool {
+        "calculator" => json!({"expression": "2+2"}),
+        "chat" => json!({"prompt": "hi"}),
+        "file_reader" => json!({"path": file}),
+        _ => json!({}),
+    };
+    let everybody = everybody(&rig).await;
+    for (index, key) in everybody[1..].iter().enumerate() {
+        let listed = rig.rpc(key, "tools/list", json!({})).await;
+        let names: BTreeSet<&str> = listed["result"]["tools"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|tool| tool["name"].as_str().unwrap())
+            .collect();
+        let may: BTreeSet<&str> = TOOLS
+            .iter()
+            .filter(|(_, row)| row[index])
+            .map(|(tool, _)| *tool)
+            .collect();
+        assert_eq!(
+            names, may,
+            "a list shows what its reader may use, and every tool needs a row"
+        );
+        for (tool, row) in TOOLS {
+            let answer = rig
+                .rpc(key, "tools/call", json!({"name": tool, "arguments": arguments(tool)}))
+                .await;
+            assert_eq!(
+                answer["result"]["isError"].as_bool() == Some(false)
+                    || (answer.get("result").is_some() && answer["result"].get("isError").is_none()),
+                row[index],
+                "{tool}: {answer}"
+            );
+        }
+    }
+    let anonymous = rig
+        .post(
+            "/api/v1/mcp",
+            "",
+            &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),
+        )
+        .await;
+    assert_eq!(anonymous.status(), 401);
+}
+
+#[tokio::test]
+async fn a_tenant_reads_its_own_events_and_keys_alone() {
+    let rig = Rig::start().await;
+    let acme = rig.key("acme", "otto", Role::Operator, &[]).await;
+    let other = rig.key("other", "olga", Role::Operator, &[]).await;
+    rig.rpc(
+        &acme,
+        "tools/call",
+        json!({"name": "calculator", "arguments": {"expression": "1+1"}}),
+    )
+    .await;
+    let read = |key: String, path: &'static str| {
+        let rig = &rig;
+        async move { rig.request("GET", path, &key).send().await.unwrap() }
+    };
+    crate::rig::eventually("acme sees its call", || async {
+        let text = read(acme.clone(), "/api/v1/events?limit=1000")
+            .await
+            .text()
+            .await
+            .unwrap();
+        text.contains("tool:calculator")
+    })
+    .await;
+    let events: Value = read(other.clone(), "/api/v1/events?limit=1000")
+        .await
+        .json()
+        .await
+        .unwrap();
+    for event in events["events"].as_array().unwrap() {
+        assert_eq!(event["tenant"], "other", "{event}");
+    }
+    assert_eq!(read(other.clone(), "/api/v1/events?tenant=acme").await.status(), 403);
+    let id = acme.split('_').nth(1).unwrap().to_owned();
+    let explain = format!("/api/v1/explain?action=tool:calculator&key={id}");
+    let asked = rig.request("GET", &explain, &other).send().await.unwrap();
+    assert_eq!(asked.status(), 404, "another tenant's key does not exist");
+    assert_eq!(rig.request("GET", &explain, &acme).send().await.unwrap().status(), 200);
+}

@@ -1,0 +1,145 @@
+//! One gateway of a test: on a free port, with a data directory of its own and an engine that answers.
+
+use forebay_domain::{
+    Grant, Role,
+    id::{SubjectId, TenantId},
+    key::ApiKey,
+};
+use forebay_runtime::{Clock, Entropy, secret::SecretReader};
+use forebay_server::{AppConfig, Gateway, GatewayParts, config::MetricsConfig};
+use forebay_store::{keys::NewKey, sqlite_url};
+use forebay_testkit::openai::Engine;
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::Value;
+use std::time::Duration;
+
+pub(crate) const SECRET: &str = "hV3nq0Zk7cWm1Rt9yLx4bFs8uJd2gPaE";
+
+pub(crate) struct Rig {
+    pub(crate) gateway: Gateway,
+    pub(crate) engine: Engine,
+    pub(crate) admin: String,
+    pub(crate) data: tempfile::TempDir,
+    client: reqwest::Client,
+}
+
+impl Rig {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A gateway on SQLite whose configuration the test has changed.
+    pub(crate) async fn with(change: impl FnOnce(&mut AppConfig)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let url = sqlite_url(&data.path().join("forebay.db"));
+        Self::on(&url, data, change).await
+    }
+
+    /// The same on any database.
+    pub(crate) async fn on(store_url: &str, data: tempfile::TempDir, change: impl FnOnce(&mut AppConfig)) -> Self {
+        let engine = Engine::start().await;
+        let mut config = AppConfig::default();
+        config.server.listen = "127.0.0.1:0".parse().unwrap();
+        config.server.drain_seconds = 5;
+        config.limits.requests_per_minute = 100_000;
+        config.limits.tool_calls_per_minute = 100_000;
+        let models =
+            serde_json::json!({"stub": {"backends": [{"url": engine.url(), "api_key": {"env": "BACKEND_KEY"}}]}});
+        config.models = serde_json::from_value(models).unwrap();
+        change(&mut config);
+        let gateway = Gateway::start(GatewayParts {
+            config,
+            metrics: MetricsConfig::default(),
+            data: data.path().to_path_buf(),
+            store_url: store_url.to_owned(),
+            secrets: secrets(),
+            clock: Clock::system(),
+            entropy: Entropy::system(),
+        })
+        .await
+        .unwrap();
+        let admin = std::fs::read_to_string(data.path().join("admin.key"))
+            .unwrap()
+            .trim_end()
+            .to_owned();
+        #[expect(clippy::disallowed_methods, reason = "a test is a client of its own")]
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .unwrap();
+        Self {
+            gateway,
+            engine,
+            admin,
+            data,
+            client,
+        }
+    }
+
+    /// A request with this key; an empty one sends none.
+    pub(crate) fn request(&self, method: &str, path: &str, key: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.gateway.url());
+        let request = self.client.request(Method::from_bytes(method.as_bytes()).unwrap(), url);
+        if key.is_empty() {
+            request
+        } else {
+            request.header("x-api-key", key)
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request("GET", path, &self.admin).send().await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, key: &str, body: &Value) -> Response {
+        self.request("POST", path, key).json(body).send().await.unwrap()
+    }
+
+    /// A plain JSON-RPC call.
+    pub(crate) async fn rpc(&self, key: &str, method: &str, params: Value) -> Value {
+        let body = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        self.post("/api/v1/mcp", key, &body).await.json().await.unwrap()
+    }
+
+    /// Puts a key into the store, as `forebay key create` would.
+    pub(crate) async fn key(&self, tenant: &str, subject: &str, role: Role, grants: &[&str]) -> String {
+        let app = &self.gateway.app;
+        let key = ApiKey::from_entropy(app.entropy.bytes(), app.entropy.bytes());
+        let new = NewKey {
+            id: key.id().clone(),
+            hash: key.hash(),
+            tenant: TenantId::try_from(tenant).unwrap(),
+            project: None,
+            subject: SubjectId::try_from(subject).unwrap(),
+            role,
+            grants: grants.iter().map(|grant| grant.parse::<Grant>().unwrap()).collect(),
+            created_at: app.clock.now(),
+            created_by: None,
+            expires_at: None,
+        };
+        app.store.keys().create(&new).await.unwrap();
+        key.reveal()
+    }
+}
+
+fn secrets() -> SecretReader {
+    SecretReader::new(|name| match name {
+        "BACKEND_KEY" => Some("sk-backend-canary-3f1c".to_owned()),
+        "JWT_SECRET" => Some(SECRET.to_owned()),
+        "WEAK_SECRET" => Some("secret".to_owned()),
+        _ => None,
+    })
+}
+
+/// Waits until a condition holds; fails the test if it never does.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let patient = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), patient)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
