@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod rate;
 pub mod secret;
 pub mod tasks;
+pub mod telemetry;
 
 pub use clock::Clock;
 pub use entropy::Entropy;
