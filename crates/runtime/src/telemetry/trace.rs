@@ -5,7 +5,7 @@ use crate::Entropy;
 use forebay_domain::id::TraceId;
 use opentelemetry::{
     Context,
-    trace::{SpanContext, TraceContextExt, TraceFlags, TraceState},
+    trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceState},
 };
 use std::fmt;
 use tracing::Span;
@@ -84,7 +84,7 @@ impl TraceContext {
         } else {
             TraceFlags::default()
         };
-        let place = SpanContext::new(trace, self.span.into_otel(), flags, true, TraceState::default());
+        let place = SpanContext::new(trace, SpanId::from_bytes(self.span), flags, true, TraceState::default());
         // It fails only where spans are not collected, or where this one already has its place.
         let _ = span.set_parent(Context::new().with_remote_span_context(place));
     }
@@ -95,16 +95,6 @@ impl fmt::Display for TraceContext {
         let span = u64::from_be_bytes(self.span);
         let flags = u8::from(self.sampled);
         write!(f, "00-{}-{span:016x}-{flags:02x}", self.trace)
-    }
-}
-
-trait IntoOtel {
-    fn into_otel(self) -> opentelemetry::trace::SpanId;
-}
-
-impl IntoOtel for [u8; 8] {
-    fn into_otel(self) -> opentelemetry::trace::SpanId {
-        opentelemetry::trace::SpanId::from_bytes(self)
     }
 }
 
@@ -119,15 +109,9 @@ fn span_id(entropy: &Entropy) -> [u8; 8] {
 
 /// Exactly `N` bytes in lower-case hex.
 fn lower_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let well_formed = text.len() == 2 * N && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if !well_formed {
-        return None;
-    }
     let mut bytes = [0; N];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(bytes)
+    let is_lower = !text.bytes().any(|b| b.is_ascii_uppercase());
+    (is_lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
 }
 
 #[cfg(test)]
