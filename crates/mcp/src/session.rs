@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn the_longest_idle_makes_room() {
         let (sessions, clock) = sessions(3, 2);
-        let mut open = |key| {
+        let open = |key| {
             clock.advance(Duration::from_secs(1));
             sessions.open(&principal(key), Version::V2025_11_25)
         };

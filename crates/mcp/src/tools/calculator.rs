@@ -178,23 +178,30 @@ fn rolls_dice(expression: &str) -> bool {
     })
 }
 
-/// Roughly how many tokens there are: runs of letters, runs of digits, and everything else by itself.
+/// How many tokens there are at most: runs of letters, runs of digits, and every other character by itself.
 fn tokens(expression: &str) -> usize {
-    let kind = |c: char| {
-        if c.is_ascii_digit() || c == '.' {
-            1
-        } else {
-            u8::from(c.is_alphabetic()) * 2
-        }
-    };
-    let mut last = 0;
     let mut count = 0;
-    for c in expression.chars().filter(|c| *c != ' ') {
-        let kind = kind(c);
-        count += usize::from(kind == 0 || kind != last);
-        last = kind;
+    let mut last = Run::Nothing;
+    for c in expression.chars() {
+        let run = match c {
+            ' ' => Run::Nothing,
+            '0'..='9' | '.' => Run::Digits,
+            'a'..='z' | 'A'..='Z' => Run::Letters,
+            _ => Run::Single,
+        };
+        let begins = run != last || run == Run::Single;
+        count += usize::from(begins && run != Run::Nothing);
+        last = run;
     }
     count
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    Nothing,
+    Digits,
+    Letters,
+    Single,
 }
 
 fn evaluate(expression: &str, budget: &Budget) -> Result<String, Fault> {

@@ -1,0 +1,12 @@
+//! The front and the catalogue from outside, on a real store, with a model that says what the test tells it.
+
+mod calls;
+mod files;
+mod legacy;
+mod modern;
+mod plain;
+mod resources;
+mod rules;
+mod stdio;
+mod streams;
+mod support;

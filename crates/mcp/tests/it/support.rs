@@ -1,0 +1,332 @@
+//! A gateway without its HTTP edge: everything that the tests share.
+
+use bytes::Bytes;
+use forebay_domain::{
+    Event, Failure, Principal, Role,
+    id::{KeyId, SubjectId, TenantId, TraceId},
+    model::{Answer, AnswerForm, ModelInfo, ModelRequest},
+    port::{AskModel, BoxFuture, Via},
+};
+use forebay_mcp::{
+    Catalogue, CatalogueParts, Front, FrontParts, HttpIn, Metrics, Reply, ReplyBody, ServerInfo, SessionLimits,
+    Sessions, tools,
+};
+use forebay_runtime::{
+    Clock, Entropy, Stop, Tasks,
+    rate::{Quota, RateLimiter},
+};
+use forebay_store::{
+    Store, StoreParts,
+    events::{EventQuery, Order},
+};
+use forebay_testkit::db::TestDb;
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+/// A model that streams `pieces`, each after `pause`; asked for a whole answer, it gives all of them at once.
+#[derive(Clone, Default)]
+pub(crate) struct Scripted {
+    pub(crate) names: Vec<&'static str>,
+    pub(crate) pieces: Vec<String>,
+    pub(crate) pause: Duration,
+}
+
+impl AskModel for Scripted {
+    fn complete<'a>(
+        &'a self,
+        _principal: &'a Principal,
+        request: ModelRequest,
+        _via: Via,
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let usage = json!({"prompt_tokens": 3, "completion_tokens": self.pieces.len()});
+        let (form, parts) = if body["stream"] == true {
+            let chunk = |text: &String| format!("data: {}\n\n", json!({"choices": [{"delta": {"content": text}}]}));
+            let mut parts: Vec<String> = self.pieces.iter().map(chunk).collect();
+            parts.push(format!("data: {}\n\n", json!({"choices": [], "usage": usage})));
+            parts.push("data: [DONE]\n\n".to_owned());
+            (AnswerForm::Events, parts)
+        } else {
+            let whole = json!({"choices": [{"message": {"content": self.pieces.concat()}}], "usage": usage});
+            (AnswerForm::Whole, vec![whole.to_string()])
+        };
+        let pause = self.pause;
+        let body = stream::iter(parts).then(move |part| async move {
+            tokio::time::sleep(pause).await;
+            Ok(Bytes::from(part))
+        });
+        Box::pin(async move {
+            Ok(Answer {
+                form,
+                body: body.boxed(),
+            })
+        })
+    }
+
+    fn models(&self, _principal: &Principal) -> Vec<ModelInfo> {
+        let info = |name: &&str| ModelInfo {
+            name: (*name).to_owned(),
+            engine: None,
+        };
+        self.names.iter().map(info).collect()
+    }
+}
+
+/// How a test wants its gateway.
+pub(crate) struct Wish {
+    pub(crate) model: Scripted,
+    pub(crate) tools: tools::Config,
+    pub(crate) calls_per_minute: u32,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            model: Scripted::default(),
+            tools: tools::Config::default(),
+            calls_per_minute: 1000,
+        }
+    }
+}
+
+pub(crate) struct Gate {
+    pub(crate) front: Front,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) sessions: Sessions,
+    pub(crate) clock: Clock,
+    pub(crate) registry: Registry,
+    pub(crate) stop: Stop,
+    store: Store,
+    _database: TestDb,
+}
+
+impl Gate {
+    pub(crate) async fn open(wish: Wish) -> Self {
+        let database = TestDb::sqlite();
+        let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+        let tasks = Tasks::new();
+        let mut registry = Registry::default();
+        let store = Store::open(
+            database.url(),
+            StoreParts {
+                clock: clock.clone(),
+                entropy: Entropy::seeded(1),
+                tasks,
+            },
+        )
+        .await
+        .unwrap();
+        let quota = Quota {
+            requests: NonZeroU32::new(wish.calls_per_minute).unwrap(),
+            window: Duration::from_mins(1),
+        };
+        let status = json!({"version": "1.2.3", "store": "ok"}).as_object().unwrap().clone();
+        let catalogue = Catalogue::new(CatalogueParts {
+            clock: clock.clone(),
+            events: store.events().clone(),
+            metrics: Metrics::register(&mut registry),
+            limits: Arc::new(RateLimiter::new(quota, &clock)),
+            models: Arc::new(wish.model),
+            status: Arc::new(move || status.clone()),
+            tools: wish.tools,
+        })
+        .unwrap();
+        let sessions = Sessions::new(SessionLimits::default(), clock.clone(), Entropy::seeded(2));
+        let stop = Stop::new();
+        let front = Front::new(FrontParts {
+            catalogue: catalogue.clone(),
+            sessions: sessions.clone(),
+            server: ServerInfo {
+                name: "forebay".to_owned(),
+                title: "Forebay".to_owned(),
+                version: "1.2.3".to_owned(),
+                instructions: "Ask away.".to_owned(),
+            },
+            stop: stop.clone(),
+        });
+        Self {
+            front,
+            catalogue,
+            sessions,
+            clock,
+            registry,
+            stop,
+            store,
+            _database: database,
+        }
+    }
+
+    /// The events so far, once there are `count` of them.
+    pub(crate) async fn events(&self, count: usize) -> Vec<Event> {
+        let read = async {
+            loop {
+                let query = EventQuery {
+                    order: Order::OldestFirst,
+                    ..EventQuery::default()
+                };
+                let page = self.store.events().read(query).await.unwrap();
+                if page.events.len() >= count {
+                    return page.events.into_iter().map(|stored| stored.event).collect();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), read)
+            .await
+            .expect("the events are written")
+    }
+}
+
+pub(crate) fn principal(role: Role) -> Principal {
+    keyed(role, "k1")
+}
+
+pub(crate) fn keyed(role: Role, key: &str) -> Principal {
+    Principal {
+        tenant: TenantId::try_from("acme").unwrap(),
+        project: None,
+        subject: SubjectId::try_from("sam").unwrap(),
+        key: Some(KeyId::try_from(key).unwrap()),
+        session: None,
+        role,
+        grants: Vec::new(),
+    }
+}
+
+pub(crate) fn trace() -> TraceId {
+    TraceId::from_bytes([7; 16]).unwrap()
+}
+
+/// Headers of every MCP POST, and those given as `name: value` pairs.
+pub(crate) fn headers(extra: &[(&str, &str)]) -> HeaderMap {
+    let always = [
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+    ];
+    let mut map = HeaderMap::new();
+    for (name, value) in always.iter().chain(extra) {
+        map.insert(
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    map
+}
+
+/// A reply that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// The one message, or `null`.
+    pub(crate) body: Value,
+    /// The chunks of a stream.
+    pub(crate) events: Option<Vec<String>>,
+}
+
+impl Got {
+    pub(crate) async fn read(reply: Reply) -> Self {
+        let (body, events) = match reply.body {
+            ReplyBody::Empty => (Value::Null, None),
+            ReplyBody::Json(bytes) => (serde_json::from_slice(&bytes).unwrap(), None),
+            ReplyBody::Events(stream) => {
+                let chunks = stream.map(|chunk| String::from_utf8(chunk.to_vec()).unwrap());
+                (Value::Null, Some(chunks.collect().await))
+            }
+        };
+        Self {
+            status: reply.status.as_u16(),
+            headers: reply.headers,
+            body,
+            events,
+        }
+    }
+
+    /// The JSON-RPC code and the gateway's own.
+    pub(crate) fn error(&self) -> (u16, i64, String) {
+        let error = &self.body["error"];
+        let code = error["data"]["code"].as_str().unwrap_or_default().to_owned();
+        (self.status, error["code"].as_i64().unwrap_or_default(), code)
+    }
+
+    /// The messages in a stream.
+    pub(crate) fn messages(&self) -> Vec<Value> {
+        let chunks = self.events.as_deref().unwrap_or_default().iter();
+        let data = chunks.filter_map(|chunk| chunk.strip_prefix("event: message\ndata: "));
+        data.map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+}
+
+impl Gate {
+    pub(crate) async fn send(&self, principal: &Principal, extra: &[(&str, &str)], body: &str) -> Reply {
+        let headers = headers(extra);
+        self.front
+            .post(HttpIn {
+                headers: &headers,
+                body: Bytes::from(body.to_owned()),
+                principal: principal.clone(),
+                trace: trace(),
+            })
+            .await
+    }
+
+    pub(crate) async fn post(&self, principal: &Principal, extra: &[(&str, &str)], body: &str) -> Got {
+        Got::read(self.send(principal, extra, body).await).await
+    }
+
+    /// One request of 2026-07-28 with all that it needs.
+    pub(crate) async fn modern(&self, principal: &Principal, method: &str, params: Value) -> Got {
+        let (extra, body) = modern_request(method, params);
+        let extra: Vec<(&str, &str)> = extra.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.post(principal, &extra, &body).await
+    }
+
+    /// Opens a session and returns its id.
+    pub(crate) async fn open_session(&self, principal: &Principal, version: &str) -> String {
+        let params =
+            json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
+        let got = self.post(principal, &[], &request(1, "initialize", params)).await;
+        assert_eq!(got.body["result"]["protocolVersion"], version, "{got:?}");
+        got.headers["mcp-session-id"].to_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn plain(&self, principal: &Principal, body: &str) -> Got {
+        let headers = HeaderMap::new();
+        let reply = self
+            .front
+            .plain(HttpIn {
+                headers: &headers,
+                body: Bytes::from(body.to_owned()),
+                principal: principal.clone(),
+                trace: trace(),
+            })
+            .await;
+        Got::read(reply).await
+    }
+}
+
+pub(crate) fn request(id: u64, method: &str, params: Value) -> String {
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
+}
+
+pub(crate) fn modern_request(method: &str, mut params: Value) -> (Vec<(&'static str, String)>, String) {
+    let mut headers = vec![
+        ("mcp-protocol-version", "2026-07-28".to_owned()),
+        ("mcp-method", method.to_owned()),
+    ];
+    let target = if method == "resources/read" {
+        &params["uri"]
+    } else {
+        &params["name"]
+    };
+    if let Some(target) = target.as_str() {
+        headers.push(("mcp-name", target.to_owned()));
+    }
+    params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+    (headers, request(1, method, params))
+}
