@@ -17,7 +17,7 @@ use forebay_domain::{
     model::{Answer, AnswerForm, ModelInfo, ModelRequest},
     port::{AskModel, BoxFuture, Via},
 };
-use forebay_runtime::{Clock, Entropy};
+use forebay_runtime::{Clock, Entropy, telemetry::TraceContext};
 use forebay_store::EventLog;
 use futures_util::{future::ready, stream};
 use reqwest::Client;
@@ -106,15 +106,24 @@ impl Router {
     }
 
     async fn send(&self, model: &Arc<Model>, outgoing: &Outgoing<'_>, via: Via) -> Result<Begun, Failure> {
-        let span_id = u64::from_le_bytes(self.entropy.bytes()).max(1);
         let asking = Asking {
             http: &self.http,
             model,
             outgoing,
-            traceparent: &format!("00-{}-{span_id:016x}-01", via.trace),
+            traceparent: &self.traceparent(via),
             deadline: Instant::now() + model.timeouts.total,
         };
         asking.send().await
+    }
+
+    /// The place in the trace that the engine gets: below our span where spans are collected, else one that only
+    /// carries the trace id, so that an engine's log and ours can be laid side by side.
+    fn traceparent(&self, via: Via) -> String {
+        if let Some(place) = TraceContext::of(&tracing::Span::current()) {
+            return place.child(&self.entropy).to_string();
+        }
+        let span_id = u64::from_le_bytes(self.entropy.bytes()).max(1);
+        format!("00-{}-{span_id:016x}-00", via.trace)
     }
 }
 

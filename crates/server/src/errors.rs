@@ -106,9 +106,10 @@ fn whole_seconds(seconds: f64) -> u64 {
 /// The shape that OpenAI's clients read: <https://platform.openai.com/docs/guides/error-codes>.
 pub fn open_ai_body(failure: &Failure) -> serde_json::Value {
     let (kind, code) = match failure.kind() {
-        ErrorKind::Invalid | ErrorKind::Conflict => ("invalid_request_error", failure.code.as_str()),
         ErrorKind::NotFound if failure.code == Code::UnknownModel => ("invalid_request_error", "model_not_found"),
-        ErrorKind::NotFound => ("invalid_request_error", failure.code.as_str()),
+        ErrorKind::Invalid | ErrorKind::Conflict | ErrorKind::NotFound => {
+            ("invalid_request_error", failure.code.as_str())
+        }
         ErrorKind::Unauthenticated => ("authentication_error", "invalid_api_key"),
         ErrorKind::Forbidden => ("permission_error", failure.code.as_str()),
         ErrorKind::OverBudget => ("insufficient_quota", "insufficient_quota"),
@@ -154,7 +155,7 @@ pub fn log(failure: &Failure, trace: TraceId) {
     let chain = failure.chain();
     match failure.kind() {
         ErrorKind::Bug => {
-            tracing::error!(error.code = %failure.code, trace.id = %trace, error = %chain, "request failed")
+            tracing::error!(error.code = %failure.code, trace.id = %trace, error = %chain, "request failed");
         }
         ErrorKind::Unavailable | ErrorKind::UpstreamFailed | ErrorKind::UpstreamTimedOut => {
             tracing::warn!(error.code = %failure.code, trace.id = %trace, error = %chain, "request failed");

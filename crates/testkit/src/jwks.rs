@@ -123,8 +123,12 @@ impl Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
         #[expect(clippy::disallowed_methods, reason = "the fake ends with the test's runtime")]
-        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        let issuer = Self { url, served, server };
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let issuer = Self {
+            url,
+            served,
+            server: task,
+        };
         issuer.publish(keys);
         issuer
     }

@@ -15,6 +15,7 @@ use forebay_domain::{
     event::{Class, Outcome, Surface},
     id::TraceId,
 };
+use forebay_runtime::telemetry::{TRACEPARENT, TraceContext, names};
 use http::{HeaderMap, HeaderValue, header};
 use std::{sync::Arc, time::Duration};
 use tracing::Instrument;
@@ -35,21 +36,24 @@ pub(super) struct Passage {
 
 /// Traces the request, refuses strangers, and records how it ended.
 pub async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let trace = trace_of(request.headers()).unwrap_or_else(|| app.entropy.trace_id());
+    let line = RequestLine::of(&request);
+    // A root of its own: the span of the connection's task would make one trace of all its requests.
+    let span = tracing::info_span!(
+        parent: None,
+        names::SPAN_REQUEST,
+        { names::OTEL_KIND } = "server",
+        { names::OTEL_NAME } = %format_args!("{} {}", line.method, line.route),
+        { names::HTTP_REQUEST_METHOD } = %line.method,
+        { names::HTTP_ROUTE } = %line.route,
+        { names::HTTP_RESPONSE_STATUS_CODE } = tracing::field::Empty,
+        { names::ERROR_TYPE } = tracing::field::Empty,
+    );
+    let trace = TraceContext::begin(&span, caller(request.headers()), &app.entropy).trace;
     let arrival = Arrival {
         trace,
         at: app.clock.monotonic(),
     };
     request.extensions_mut().insert(arrival);
-    let line = RequestLine::of(&request);
-    let span = tracing::info_span!(
-        "http.request",
-        otel.kind = "server",
-        http.request.method = %request.method(),
-        url.path = %line.route,
-        http.response.status_code = tracing::field::Empty,
-        trace.id = %trace,
-    );
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let stranger = app
         .door
@@ -61,7 +65,10 @@ pub async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next)
         Some(failure) => errors::respond(line.dialect, &failure, trace),
         None => next.run(request).instrument(span.clone()).await,
     };
-    span.record("http.response.status_code", response.status().as_u16());
+    span.record(names::HTTP_RESPONSE_STATUS_CODE, response.status().as_u16());
+    if let Some(FailedWith(code)) = response.extensions().get() {
+        span.record(names::ERROR_TYPE, code.as_str());
+    }
     if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
         response.headers_mut().insert("x-trace-id", value);
     }
@@ -71,7 +78,7 @@ pub async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next)
         response.status(),
         app.clock.monotonic().saturating_sub(arrival.at),
     );
-    app.store.events().record(event(&app, arrival, line, &response));
+    app.store.events().record(event(&app, arrival, &line, &response));
     response
 }
 
@@ -101,7 +108,7 @@ impl RequestLine {
     }
 }
 
-fn event(app: &App, arrival: Arrival, line: RequestLine, response: &Response) -> Event {
+fn event(app: &App, arrival: Arrival, line: &RequestLine, response: &Response) -> Event {
     let passage = response.extensions().get::<Passage>();
     let caller = passage.and_then(|passage| passage.caller.as_ref());
     let outcome = match response.extensions().get::<FailedWith>() {
@@ -126,8 +133,9 @@ fn event(app: &App, arrival: Arrival, line: RequestLine, response: &Response) ->
     }
 }
 
-fn trace_of(headers: &HeaderMap) -> Option<TraceId> {
-    TraceId::from_traceparent(headers.get("traceparent")?.to_str().ok()?)
+/// The caller's place in its own trace.
+fn caller(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::parse(headers.get(TRACEPARENT)?.to_str().ok()?)
 }
 
 fn content_length(headers: &HeaderMap) -> u64 {

@@ -191,19 +191,19 @@ fn challenge(app: &App, failure: &Failure, response: &mut Response, headers: &He
         _ => return,
     };
     let base = crate::http::base_url(app, headers);
-    let mut value =
-        format!(r#"Bearer realm="forebay", resource_metadata="{base}/.well-known/oauth-protected-resource""#);
-    if let Some(error) = error {
-        let plain: String = failure
-            .message
-            .chars()
-            .filter(|c| c.is_ascii_graphic() || *c == ' ')
-            .collect();
-        value.push_str(&format!(
-            r#", error="{error}", error_description="{}""#,
-            plain.replace(['"', '\\'], "'")
-        ));
-    }
+    let metadata = format!(r#"resource_metadata="{base}/.well-known/oauth-protected-resource""#);
+    let plain: String = failure
+        .message
+        .chars()
+        .filter(|c| c.is_ascii_graphic() || *c == ' ')
+        .collect();
+    let plain = plain.replace(['"', '\\'], "'");
+    let value = match error {
+        None => format!(r#"Bearer realm="forebay", {metadata}"#),
+        Some(error) => {
+            format!(r#"Bearer realm="forebay", {metadata}, error="{error}", error_description="{plain}""#)
+        }
+    };
     if let Ok(value) = HeaderValue::from_str(&value) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use subtle::ConstantTimeEq;
 
 const REMEMBERED_KEYS_MAX: u64 = 10_000;
-const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 
 /// Look-ups a minute of keys that are not remembered: above what any real use needs, and below what would load the
 /// database when somebody guesses.

@@ -150,6 +150,6 @@ impl Rules {
 pub fn per_minute(requests: u32) -> Quota {
     Quota {
         requests: NonZeroU32::new(requests).unwrap_or(NonZeroU32::MIN),
-        window: Duration::from_secs(60),
+        window: Duration::from_mins(1),
     }
 }

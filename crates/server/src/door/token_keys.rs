@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use url::Url;
 
 /// A set older than this is fetched again before it is used.
-const FRESH_FOR: Duration = Duration::from_secs(600);
+const FRESH_FOR: Duration = Duration::from_mins(10);
 /// Least time between two fetches.
 const FETCH_AGAIN_AFTER: Duration = Duration::from_secs(10);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use std::{sync::Arc, time::Duration};
 
 /// A client that sends slower than this is not sending.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The whole body, if it is not too large and does not take too long.
 pub(crate) async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {

@@ -58,7 +58,7 @@ async fn action_of(app: &App, caller: &Caller, action: &str, key: Option<&str>) 
         grants: principal.grants.iter().map(ToString::to_string).collect(),
         tenant: principal.tenant.to_string(),
         subject: principal.subject.to_string(),
-        limit: key.is_none().then(|| LimitInfo {
+        limit: key.is_none().then_some(LimitInfo {
             per_minute: caller.verdict.limit,
             remaining: caller.verdict.remaining,
             reset_s: caller.verdict.reset_after.as_secs(),

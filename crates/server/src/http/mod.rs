@@ -183,16 +183,15 @@ fn trace(request: &Request) -> forebay_domain::id::TraceId {
 async fn catch_panic(request: Request, next: middleware::Next) -> Response {
     let (_, dialect) = manners(request.uri().path());
     let trace = trace(&request);
-    match futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(next.run(request))).await {
-        Ok(response) => response,
-        Err(_) => {
-            let failure = Failure::new(
-                Code::InternalError,
-                "The gateway failed while it answered this request.",
-            )
-            .hint(format!("Report it with the trace id {trace}."));
-            errors::respond(dialect, &failure, trace)
-        }
+    if let Ok(response) = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(next.run(request))).await {
+        response
+    } else {
+        let failure = Failure::new(
+            Code::InternalError,
+            "The gateway failed while it answered this request.",
+        )
+        .hint(format!("Report it with the trace id {trace}."));
+        errors::respond(dialect, &failure, trace)
     }
 }
 
@@ -217,7 +216,7 @@ fn cors(app: &Arc<App>) -> CorsLayer {
         .allow_methods([http::Method::GET, http::Method::POST, http::Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(ExposeHeaders::list(exposed.map(http::HeaderName::from_static)))
-        .max_age(std::time::Duration::from_secs(600))
+        .max_age(std::time::Duration::from_mins(10))
 }
 
 /// A failure on Forebay's own API, in its dialect.

@@ -11,7 +11,11 @@ use std::sync::Arc;
     responses((status = 200, body = Value, description = "RFC 9728 §2")))]
 pub(crate) async fn protected_resource(State(app): State<Arc<App>>, headers: HeaderMap) -> Json<Value> {
     let rules = app.door.rules();
-    let issuers: Vec<&str> = rules.tokens.iter().map(|tokens| tokens.issuer()).collect();
+    let issuers: Vec<&str> = rules
+        .tokens
+        .iter()
+        .map(super::super::door::token::TokenVerifier::issuer)
+        .collect();
     let mut document = json!({
         "resource": format!("{}/mcp", base_url(&app, &headers)),
         "bearer_methods_supported": ["header"],

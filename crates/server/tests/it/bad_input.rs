@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 
 const LARGE: usize = 20 << 20;
 
+/// Reads code and message out of an error.
+type Read = fn(&Value) -> (&str, &str);
+
 /// Where bodies are read: path, and how its errors look.
-const SURFACES: [(&str, fn(&Value) -> (&str, &str)); 4] = [
+const SURFACES: [(&str, Read); 4] = [
     ("/api/v1/keys", problem),
     ("/v1/chat/completions", open_ai),
     ("/mcp", rpc),

@@ -139,7 +139,6 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), patient)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"));
+    let held = tokio::time::timeout(Duration::from_secs(20), patient).await;
+    assert!(held.is_ok(), "never: {what}");
 }

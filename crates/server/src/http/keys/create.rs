@@ -31,7 +31,7 @@ pub(crate) async fn create(
     body::Json(wanted): body::Json<KeyCreate>,
 ) -> Result<(StatusCode, axum::Json<KeyCreated>), ApiError> {
     let key = ApiKey::from_entropy(app.entropy.bytes(), app.entropy.bytes());
-    let new = parse(wanted, &key, &caller, app.clock.now()).map_err(|failure| caller.problem(failure))?;
+    let new = parse(&wanted, &key, &caller, app.clock.now()).map_err(|failure| caller.problem(failure))?;
     app.store
         .keys()
         .create(&new)
@@ -51,7 +51,7 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, axum::Json(created)))
 }
 
-fn parse(wanted: KeyCreate, key: &ApiKey, caller: &Caller, now: Timestamp) -> Result<NewKey, Failure> {
+fn parse(wanted: &KeyCreate, key: &ApiKey, caller: &Caller, now: Timestamp) -> Result<NewKey, Failure> {
     let maker = &caller.principal;
     let tenant = match &wanted.tenant {
         Some(name) => TenantId::try_from(name.as_str()).map_err(|fault| unfit("tenant", &fault))?,
