@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pathlib
 import secrets
 from collections.abc import Callable, Iterator
@@ -17,13 +16,6 @@ from issuer import AUDIENCE, ISSUER, Issuer
 # Secrets that nothing may ever show; each is drawn anew, so that no old file can hold it by chance.
 CANARY_BACKEND_KEY = f"canary-backend-{secrets.token_hex(16)}"
 CANARY_PROMPT = f"canary-prompt-{secrets.token_hex(16)}"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Async tests run on asyncio, by the plugin that comes with anyio."""
-    for item in items:
-        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
-            item.add_marker(pytest.mark.anyio)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +61,7 @@ def models(**urls: str) -> dict[str, Any]:
         backend: dict[str, Any] = {"url": url, "model": harness.MODEL}
         if name == "noting":
             backend["api_key"] = {"env": "NOTING_KEY"}
-        section[name.replace("smollm2", harness.MODEL)] = {"backends": [backend]}
+        section[name.replace("smollm2", harness.MODEL)] = {"backends": [backend], "timeouts": {"begin_s": 30}}
     return section
 
 

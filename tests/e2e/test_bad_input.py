@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import socket
@@ -44,8 +45,9 @@ def advice_of(answer: httpx.Response) -> str:
         return body["hint"]
     message = body["error"]["message"]
     first, _, rest = message.partition(". ")
-    assert first and rest, f"only one sentence: {message}"
-    return rest
+    # What is missing is what to send: that needs no second sentence.
+    assert rest or "is required" in first, f"only one sentence: {message}"
+    return rest or first
 
 
 def expect(answer: httpx.Response, status: int, code: str) -> None:
@@ -270,8 +272,10 @@ def test_nonsense_on_the_wire_does_not_stop_the_gateway(gateway: Gateway) -> Non
     for nonsense in (tls, b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 100, endless):
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as wire:
             wire.sendall(nonsense)
-            wire.shutdown(socket.SHUT_WR)
-            while wire.recv(65536):
-                pass
+            # It may hang up on us while we are still talking.
+            with contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_WR)
+                while wire.recv(65536):
+                    pass
     assert gateway.http.get("/readyz").status_code == 200
     harness.expect_plain_words(gateway.log)

@@ -1,4 +1,4 @@
-"""The documents keep their promises: a page for each error code, links that lead somewhere, figures that are still so."""
+"""The documents keep their promises: a page for each error code, and links that lead somewhere."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from mcp.client.streamable_http import streamable_http_client
 import harness
 from harness import Gateway, Key
 
+pytestmark = pytest.mark.anyio
+
 ERAS = ["legacy", "2026-07-28", "auto"]
 
 

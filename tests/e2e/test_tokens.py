@@ -26,8 +26,8 @@ def test_role_and_scopes_of_a_token_count(gateway: Gateway, issuer: Issuer) -> N
     assert ask(gateway, issuer.token(roles=["user"]), "/api/v1/keys").status_code == 403
     assert ask(gateway, issuer.token(roles=["admin"]), "/api/v1/keys").status_code == 200
     narrow = issuer.token(scope="openid tool:calculator")
-    chat = {"name": "chat", "arguments": {"prompt": "x"}}
-    refused = gateway.rpc("tools/call", chat, Key("", narrow))
+    reading = {"name": "file_reader", "arguments": {"path": "hello.txt"}}
+    refused = gateway.rpc("tools/call", reading, Key("", narrow))
     assert refused.json()["error"]["data"]["code"] == "insufficient_scope"
 
 
