@@ -5,11 +5,11 @@
 
 use crate::{
     call::{CallContext, Complete, Outcome},
-    files::Files,
     ledger::{Counted, Ledger, Metrics},
+    offer::{Offer, Offered},
     resource::{self, Resource, Target},
     rpc,
-    tools::{self, Builtin, Job},
+    tools::{self, Job},
 };
 use arc_swap::ArcSwap;
 use forebay_domain::{
@@ -19,15 +19,12 @@ use forebay_domain::{
 };
 use forebay_runtime::{Clock, rate::RateLimiter};
 use forebay_store::EventLog;
-use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value, value::RawValue};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 use tracing::{Instrument, field};
 
 /// The largest result of a tool or a resource.
 pub const RESULT_BYTES_MAX: usize = 4 << 20;
-/// How many mistakes in the arguments are told at once.
-const FAULTS_MAX: usize = 10;
 
 /// Tells how the gateway is doing, as a JSON object. The server knows; the catalogue only shows it.
 pub type StatusSource = Arc<dyn Fn() -> Map<String, Value> + Send + Sync>;
@@ -54,21 +51,6 @@ struct Inner {
     models: Arc<dyn AskModel>,
     status: StatusSource,
     offer: ArcSwap<Offer>,
-}
-
-/// What is offered under the configuration in force.
-struct Offer {
-    config: tools::Config,
-    tools: BTreeMap<&'static str, Arc<Offered>>,
-    files: Option<Arc<Files>>,
-}
-
-/// A tool with its schema compiled and its definition written.
-struct Offered {
-    name: &'static str,
-    raw: Box<RawValue>,
-    validator: Validator,
-    tool: Builtin,
 }
 
 impl Catalogue {
@@ -113,7 +95,7 @@ impl Catalogue {
             mcp.method.name = "tools/call",
             gen_ai.operation.name = "execute_tool",
             gen_ai.tool.name = field::Empty,
-            error.r#type = field::Empty,
+            "error.type" = field::Empty,
         );
         self.call_recorded(principal, tool, arguments, context)
             .instrument(span)
@@ -167,7 +149,7 @@ impl Catalogue {
                 .hint("Wait, then call again.")
                 .retry_after(after));
         }
-        validate(tool, arguments)
+        tool.validate(arguments)
     }
 
     /// The definitions that this caller may use, as the protocol writes them, in the order of their names.
@@ -248,53 +230,6 @@ fn file_action() -> Action {
     Action::tool("file_reader")
 }
 
-impl Offer {
-    fn new(
-        config: tools::Config,
-        clock: &Clock,
-        models: &Arc<dyn AskModel>,
-        status: &StatusSource,
-    ) -> Result<Self, Failure> {
-        let files = Files::open(&config.file_reader)?.map(Arc::new);
-        let parts = tools::Parts {
-            clock: clock.clone(),
-            models: models.clone(),
-            status: status.clone(),
-            files: files.clone(),
-        };
-        let entries = Builtin::all(&parts)
-            .into_iter()
-            .map(Offered::new)
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            config,
-            tools: entries.into_iter().map(|entry| (entry.name, Arc::new(entry))).collect(),
-            files,
-        })
-    }
-}
-
-impl Offered {
-    fn new(tool: Builtin) -> Result<Self, Failure> {
-        let definition = tool.definition();
-        // The linear engine: a pattern from outside must not be able to hang us. References stay local, because the
-        // crate is built without a resolver for others.
-        let validator = jsonschema::options()
-            .with_pattern_options(PatternOptions::regex())
-            .build(&definition.input)
-            .map_err(|fault| {
-                let message = format!("The input schema of `{}` cannot be used.", definition.name);
-                Failure::new(Code::InternalError, message).caused_by(fault.to_string())
-            })?;
-        Ok(Self {
-            name: definition.name,
-            raw: definition.to_raw(),
-            validator,
-            tool,
-        })
-    }
-}
-
 /// An unknown name may be anything; only one that could be a tool's is written down.
 fn action_of(tool: &str) -> String {
     Action::parse(&format!("tool:{tool}")).map_or_else(|_| "tool:?".to_owned(), |action| action.to_string())
@@ -302,40 +237,6 @@ fn action_of(tool: &str) -> String {
 
 fn unknown_tool() -> Failure {
     Failure::new(Code::UnknownTool, "There is no tool of that name.").hint("`tools/list` shows what there is.")
-}
-
-fn validate(tool: &Offered, arguments: &RawValue) -> Result<Value, Failure> {
-    let value: Value = serde_json::from_str(arguments.get()).map_err(|fault| {
-        Failure::new(
-            Code::InvalidArguments,
-            format!("The arguments cannot be read: {fault}."),
-        )
-    })?;
-    if tool.validator.is_valid(&value) {
-        return Ok(value);
-    }
-    // Masked: what somebody sent does not go into a message that may be logged.
-    let faults: Vec<String> = tool
-        .validator
-        .iter_errors(&value)
-        .take(FAULTS_MAX)
-        .map(|fault| {
-            let place = fault.instance_path().to_string();
-            let place = if place.is_empty() {
-                "arguments"
-            } else {
-                place.trim_start_matches('/')
-            };
-            format!("{place}: {}", fault.masked())
-        })
-        .collect();
-    let details = faults.join("; ");
-    Err(Failure::new(
-        Code::InvalidArguments,
-        format!("The arguments do not fit `{}`: {details}.", tool.name),
-    )
-    .hint("Mend them as its inputSchema says, then call again.")
-    .details(Value::String(details)))
 }
 
 /// A run that came to an end, and what the event says of it.

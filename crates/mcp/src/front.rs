@@ -4,17 +4,17 @@
 //! settled at the door; what they may do is the catalogue's to say.
 
 use crate::{
-    call::Progress,
+    accept::{accepted, negotiate, not_acceptable},
+    begun::Begun,
     catalogue::Catalogue,
     envelope::{self, Id, Incoming, Message, Notification, Request},
     era::{self, Era, Refusal, Version},
-    flight::{Flight, Flights},
-    method::Turn,
+    flight::Flights,
     params::{Params, text},
     reply::Reply,
     rpc::{self, Answered, Dialect},
     session::{Session, Sessions},
-    stream::{self, Accepts, Running},
+    stream::{self, Accepts},
 };
 use bytes::Bytes;
 use forebay_domain::{
@@ -22,11 +22,9 @@ use forebay_domain::{
     id::{KeyId, TraceId},
 };
 use forebay_runtime::Stop;
-use futures_util::FutureExt;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 /// Messages in one batch at most.
 pub(crate) const BATCH_MAX: usize = 100;
@@ -300,81 +298,20 @@ impl Front {
         &self.0.catalogue
     }
 
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
+    pub(crate) fn flights(&self) -> &Flights {
+        &self.0.flights
+    }
+
     pub(crate) fn server(&self) -> &ServerInfo {
         &self.0.server
     }
 
     pub(crate) fn signature(&self) -> &str {
         &self.0.signature
-    }
-}
-
-/// A request whose era, caller and session are settled.
-pub(crate) struct Begun {
-    pub(crate) version: Version,
-    pub(crate) principal: Principal,
-    pub(crate) trace: TraceId,
-    pub(crate) session: Option<Arc<Session>>,
-    /// The id of the session that this very request opened.
-    pub(crate) opened: Option<String>,
-    /// The token under which the client wants progress reported.
-    pub(crate) token: Option<Box<str>>,
-}
-
-impl Begun {
-    fn join(&mut self, session: Arc<Session>) {
-        self.principal.session = Some(session.id.clone());
-        self.session = Some(session);
-    }
-
-    fn into_running(self, front: Front, request: Request) -> Running {
-        let dialect = Dialect::Streamable(self.version);
-        self.run(front, request, dialect)
-    }
-
-    pub(crate) fn run(self, front: Front, request: Request, dialect: Dialect) -> Running {
-        let (sender, progress) = match self.token {
-            Some(token) => {
-                let (sender, receiver) = Progress::channel();
-                (Some(sender), Some((token, receiver)))
-            }
-            None => (None, None),
-        };
-        let cancel = self
-            .session
-            .as_ref()
-            .map_or_else(CancellationToken::new, |session| session.closed.child_token());
-        let turn = Turn {
-            dialect,
-            principal: self.principal,
-            trace: self.trace,
-            cancel,
-            progress: sender,
-        };
-        let session = self.session;
-        let call = async move { front.fly(&request, turn, session).await }.boxed();
-        Running { call, progress }
-    }
-}
-
-impl Front {
-    /// Serves a request as a flight that others can cancel.
-    async fn fly(&self, request: &Request, turn: Turn, session: Option<Arc<Session>>) -> Answered {
-        let _busy = session.as_ref().map(|session| self.0.sessions.busy(session));
-        let flight = Flight {
-            session: turn.principal.session.clone(),
-            key: turn.principal.key.clone(),
-            id: request.id.clone(),
-            cancel: turn.cancel.clone(),
-        };
-        let result = match self.0.flights.take_off(flight) {
-            Ok(_landing) => self.serve(request, &turn).await,
-            Err(failure) => Err(failure),
-        };
-        match result {
-            Ok(result) => rpc::succeeded(&request.id, &result),
-            Err(failure) => rpc::failed(Some(&request.id), &failure, turn.dialect),
-        }
     }
 }
 
@@ -396,49 +333,4 @@ fn not_allowed(method: &str) -> Reply {
     let message = format!("{method} is not part of protocol version 2026-07-28.");
     let failure = Failure::new(Code::MethodNotAllowed, message).hint("Send POST.");
     refuse(None, &failure, None).with("allow", "POST")
-}
-
-fn not_acceptable(hint: &str) -> Failure {
-    Failure::new(
-        Code::NotAcceptable,
-        "The header Accept leaves no form in which to answer.",
-    )
-    .hint(hint)
-}
-
-/// Checks Content-Type and Accept. The specification wants both forms accepted; a client that takes JSON alone is
-/// served all the same, without streams.
-fn negotiate(headers: &HeaderMap) -> Result<Accepts, Failure> {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    if !essence(content_type).eq_ignore_ascii_case("application/json") {
-        return Err(Failure::new(
-            Code::UnsupportedMediaType,
-            "The header Content-Type must be application/json.",
-        ));
-    }
-    let (mut json, mut events) = (false, false);
-    for kind in accepted(headers) {
-        json |= matches!(kind, "application/json" | "application/*" | "*/*");
-        events |= matches!(kind, "text/event-stream" | "text/*" | "*/*");
-    }
-    match (json, events) {
-        (true, true) => Ok(Accepts::JsonAndEvents),
-        (true, false) => Ok(Accepts::Json),
-        (false, _) => Err(not_acceptable("Send `Accept: application/json, text/event-stream`.")),
-    }
-}
-
-fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(essence)
-}
-
-fn essence(value: &str) -> &str {
-    value.split(';').next().unwrap_or_default().trim()
 }

@@ -3,6 +3,8 @@
 //! The front speaks HTTP types in and out and knows no web framework; the catalogue knows no protocol. What passes
 //! through stays raw JSON, because a typed copy would lose what it does not know.
 
+mod accept;
+mod begun;
 pub mod call;
 pub mod catalogue;
 pub mod envelope;
@@ -10,8 +12,10 @@ pub mod era;
 mod files;
 mod flight;
 pub mod front;
+mod header_value;
 mod ledger;
 mod method;
+mod offer;
 mod params;
 mod plain;
 pub mod reply;

@@ -4,9 +4,10 @@
 //! `initialize` or in `_meta`.
 
 use crate::{
+    begun::Begun,
     envelope::{self, Element, Incoming, Message, Notification, Refused, Request},
     era::{Version, unsupported},
-    front::{BATCH_MAX, Begun, Front, HttpIn},
+    front::{BATCH_MAX, Front, HttpIn},
     params::{Params, text},
     reply::Reply,
     rpc::{self, Answered, Dialect, array},

@@ -4,9 +4,11 @@
 //! the gateway say to each other passes through as it is. A gateway that is gone is an error of the request, and never
 //! the end of the bridge.
 
+mod glance;
 mod link;
 
 use bytes::Bytes;
+use forebay_domain::{Code, Failure};
 use forebay_runtime::{Secret, Stop};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use link::{Link, Sent};
@@ -81,6 +83,8 @@ struct Work<'a> {
     running: FuturesUnordered<BoxFuture<'a, Sent>>,
     /// An `initialize` is under way: what follows needs its session, so it waits.
     opening: bool,
+    /// A line was refused; the reader then says once that it has ended, without meaning it.
+    refused: bool,
     ended: bool,
 }
 
@@ -95,10 +99,9 @@ impl<'a> Work<'a> {
 
     fn take(&mut self, read: Option<Result<String, LinesCodecError>>, link: &'a Link) {
         match read {
-            None | Some(Err(LinesCodecError::Io(_))) => self.ended = true,
-            Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
-                self.running.push(link.refuse_length(LINE_BYTES_MAX).boxed());
-            }
+            None if self.refused => self.refused = false,
+            None => self.ended = true,
+            Some(Err(fault)) => self.refuse(&fault, link),
             Some(Ok(text)) if text.trim().is_empty() => {}
             Some(Ok(text)) => {
                 let (opens, sending) = link.send(Bytes::from(text));
@@ -106,6 +109,30 @@ impl<'a> Work<'a> {
                 self.running.push(sending);
             }
         }
+    }
+
+    fn refuse(&mut self, fault: &LinesCodecError, link: &'a Link) {
+        match fault_of(fault) {
+            Some(failure) => {
+                self.refused = true;
+                self.running.push(link.refuse(failure).boxed());
+            }
+            None => self.ended = true,
+        }
+    }
+}
+
+/// Why a line that is none was refused; `None` where standard input itself is at fault.
+fn fault_of(fault: &LinesCodecError) -> Option<Failure> {
+    match fault {
+        LinesCodecError::MaxLineLengthExceeded => {
+            let message = format!("A line has at most {LINE_BYTES_MAX} bytes.");
+            Some(Failure::new(Code::BodyTooLarge, message))
+        }
+        LinesCodecError::Io(fault) if fault.kind() == io::ErrorKind::InvalidData => {
+            Some(Failure::new(Code::MalformedJson, "A line is not UTF-8 text."))
+        }
+        LinesCodecError::Io(_) => None,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     rpc::{Answered, object},
 };
 use bytes::Bytes;
+use forebay_domain::Code;
 use futures_util::{FutureExt, Stream, future::BoxFuture, stream};
 use serde_json::Value;
 use std::{collections::VecDeque, time::Duration};
@@ -125,8 +126,11 @@ impl Live {
         }
     }
 
+    /// The answer comes last. A request that was taken back gets none: the end of the stream is all there is to say.
     fn end(&mut self, answered: &Answered) {
-        self.waiting.push_back(event(&answered.message));
+        if answered.failed != Some(Code::Cancelled) {
+            self.waiting.push_back(event(&answered.message));
+        }
         self.ended = true;
     }
 }

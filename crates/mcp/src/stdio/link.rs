@@ -1,20 +1,21 @@
 //! The bridge's side towards the gateway: one POST a message, one GET for notifications.
 
-use super::{BridgeTo, LINE_BYTES_MAX};
+use super::{
+    BridgeTo,
+    glance::{EVENTS, answers, body, dialect, is_stream, modern_headers, one_line, refused, unreachable, version_of},
+};
 use crate::{
     envelope::{self, Id, Incoming, Message, Notification, Request},
-    era::{self, Version},
+    era,
     front::BATCH_MAX,
     params::Params,
-    rpc::{self, Dialect},
+    rpc,
 };
 use bytes::Bytes;
-use forebay_domain::{Code, Failure};
+use forebay_domain::Failure;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use http::{StatusCode, header};
 use reqwest::{RequestBuilder, Response};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use sse_stream::SseStream;
 use std::{
     collections::HashMap,
@@ -27,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 const RECONNECT_FIRST: Duration = Duration::from_secs(1);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
 const BOTH: &str = "application/json, text/event-stream";
-const EVENTS: &str = "text/event-stream";
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,26 +54,8 @@ struct State {
 #[derive(Clone, PartialEq)]
 struct Session {
     id: String,
-    version: String,
-}
-
-/// The members of a message that the bridge itself looks at.
-#[derive(Deserialize)]
-struct Glance<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    method: Option<&'a RawValue>,
-    #[serde(borrow)]
-    result: Option<&'a RawValue>,
-    #[serde(borrow)]
-    jsonrpc: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Handshake {
-    protocol_version: String,
+    /// `None` until the answer to the handshake has told it.
+    version: Option<String>,
 }
 
 impl Link {
@@ -102,10 +84,9 @@ impl Link {
         }
     }
 
-    pub(super) async fn refuse_length(&self, bytes_max: usize) -> Sent {
-        let message = format!("A line has at most {bytes_max} bytes.");
-        let failed = rpc::failed(None, &Failure::new(Code::BodyTooLarge, message), dialect());
-        self.put(failed.message).await;
+    /// Answers what is no message at all.
+    pub(super) async fn refuse(&self, failure: Failure) -> Sent {
+        self.put(rpc::failed(None, &failure, dialect()).message).await;
         Sent::Other
     }
 
@@ -118,7 +99,7 @@ impl Link {
                 .and_then(|value| value.to_str().ok());
             self.state().session = id.map(|id| Session {
                 id: id.to_owned(),
-                version: Version::LEGACY_NEWEST.as_str().to_owned(),
+                version: None,
             });
         }
         self.relay_or_fail(outcome, Some(&request.id)).await;
@@ -151,11 +132,10 @@ impl Link {
     /// Opens another session in place of a forgotten one, unless somebody else has done so already.
     async fn reopen(&self, forgotten: Option<Session>) -> Result<(), Failure> {
         let handshake = {
-            let mut state = self.state();
+            let state = self.state();
             if state.session != forgotten {
                 return Ok(());
             }
-            state.session = None;
             state.handshake.clone()
         };
         let line = handshake.ok_or_else(|| unreachable("It has forgotten this session."))?;
@@ -167,7 +147,10 @@ impl Link {
             .map(str::to_owned);
         let body = body(response).await?;
         let version = version_of(&body).ok_or_else(|| unreachable("It did not open another session."))?;
-        self.state().session = id.map(|id| Session { id, version });
+        self.state().session = id.map(|id| Session {
+            id,
+            version: Some(version),
+        });
         let initialized = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         self.post(&initialized, None).await.map(drop)
     }
@@ -219,11 +202,12 @@ impl Link {
     }
 
     fn in_session(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.state().session {
+        let session = self.state().session.clone();
+        let Some(session) = session else { return request };
+        let request = request.header(era::SESSION_ID, session.id);
+        match session.version {
+            Some(version) => request.header(era::PROTOCOL_VERSION, version),
             None => request,
-            Some(session) => request
-                .header(era::SESSION_ID, &session.id)
-                .header(era::PROTOCOL_VERSION, &session.version),
         }
     }
 
@@ -278,10 +262,11 @@ impl Link {
         }
     }
 
-    /// The version that a handshake settled.
+    /// The version that the handshake settled, from the first answer after it.
     fn take_version(&self, body: &[u8]) {
-        if let (Some(version), Some(session)) = (version_of(body), self.state().session.as_mut()) {
-            session.version = version;
+        let mut state = self.state();
+        if let Some(session) = state.session.as_mut().filter(|session| session.version.is_none()) {
+            session.version = version_of(body);
         }
     }
 
@@ -321,101 +306,4 @@ impl Link {
             .lock()
             .expect("nobody panics while holding the state of the bridge")
     }
-}
-
-/// The bridge's own errors speak as the gateway's do.
-fn dialect() -> Dialect {
-    Dialect::Streamable(Version::LEGACY_NEWEST)
-}
-
-fn unreachable(what: &str) -> Failure {
-    Failure::new(
-        Code::GatewayUnreachable,
-        format!("The gateway cannot be reached. {what}"),
-    )
-    .hint("Start it with `forebay serve`, or check --url.")
-}
-
-fn refused(status: StatusCode, body: &[u8]) -> Failure {
-    #[derive(Deserialize)]
-    struct Problem {
-        detail: Option<String>,
-        title: Option<String>,
-    }
-    let problem: Option<Problem> = serde_json::from_slice(body).ok();
-    let said = problem
-        .and_then(|problem| problem.detail.or(problem.title))
-        .unwrap_or_default();
-    let code = match status.as_u16() {
-        401 => Code::InvalidKey,
-        403 => Code::Forbidden,
-        429 => Code::RateLimited,
-        503 => Code::Overloaded,
-        _ => Code::GatewayUnreachable,
-    };
-    Failure::new(
-        code,
-        format!("The gateway answered {}. {said}", status.as_u16())
-            .trim_end()
-            .to_owned(),
-    )
-}
-
-fn is_stream(response: &Response) -> bool {
-    let kind = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with(EVENTS))
-}
-
-/// The whole of a body, up to the bound on lines.
-async fn body(response: Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    let mut pieces = response.bytes_stream();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|fault| unreachable("Its answer broke off.").caused_by(fault.without_url()))?;
-        if body.len() + piece.len() > LINE_BYTES_MAX {
-            let message = format!("The gateway's answer has more than {LINE_BYTES_MAX} bytes.");
-            return Err(Failure::new(Code::UpstreamTruncated, message));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body)
-}
-
-/// Whether this is the message that was waited for: a JSON-RPC answer with that id, or any message where none was.
-fn answers(body: &[u8], id: Option<&Id>) -> bool {
-    let Ok(glance) = serde_json::from_slice::<Glance<'_>>(body) else {
-        return id.is_none() && body.starts_with(b"[");
-    };
-    match id {
-        None => glance.jsonrpc.is_some(),
-        Some(id) => glance.method.is_none() && glance.id.and_then(|raw| Id::parse(raw.get())).as_ref() == Some(id),
-    }
-}
-
-fn version_of(body: &[u8]) -> Option<String> {
-    let glance: Glance<'_> = serde_json::from_slice(body).ok()?;
-    let handshake: Handshake = serde_json::from_str(glance.result?.get()).ok()?;
-    Some(handshake.protocol_version)
-}
-
-/// A line break between two tokens means nothing in JSON, and everything here.
-fn one_line(message: &[u8]) -> Bytes {
-    let spaced = message
-        .iter()
-        .map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { *b });
-    spaced.collect::<Vec<u8>>().into()
-}
-
-/// The headers by which a modern request repeats its body; `None` for a legacy one.
-fn modern_headers(request: &Request) -> Option<Vec<(&'static str, String)>> {
-    let params = Params::read(request.params.as_ref()).ok()?;
-    let version = params.meta().version()?;
-    let mut headers = vec![(era::PROTOCOL_VERSION, version), (era::METHOD, request.method.clone())];
-    if let Some(target) = era::named_target(&request.method, &params) {
-        headers.push((era::NAME, era::encode(&target).into_owned()));
-    }
-    Some(headers)
 }

@@ -84,8 +84,11 @@ impl Chat {
     }
 
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
-        let wanted: Arguments = serde_json::from_value(job.arguments).map_err(|fault| {
-            Failure::new(Code::InvalidArguments, "`max_tokens` is a whole number.").caused_by(fault)
+        let wanted: Arguments = serde_json::from_value(job.arguments).map_err(|_| {
+            Failure::new(
+                Code::InvalidArguments,
+                "`max_tokens` must be written as a whole number.",
+            )
         })?;
         let model = match &wanted.model {
             Some(model) => model.clone(),

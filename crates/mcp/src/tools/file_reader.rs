@@ -71,8 +71,11 @@ impl FileReader {
     }
 
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
-        let wanted: Arguments = serde_json::from_value(job.arguments).map_err(|fault| {
-            Failure::new(Code::InvalidArguments, "`offset` and `length` are whole numbers.").caused_by(fault)
+        let wanted: Arguments = serde_json::from_value(job.arguments).map_err(|_| {
+            Failure::new(
+                Code::InvalidArguments,
+                "`offset` and `length` must be written as whole numbers.",
+            )
         })?;
         let range = Range {
             offset: wanted.offset,

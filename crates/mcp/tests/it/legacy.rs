@@ -20,14 +20,14 @@ async fn the_handshake_settles_the_version_and_opens_a_session() {
         ("2030-01-01", "2025-11-25"),
     ] {
         let params = json!({"protocolVersion": asked, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
-        let got = gate.post(&user, &[], &request(1, "initialize", params)).await;
+        let got = gate.post(&user, &[], &request(1, "initialize", &params)).await;
         assert_eq!(got.body["result"]["protocolVersion"], answered, "{asked}");
         let typed: InitializeResult = serde_json::from_value(got.body["result"].clone()).unwrap();
         assert!(typed.capabilities.tools.is_some() && typed.capabilities.logging.is_none());
         let session = got.headers["mcp-session-id"].to_str().unwrap();
         for method in ["ping", "tools/list", "resources/list", "resources/templates/list"] {
             let got = gate
-                .post(&user, &[("mcp-session-id", session)], &request(2, method, json!({})))
+                .post(&user, &[("mcp-session-id", session)], &request(2, method, &json!({})))
                 .await;
             assert_eq!(got.status, 200);
             assert!(got.body["result"].is_object(), "{method}: {got:?}");
@@ -46,7 +46,7 @@ async fn the_handshake_settles_the_version_and_opens_a_session() {
 async fn a_session_is_needed_and_is_nobody_elses() {
     let gate = Gate::open(Wish::default()).await;
     let session = gate.open_session(&keyed(Role::User, "k1"), "2025-11-25").await;
-    let list = request(2, "tools/list", json!({}));
+    let list = request(2, "tools/list", &json!({}));
     let missing = gate.post(&principal(Role::User), &[], &list).await;
     assert_eq!(missing.error(), (400, -32600, "invalid_request".to_owned()));
     for (key, id) in [("k2", session.as_str()), ("k1", "nonsense")] {
@@ -74,7 +74,7 @@ async fn an_idle_session_ends() {
     let gate = Gate::open(Wish::default()).await;
     let user = principal(Role::User);
     let session = gate.open_session(&user, "2025-11-25").await;
-    let list = request(2, "tools/list", json!({}));
+    let list = request(2, "tools/list", &json!({}));
     gate.clock.advance(Duration::from_mins(29));
     assert_eq!(
         gate.post(&user, &[("mcp-session-id", &session)], &list).await.status,
@@ -97,7 +97,7 @@ async fn an_idle_session_ends() {
 async fn who_is_told_of_wrong_arguments_depends_on_the_version() {
     let gate = Gate::open(Wish::default()).await;
     let user = principal(Role::User);
-    let call = request(3, "tools/call", json!({"name": "calculator", "arguments": {}}));
+    let call = request(3, "tools/call", &json!({"name": "calculator", "arguments": {}}));
     for (version, told_the_model) in [("2024-11-05", false), ("2025-06-18", false), ("2025-11-25", true)] {
         let session = gate.open_session(&user, version).await;
         let got = gate.post(&user, &[("mcp-session-id", &session)], &call).await;
@@ -114,7 +114,7 @@ async fn who_is_told_of_wrong_arguments_depends_on_the_version() {
         }
     }
     let session = gate.open_session(&user, "2025-11-25").await;
-    let read = request(4, "resources/read", json!({"uri": "forebay://nothing"}));
+    let read = request(4, "resources/read", &json!({"uri": "forebay://nothing"}));
     let got = gate.post(&user, &[("mcp-session-id", &session)], &read).await;
     assert_eq!(got.error(), (200, -32002, "unknown_resource".to_owned()));
     assert_eq!(got.body["error"]["data"]["uri"], "forebay://nothing");
@@ -122,7 +122,7 @@ async fn who_is_told_of_wrong_arguments_depends_on_the_version() {
         .post(
             &user,
             &[("mcp-session-id", &session)],
-            &request(5, "prompts/list", json!({})),
+            &request(5, "prompts/list", &json!({})),
         )
         .await;
     assert_eq!(got.error(), (200, -32601, "unknown_method".to_owned()));
@@ -134,12 +134,12 @@ async fn batches_belong_to_one_version() {
     let user = principal(Role::User);
     let batch = format!(
         "[{},{},{}]",
-        request(1, "ping", json!({})),
+        request(1, "ping", &json!({})),
         r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
         request(
             2,
             "tools/call",
-            json!({"name": "calculator", "arguments": {"expression": "6*7"}})
+            &json!({"name": "calculator", "arguments": {"expression": "6*7"}})
         )
     );
     let session = gate.open_session(&user, "2025-03-26").await;

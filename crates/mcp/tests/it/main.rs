@@ -1,4 +1,8 @@
 //! The front and the catalogue from outside, on a real store, with a model that says what the test tells it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a part that does not work shall fail its test at once"
+)]
 
 mod calls;
 mod files;

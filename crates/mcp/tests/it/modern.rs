@@ -204,7 +204,7 @@ async fn an_unsupported_version_is_told_which_are_supported() {
     let meta = json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "1900-01-01"}});
     let headers = [("mcp-protocol-version", "1900-01-01"), ("mcp-method", "tools/list")];
     let got = gate
-        .post(&principal(Role::User), &headers, &request(5, "tools/list", meta))
+        .post(&principal(Role::User), &headers, &request(5, "tools/list", &meta))
         .await;
     assert_eq!(got.error(), (400, -32022, "unsupported_protocol_version".to_owned()));
     assert_eq!(got.body["id"], 5);

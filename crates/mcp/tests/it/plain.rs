@@ -29,7 +29,7 @@ async fn an_empty_handshake_is_answered_as_documented() {
     let newer = gate
         .plain(
             &principal(Role::User),
-            &request(2, "initialize", json!({"protocolVersion": "2025-06-18"})),
+            &request(2, "initialize", &json!({"protocolVersion": "2025-06-18"})),
         )
         .await;
     assert_eq!(newer.body["result"]["protocolVersion"], "2025-06-18");
@@ -39,15 +39,15 @@ async fn an_empty_handshake_is_answered_as_documented() {
 async fn calls_need_neither_session_nor_accept() {
     let gate = Gate::open(Wish::default()).await;
     let user = principal(Role::User);
-    let list = gate.plain(&user, &request(1, "tools/list", json!({}))).await;
+    let list = gate.plain(&user, &request(1, "tools/list", &json!({}))).await;
     assert_eq!(list.body["result"]["tools"][0]["name"], "calculator");
     let call = json!({"name": "calculator", "arguments": {"expression": "2+2"}});
-    let got = gate.plain(&user, &request(2, "tools/call", call.clone())).await;
+    let got = gate.plain(&user, &request(2, "tools/call", &call.clone())).await;
     assert_eq!(got.body["result"]["content"][0]["text"], "4");
     assert!(got.body["result"].get("resultType").is_none());
     let mut modern = call;
     modern["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
-    let got = gate.plain(&user, &request(3, "tools/call", modern)).await;
+    let got = gate.plain(&user, &request(3, "tools/call", &modern)).await;
     assert_eq!(got.body["result"]["resultType"], "complete");
 }
 
@@ -58,24 +58,24 @@ async fn errors_are_json_rpc_errors() {
     for (body, expected) in [
         ("{".to_owned(), (400, -32700, "malformed_json")),
         ("[]".to_owned(), (400, -32600, "invalid_request")),
-        (request(1, "nothing", json!({})), (200, -32601, "unknown_method")),
+        (request(1, "nothing", &json!({})), (200, -32601, "unknown_method")),
         (
-            request(1, "tools/call", json!({"name": "nothing"})),
+            request(1, "tools/call", &json!({"name": "nothing"})),
             (200, -32602, "unknown_tool"),
         ),
         (
-            request(1, "tools/call", json!({"name": "calculator"})),
+            request(1, "tools/call", &json!({"name": "calculator"})),
             (200, -32602, "invalid_arguments"),
         ),
         (
-            request(1, "resources/read", json!({"uri": "x://y"})),
+            request(1, "resources/read", &json!({"uri": "x://y"})),
             (200, -32002, "unknown_resource"),
         ),
         (
             request(
                 1,
                 "tools/list",
-                json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "1900-01-01"}}),
+                &json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "1900-01-01"}}),
             ),
             (400, -32022, "unsupported_protocol_version"),
         ),
@@ -85,7 +85,7 @@ async fn errors_are_json_rpc_errors() {
         assert_eq!(got.error(), (status, number, code.to_owned()), "{body}");
     }
     let got = gate
-        .plain(&user, &request(1, "tools/call", json!({"name": "calculator"})))
+        .plain(&user, &request(1, "tools/call", &json!({"name": "calculator"})))
         .await;
     assert!(
         got.body["error"]["message"]
@@ -108,8 +108,8 @@ async fn a_batch_is_answered_in_order_and_notifications_are_not() {
     let note = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     let batch = format!(
         "[{},{note},7,{}]",
-        request(1, "ping", json!({})),
-        request(2, "tools/list", json!({}))
+        request(1, "ping", &json!({})),
+        request(2, "tools/list", &json!({}))
     );
     let got = gate.plain(&user, &batch).await;
     let ids: Vec<_> = got

@@ -1,4 +1,8 @@
 //! The stdio bridge, against the real front behind a bare HTTP adapter.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test ends with its runtime, and talks to itself over loopback"
+)]
 
 use crate::support::{Gate, Scripted, Wish, modern_request, principal, request, trace};
 use axum::{
@@ -38,8 +42,8 @@ async fn serve(front: Front) -> (String, Served, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let router = Router::new().route("/mcp", any(handle)).with_state(served.clone());
-    let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    (url, served, server)
+    let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (url, served, task)
 }
 
 async fn handle(State(served): State<Served>, request: Request) -> Response {
@@ -138,7 +142,7 @@ impl Client {
 fn initialize() -> String {
     let params =
         json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
-    request(1, "initialize", params)
+    request(1, "initialize", &params)
 }
 
 #[tokio::test]
@@ -155,7 +159,7 @@ async fn a_script_that_does_not_wait_is_served_in_order() {
         .write(&request(
             2,
             "tools/call",
-            json!({"name": "calculator", "arguments": {"expression": "6*7"}}),
+            &json!({"name": "calculator", "arguments": {"expression": "6*7"}}),
         ))
         .await;
     let answers = client.finish().await;
@@ -228,7 +232,7 @@ async fn a_modern_call_is_taken_back_by_closing_it() {
     let mut client = Client::new(&url, KEY);
     let params = json!({"name": "chat", "arguments": {"prompt": "?"}});
     client.write(&modern_request("tools/call", params).1).await;
-    client.write(&request(2, "ping", json!({}))).await;
+    client.write(&request(2, "ping", &json!({}))).await;
     assert_eq!(client.read().await["id"], 2, "one call does not hold up another");
     client
         .write(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#)
@@ -241,7 +245,7 @@ async fn a_gateway_that_is_gone_or_says_no_is_an_error_and_the_bridge_stays() {
     let unbound = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let mut client = Client::new(&format!("http://{unbound}/mcp"), KEY);
     for id in [1, 2] {
-        client.write(&request(id, "tools/list", json!({}))).await;
+        client.write(&request(id, "tools/list", &json!({}))).await;
         let answer = client.read().await;
         assert_eq!(
             (&answer["id"], &answer["error"]["data"]["code"]),
@@ -255,7 +259,7 @@ async fn a_gateway_that_is_gone_or_says_no_is_an_error_and_the_bridge_stays() {
     let gate = Gate::open(Wish::default()).await;
     let (url, ..) = serve(gate.front.clone()).await;
     let mut client = Client::new(&url, "wrong");
-    client.write(&request(7, "tools/list", json!({}))).await;
+    client.write(&request(7, "tools/list", &json!({}))).await;
     let answer = client.read().await;
     assert_eq!(
         (&answer["id"], &answer["error"]["data"]["code"]),
@@ -279,7 +283,7 @@ async fn a_restarted_gateway_is_joined_again() {
     client.read().await;
     *served.lock().unwrap() = after.front.clone();
     before.stop.drain();
-    client.write(&request(2, "tools/list", json!({}))).await;
+    client.write(&request(2, "tools/list", &json!({}))).await;
     let answer = client.read().await;
     assert_eq!(answer["result"]["tools"][0]["name"], "calculator", "{answer}");
     assert_eq!(after.sessions.count(), 1);
@@ -292,6 +296,8 @@ async fn a_line_without_end_is_refused() {
     let mut client = Client::new(&url, KEY);
     client.write(&"x".repeat((16 << 20) + 1)).await;
     assert_eq!(client.read().await["error"]["data"]["code"], "body_too_large");
+    client.input.write_all(b"\xff\n").await.unwrap();
+    assert_eq!(client.read().await["error"]["code"], -32700);
     client.write(&initialize()).await;
     assert_eq!(client.read().await["id"], 1);
 }

@@ -168,7 +168,7 @@ impl Gate {
                     order: Order::OldestFirst,
                     ..EventQuery::default()
                 };
-                let page = self.store.events().read(query).await.unwrap();
+                let page = self.store.events().read(&query).await.unwrap();
                 if page.events.len() >= count {
                     return page.events.into_iter().map(|stored| stored.event).collect();
                 }
@@ -289,7 +289,7 @@ impl Gate {
     pub(crate) async fn open_session(&self, principal: &Principal, version: &str) -> String {
         let params =
             json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
-        let got = self.post(principal, &[], &request(1, "initialize", params)).await;
+        let got = self.post(principal, &[], &request(1, "initialize", &params)).await;
         assert_eq!(got.body["result"]["protocolVersion"], version, "{got:?}");
         got.headers["mcp-session-id"].to_str().unwrap().to_owned()
     }
@@ -309,7 +309,7 @@ impl Gate {
     }
 }
 
-pub(crate) fn request(id: u64, method: &str, params: Value) -> String {
+pub(crate) fn request(id: u64, method: &str, params: &Value) -> String {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
 }
 
@@ -328,5 +328,5 @@ pub(crate) fn modern_request(method: &str, mut params: Value) -> (Vec<(&'static 
     }
     params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
     params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
-    (headers, request(1, method, params))
+    (headers, request(1, method, &params))
 }
