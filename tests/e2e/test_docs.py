@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -56,3 +58,36 @@ def test_links_lead_somewhere(document: pathlib.Path) -> None:
         assert target.exists(), match[0]
         if match["anchor"]:
             assert match["anchor"] in anchors(target), match[0]
+
+
+def leaves(schema: dict[str, Any], node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Each key of the configuration as the documents write it, and when a change of it takes effect."""
+    reload = node.get("x-forebay-reload")
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
+    for choice in node.get("anyOf", []):
+        if choice.get("type") != "null":
+            yield from leaves(schema, choice | ({"x-forebay-reload": reload} if reload else {}), path)
+            return
+    if reload:
+        yield ".".join(path).replace(".[]", "[]"), reload
+        return
+    for name, child in node.get("properties", {}).items():
+        yield from leaves(schema, child, (*path, name))
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from leaves(schema, node["additionalProperties"], (*path, "NAME"))
+    if isinstance(node.get("items"), dict):
+        yield from leaves(schema, node["items"], (*path, "[]"))
+
+
+def test_every_configuration_key_is_explained_with_when_it_takes_effect() -> None:
+    schema = json.loads((ROOT / "schema" / "config.schema.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    found = list(leaves(schema, schema))
+    assert len(found) > 30, found
+    for path, reload in found:
+        section, _, key = path.partition(".")
+        table = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+        row = next((line for line in table.splitlines() if line.startswith("|") and f"`{key}`" in line), None)
+        assert row, f"{key} stands in no row under {section}"
+        assert f"| {reload} |" in row, row
