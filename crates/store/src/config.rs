@@ -19,8 +19,10 @@ const DEFAULT_FILE: &str = "forebay.db";
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `sqlite:///path/to/file.db` or `postgres://user@host/database`; without it, a SQLite file in the data directory.
+    #[schemars(extend("x-forebay-reload" = "restart"))]
     pub url: Option<String>,
     /// The password of the PostgreSQL user, by reference.
+    #[schemars(extend("x-forebay-reload" = "restart"))]
     pub password: Option<SecretRef>,
 }
 

@@ -14,6 +14,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::time::Instant;
 
 use crate::{StoreError, migrations};
 
@@ -24,6 +25,8 @@ const SQLITE_READERS_MAX: u32 = 4;
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// How long SQLite waits for another process to let go of the file.
 const BUSY_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two attempts to open a file that another process is just making.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// The permissions of everybody but the owner.
 const OTHERS: u32 = 0o077;
 
@@ -46,14 +49,7 @@ pub(crate) async fn sqlite(url: &str) -> Result<(SqlitePool, SqlitePool), StoreE
         .foreign_keys(true)
         .busy_timeout(BUSY_PATIENCE)
         .disable_statement_logging();
-    let writer = SqlitePoolOptions::new()
-        .max_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .acquire_timeout(CONNECT_PATIENCE)
-        .connect_with(options.clone())
-        .await?;
+    let writer = sqlite_writer(&options).await?;
     migrations::run_sqlite(&mut *writer.acquire().await?).await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(SQLITE_READERS_MAX)
@@ -61,6 +57,29 @@ pub(crate) async fn sqlite(url: &str) -> Result<(SqlitePool, SqlitePool), StoreE
         .acquire_timeout(CONNECT_PATIENCE)
         .connect_lazy_with(options.pragma("query_only", "1"));
     Ok((writer, readers))
+}
+
+/// Turning a new file into a WAL database fails at once, whatever the busy timeout, while another process does the same:
+/// so it is tried again for as long as the timeout would have lasted.
+async fn sqlite_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    let deadline = Instant::now() + BUSY_PATIENCE;
+    loop {
+        let connected = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .acquire_timeout(CONNECT_PATIENCE)
+            .connect_with(options.clone())
+            .await
+            .map_err(StoreError::from);
+        match connected {
+            Err(error) if error.is_unavailable() && Instant::now() < deadline => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Makes the folder and the file, and takes the file away from everybody but its owner.

@@ -148,7 +148,7 @@ async fn nobody_there_is_unavailable_at_once() {
     assert_eq!(Failure::from(refused).code, Code::StoreUnavailable);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn somebody_who_never_answers_is_unavailable_in_the_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
