@@ -86,8 +86,9 @@ def gateway(
         "tools": {"file_reader": {"allowed_paths": [str(readable)]}},
         "auth": {"jwt": {"issuer": ISSUER, "audience": AUDIENCE, "jwks_url": issuer.jwks_url}},
         "limits": {"requests_per_minute": 1_000_000, "tool_calls_per_minute": 1_000_000},
+        "telemetry": {"log": {"filter": "debug"}},
     }
-    started = Gateway(folder / "shared", config, NOTING_KEY=CANARY_BACKEND_KEY, RUST_LOG="debug")
+    started = Gateway(folder / "shared", config, NOTING_KEY=CANARY_BACKEND_KEY)
     with harness.closing(started):
         yield started
 

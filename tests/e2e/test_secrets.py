@@ -87,7 +87,8 @@ def test_our_keys_never_go_upstream(gateway: Gateway, used: dict[str, str], noti
 
 def test_a_jwt_secret_is_shown_by_no_command(start: Callable[..., Gateway]) -> None:
     jwt = {"issuer": "https://issuer.example", "audience": "a", "secret": {"env": "JWT_CANARY"}}
-    gateway = start({"auth": {"jwt": jwt}}, JWT_CANARY=JWT_SECRET, RUST_LOG="debug")
+    config = {"auth": {"jwt": jwt}, "telemetry": {"log": {"filter": "debug"}}}
+    gateway = start(config, JWT_CANARY=JWT_SECRET)
     shown = gateway.cli("config", "show", "--origin", "--config", str(gateway.config))
     assert shown.returncode == 0, shown.stderr
     assert "JWT_CANARY" in shown.stdout
