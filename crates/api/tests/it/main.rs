@@ -40,6 +40,8 @@ fn question() -> ChatRequest {
     ChatRequest {
         model: "m".to_owned(),
         messages: vec![message],
+        temperature: None,
+        max_tokens: None,
     }
 }
 

@@ -1,0 +1,109 @@
+//! `forebay explain`: why something is allowed or not, what happened under a trace, what an error code means.
+
+use super::audit;
+use crate::{
+    connect::Context,
+    printer::{Format, Printer, Table},
+};
+use forebay_api::Explanation;
+use forebay_domain::{Code, Failure};
+use serde_json::json;
+
+/// `(code, page)`, made from `docs/errors/` when this was built.
+const PAGES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/error_pages.rs"));
+
+/// Say why something is allowed or not, what happened under a trace, or what an error code means
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  forebay explain tool:calculator                   may my key do this, and by which rule?
+  forebay explain keys:write --as 4f1c0a9e2b7d6358  may that key?
+  forebay explain --trace 4bf92f3577b34da6a3ce929d0e0e4736
+  forebay explain insufficient_scope                what does this error mean?")]
+pub(crate) struct Args {
+    /// An action such as `tool:calculator`, `model:qwen` or `keys:write`; or an error code
+    #[arg(
+        value_name = "ACTION|CODE",
+        required_unless_present = "trace",
+        conflicts_with = "trace"
+    )]
+    what: Option<String>,
+    /// Explain for the key of this id instead of one's own
+    #[arg(long = "as", value_name = "KEYID", conflicts_with = "trace")]
+    key_id: Option<String>,
+    /// What was decided and done under this trace; every answer carries its own as `x-trace-id`
+    #[arg(long, value_name = "ID")]
+    trace: Option<String>,
+}
+
+pub(crate) async fn run(args: Args, context: &Context, printer: &mut Printer) -> Result<(), Failure> {
+    if let Some(trace) = &args.trace {
+        let told = context.client()?.explain_trace(trace).await?;
+        return printer.print(&told, |told| audit::table(&told.events));
+    }
+    let what = args.what.unwrap_or_default();
+    if what.contains(':') {
+        let told = context.client()?.explain(&what, args.key_id.as_deref()).await?;
+        return printer.print(&told, table);
+    }
+    page(&what, printer)
+}
+
+fn page(code: &str, printer: &mut Printer) -> Result<(), Failure> {
+    let wanted = code.to_lowercase();
+    let Some((code, page)) = PAGES.iter().find(|(known, _)| *known == wanted) else {
+        let scored = PAGES
+            .iter()
+            .map(|(known, _)| (strsim::normalized_damerau_levenshtein(&wanted, known), known));
+        let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).map_or("", |(_, known)| known);
+        let message = format!("`{code}` is neither an action nor an error code.");
+        return Err(Failure::new(Code::InvalidRequest, message).hint(format!(
+            "An action looks like `tool:calculator`; the nearest error code is `{nearest}`."
+        )));
+    };
+    if printer.format() == Format::Table {
+        return printer.text(page);
+    }
+    printer.print(&json!({ "code": code, "page": page }), |_| {
+        Table::of_one([("code", (*code).to_owned())])
+    })
+}
+
+fn table(told: &Explanation) -> Table {
+    let verdict = if told.allowed { "yes" } else { "no" };
+    let mut rows = vec![
+        ("action", told.action.clone()),
+        ("allowed", verdict.to_owned()),
+        ("because", told.reason.clone()),
+        ("who", format!("{}/{}", told.tenant, told.subject)),
+        ("role", told.role.clone()),
+        (
+            "grants",
+            if told.grants.is_empty() {
+                "none".to_owned()
+            } else {
+                told.grants.join(" ")
+            },
+        ),
+    ];
+    if let Some(limit) = &told.limit {
+        let left = format!(
+            "{} of {} requests left, whole again in {} s",
+            limit.remaining, limit.per_minute, limit.reset_s
+        );
+        rows.push(("limit", left));
+    }
+    Table::of_one(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_code_has_a_page() {
+        let pages: BTreeSet<&str> = PAGES.iter().map(|(code, _)| *code).collect();
+        let codes: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(pages, codes);
+    }
+}

@@ -1,0 +1,131 @@
+//! `forebay serve`: the gateway, in the foreground, until a signal.
+
+use crate::{
+    config::{FlagValue, Hangups, Watch},
+    connect::Context,
+    exit::exit_code,
+    files::{UrlNote, make_data_dir},
+    report,
+};
+use forebay_domain::{ErrorKind, Failure};
+use forebay_runtime::{
+    Clock, Entropy, Tasks,
+    lifecycle::Ending,
+    looping::{Nudge, drive},
+    telemetry,
+};
+use forebay_server::{Gateway, GatewayParts, first_start::FirstKey};
+use std::{
+    io::{IsTerminal, stderr},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+const LOOK_AT_CONFIG_EVERY: Duration = Duration::from_secs(2);
+
+/// Start a gateway
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  forebay serve
+  forebay serve --config forebay.yaml --data /var/lib/forebay --listen 0.0.0.0:8080
+  FOREBAY__LIMITS__REQUESTS_PER_MINUTE=600 forebay serve
+
+SIGTERM or Ctrl-C finishes what is under way and exits 0; a second one ends at once. SIGHUP reads the configuration
+again; so does a change of the file.")]
+pub(crate) struct Args {
+    /// Listen here instead of at `server.listen`; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
+    let mut sources = context.sources();
+    sources.flags = args.listen.iter().map(listen_flag).collect();
+    let loaded = sources.load()?;
+    make_data_dir(&context.data)?;
+    let secrets = context.env.secrets();
+    let telemetry = Arc::new(telemetry::init(&loaded.config.telemetry, &secrets)?);
+    let gateway = Gateway::start(GatewayParts {
+        config: loaded.config.app(),
+        metrics: loaded.config.metrics.clone(),
+        data: context.data.clone(),
+        store_url: loaded.config.store.resolve(&context.data, &secrets)?,
+        secrets,
+        clock: Clock::system(),
+        entropy: Entropy::system(),
+    })
+    .await?;
+    let url = gateway.url();
+    let note = UrlNote::leave(&context.data, &url)
+        .inspect_err(|error| tracing::warn!(%error, "commands have to be told where this gateway listens"));
+    let hangups = Hangups::default();
+    let nudge = on_hangup(gateway.tasks(), hangups.clone());
+    let watch = Watch::new(sources, &loaded, gateway.app.clone(), telemetry.clone(), hangups).await;
+    drive(gateway.tasks(), watch, LOOK_AT_CONFIG_EVERY, nudge);
+    let file = loaded
+        .file
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), |file| file.display().to_string());
+    tracing::info!(config = file, "listening on {url}");
+    tell_first_key(&gateway.first_key, &url);
+    let ending = gateway.run().await;
+    drop(note);
+    if let Some(telemetry) = Arc::into_inner(telemetry) {
+        telemetry.shut_down().await;
+    }
+    Ok(code(ending))
+}
+
+fn listen_flag(address: &SocketAddr) -> FlagValue {
+    FlagValue {
+        flag: "--listen",
+        path: &["server", "listen"],
+        value: address.to_string(),
+    }
+}
+
+/// Work that was dropped is worth a word to whoever asked for the stop.
+fn code(ending: Ending) -> ExitCode {
+    match ending {
+        Ending::Drained => ExitCode::SUCCESS,
+        Ending::TimedOut | Ending::SecondSignal => exit_code(ErrorKind::Unavailable),
+    }
+}
+
+/// Counts SIGHUPs and wakes the loop that looks at the count.
+fn on_hangup(tasks: &Tasks, hangups: Hangups) -> Nudge {
+    let nudge = Nudge::new();
+    let waker = nudge.clone();
+    let mut signals = signal(SignalKind::hangup()).expect("SIGHUP may be handled, and tokio drives signals");
+    tasks.spawn("hangup", |stop| async move {
+        loop {
+            tokio::select! {
+                Some(()) = signals.recv() => {
+                    hangups.add();
+                    waker.nudge();
+                }
+                () = stop.draining() => return,
+            }
+        }
+    });
+    nudge
+}
+
+/// Shows the administrator's key, once. Where nobody sits at a terminal the log would keep it, so there it is only said
+/// where it stands.
+fn tell_first_key(first: &FirstKey, url: &str) {
+    let FirstKey::Made { key, file } = first else { return };
+    if !stderr().is_terminal() {
+        tracing::info!(file = %file.display(), "first start: the administrator's key was made and stands there");
+        return;
+    }
+    let (key, file) = (key.reveal(), file.display());
+    report::say(&format!(
+        "\nFirst start. The administrator's key, shown this once (it stands in {file}):\n\n  {key}\n\n\
+         Gateway  {url}\n\
+         Connect  claude mcp add --transport http forebay {url}/mcp --header \"Authorization: Bearer {key}\"\n"
+    ));
+}

@@ -1,0 +1,114 @@
+//! `forebay tool`: the tools that a key may call, and calling one.
+
+use crate::{
+    connect::Context,
+    exit::exit_code,
+    printer::{Format, Printer, Table},
+    report,
+};
+use clap::Subcommand;
+use forebay_api::client::{ToolInfo, ToolResult};
+use forebay_domain::{Code, ErrorKind, Failure, json};
+use serde_json::Value;
+use std::{io::Read, process::ExitCode};
+
+/// The longest arguments read from standard input.
+const ARGUMENTS_BYTES_MAX: u64 = 16 << 20;
+
+/// List and call tools
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the tools that the key may call
+    List,
+    /// Call a tool
+    #[command(after_help = "Examples:
+  forebay tool call calculator '{\"expression\":\"6 * 7\"}'
+  jq -n '{path:\"notes.txt\"}' | forebay tool call file_reader - -o json")]
+    Call {
+        /// The tool's name
+        name: String,
+        /// Its arguments, a JSON object; `-` reads it from standard input
+        #[arg(value_name = "JSON", default_value = "{}")]
+        arguments: String,
+    },
+}
+
+pub(crate) async fn run(command: Command, context: &Context, printer: &mut Printer) -> Result<ExitCode, Failure> {
+    match command {
+        Command::List => {
+            let tools = context.client()?.tools().await?;
+            printer.print(&tools, |tools| table(tools)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Call { name, arguments } => {
+            let arguments = read(arguments)?;
+            let result = context.client()?.call_tool(&name, &arguments).await?;
+            show(&result, printer)
+        }
+    }
+}
+
+fn table(tools: &[ToolInfo]) -> Table {
+    let rows = tools.iter().map(|tool| {
+        let description = tool.description.as_deref().unwrap_or_default();
+        let first = description.split_once(". ").map_or(description, |(first, _)| first);
+        [tool.name.clone(), first.trim_end_matches('.').to_owned()]
+    });
+    Table::new(["name", "description"], rows)
+}
+
+fn read(arguments: String) -> Result<Value, Failure> {
+    let mut text = arguments;
+    if text == "-" {
+        text.clear();
+        std::io::stdin()
+            .take(ARGUMENTS_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(|error| {
+                Failure::new(
+                    Code::MalformedJson,
+                    "The arguments on standard input are no text in UTF-8.",
+                )
+                .caused_by(error)
+            })?;
+    }
+    json::check_strict(text.as_bytes())?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|error| Failure::new(Code::MalformedJson, "The arguments are not JSON.").caused_by(error))?;
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err(
+            Failure::new(Code::InvalidArguments, "The arguments have to be a JSON object.")
+                .hint("Write them as '{\"name\": value}'; `forebay tool list -o json` shows each tool's schema."),
+        )
+    }
+}
+
+/// A tool that ran and failed has failed for the shell too.
+fn show(result: &ToolResult, printer: &mut Printer) -> Result<ExitCode, Failure> {
+    let text = || result.content.iter().map(words).collect::<Vec<_>>().join("\n");
+    if !result.is_error {
+        match printer.format() {
+            Format::Table => printer.text(&format!("{}\n", text()))?,
+            Format::Json | Format::Yaml => printer.print(result, |_| Table::of_one([]))?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if printer.format() != Format::Table {
+        printer.print(result, |_| Table::of_one([]))?;
+    }
+    report::say(&format!("error: the tool failed: {}", text()));
+    Ok(exit_code(ErrorKind::UpstreamFailed))
+}
+
+/// A block of content as text; what is no text is named.
+fn words(block: &Value) -> String {
+    if let Some(text) = block.get("text").and_then(Value::as_str) {
+        return text
+            .chars()
+            .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+            .collect();
+    }
+    let kind = block.get("type").and_then(Value::as_str).unwrap_or("content");
+    format!("({kind}; use -o json to see it)")
+}
