@@ -140,6 +140,13 @@ def test_a_client_that_leaves_cancels_the_call_upstream(start: Callable[..., Gat
 def test_a_broken_config_file_leaves_the_old_one_in_force(start: Callable[..., Gateway], engine: Engine) -> None:
     gateway = start({"models": models(smollm2=engine.url)})
     gateway.config.write_text("models: [", encoding="utf-8")
-    harness.wait_for("a word about the broken file", lambda: "reload" in gateway.log or "not read" in gateway.log)
+
+    def last_error() -> str | None:
+        status = gateway.http.get("/api/v1/status", headers=gateway.admin.bearer).json()
+        return status["config"].get("last_error")
+
+    told = harness.wait_for("a word about the broken file", last_error)
+    assert "forebay.yaml:1" in told, told
+    assert "forebay.yaml:1" in gateway.log
     answer = gateway.http.get("/v1/models", headers=gateway.admin.bearer).json()
     assert [model["id"] for model in answer["data"]] == [harness.MODEL]

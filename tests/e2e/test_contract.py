@@ -67,7 +67,7 @@ def test_data_goes_to_stdout_and_words_to_stderr(gateway: Gateway) -> None:
     failed = gateway.cli("tool", "call", "no_such_tool", "{}")
     assert failed.returncode == 5
     assert failed.stdout == ""
-    assert "no_such_tool" in failed.stderr
+    assert "There is no tool of that name" in failed.stderr and "explain unknown_tool" in failed.stderr
     harness.expect_plain_words(failed.stderr)
 
 
