@@ -23,7 +23,8 @@ running() {
     local pid
     [[ -s $DEMO/$1.pid ]] || return 1
     pid="$(<"$DEMO/$1.pid")"
-    [[ -r /proc/$pid/environ ]] && tr '\0' '\n' <"/proc/$pid/environ" | grep -qx "FOREBAY_DEMO=$DEMO/$1"
+    # It may end between the two commands, which is no news.
+    { tr '\0' '\n' <"/proc/$pid/environ" | grep -qx "FOREBAY_DEMO=$DEMO/$1"; } 2>/dev/null
 }
 
 # background NAME COMMAND... : starts it, apart from this terminal, with a log of its own.
