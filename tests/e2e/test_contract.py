@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import re
 import stat
+import subprocess
 from collections.abc import Callable
+
+import pytest
 
 import harness
 from harness import Gateway
@@ -105,3 +109,35 @@ def test_an_unknown_config_key_gets_its_line_and_a_suggestion(gateway: Gateway) 
 def test_doctor_finds_nothing_wrong(gateway: Gateway) -> None:
     done = gateway.cli("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+COMMANDS = {
+    "tool list": lambda data: "calculator" in {tool["name"] for tool in data},
+    "model list": lambda data: harness.MODEL in json.dumps(data),
+    "status": lambda data: data["store"]["healthy"] is True,
+    "key list": lambda data: "admin" in json.dumps(data),
+    "audit tail": lambda data: "keys:write" in json.dumps(data),
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_list_is_there_for_people_and_for_scripts(gateway: Gateway, user: harness.Key, words: str) -> None:
+    people = gateway.cli(*words.split())
+    assert people.returncode == 0 and len(people.stdout.splitlines()) > 1, people.stderr
+    scripts = gateway.cli(*words.split(), "-o", "json")
+    assert COMMANDS[words](json.loads(scripts.stdout)), scripts.stdout
+
+
+def test_an_error_code_is_explained_without_a_gateway() -> None:
+    done = harness.run([str(harness.BINARY), "explain", "rate_limited"])
+    assert done.returncode == 0
+    assert done.stdout.strip() == (harness.ROOT / "docs" / "errors" / "rate_limited.md").read_text().strip()
+
+
+def test_completions_and_man_pages_are_made(tmp_path: pathlib.Path) -> None:
+    script = harness.run([str(harness.BINARY), "completions", "bash"])
+    assert script.returncode == 0 and "_forebay" in script.stdout
+    assert subprocess.run(["bash", "-n"], input=script.stdout, text=True, timeout=60, check=False).returncode == 0
+    pages = harness.run([str(harness.BINARY), "man", "--dir", str(tmp_path)])
+    assert pages.returncode == 0, pages.stderr
+    assert {"forebay.1", "forebay-serve.1", "forebay-key-create.1"} <= {page.name for page in tmp_path.iterdir()}
