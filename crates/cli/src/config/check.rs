@@ -10,12 +10,13 @@ use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 
 /// Farther than this from every known key, a key is no slip of the finger.
-const SIMILARITY_MIN: f64 = 0.8;
+const SIMILARITY_MIN: f64 = 0.7;
 
 /// The typed configuration, and every mistake in what was written. What is wrong is put aside, so that the rest can be
 /// checked all the same; the configuration is of use only where there is no mistake.
 pub(super) fn check(written: &Node, schema: &Schema) -> (Config, Vec<Mistake>) {
     let mut value = written.to_json();
+    leave_out_empty(&mut value, schema, &mut Vec::new());
     let mut checker = Checker {
         written,
         schema,
@@ -161,10 +162,35 @@ pub(super) fn mistake(written: &Node, path: &[String], problem: String, hint: Op
     let origin = Some(nearest.key.clone());
     Mistake {
         origin,
-        path: path.join("."),
+        path: dotted(path),
         problem,
         hint,
     }
+}
+
+/// A path as people write it: `models.qwen.backends[0].url`.
+pub(super) fn dotted(path: &[String]) -> String {
+    path.iter().fold(String::new(), |mut text, part| {
+        if part.parse::<usize>().is_ok() {
+            text.push_str(&["[", part, "]"].concat());
+        } else {
+            let dot = if text.is_empty() { "" } else { "." };
+            text.push_str(&[dot, part].concat());
+        }
+        text
+    })
+}
+
+/// A known key without a value, mostly a section whose keys are all commented out, counts as not written.
+fn leave_out_empty(value: &mut Value, schema: &Schema, path: &mut Path) {
+    let Value::Object(map) = value else { return };
+    map.retain(|key, inner| {
+        path.push(key.clone());
+        leave_out_empty(inner, schema, path);
+        let is_left_out = inner.is_null() && schema.at(path).is_some();
+        path.pop();
+        !is_left_out
+    });
 }
 
 /// The alternative that was meant: the one whose faults lie deeper than "this is something else altogether".
@@ -230,8 +256,10 @@ fn put_aside(value: &mut Value, path: &[String]) -> bool {
         Value::Array(items) => segment.parse().ok().and_then(|index: usize| items.get_mut(index)),
         _ => None,
     });
-    match parent {
-        Some(Value::Object(map)) if map.remove(last).is_some() => true,
-        _ => put_aside(value, above),
+    if let Some(Value::Object(map)) = parent
+        && map.remove(last).is_some()
+    {
+        return true;
     }
+    put_aside(value, above)
 }

@@ -6,7 +6,7 @@ use super::{
     mistake::Mistake,
     tree::{Entry, Node, Origin, Shape, Written},
 };
-use serde_saphyr::{DuplicateKeyPolicy, Error, Options};
+use serde_saphyr::{DuplicateKeyPolicy, Error, Options, budget::BudgetBreach};
 use std::{
     fs::File,
     io::{self, Read},
@@ -108,9 +108,25 @@ fn options() -> Options {
 }
 
 fn syntax(error: &Error) -> Mistake {
-    let words = error.without_snippet().to_string();
-    // The place stands in front of the mistake already.
-    let words = words.split(" at line ").next().unwrap_or(&words).to_owned();
+    let error = error.without_snippet();
+    let words = match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` stands twice here"),
+        Error::MultipleDocuments { .. }
+        | Error::Budget {
+            breach: BudgetBreach::Documents { .. },
+            ..
+        } => "a second document begins here; the file has to be one".to_owned(),
+        Error::AliasReplayLimitExceeded { .. } | Error::Budget { .. } => {
+            "it is larger, nests deeper or repeats more by aliases than any real configuration".to_owned()
+        }
+        // The place stands in front of the mistake already.
+        other => other
+            .to_string()
+            .split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    };
     match error.location() {
         Some(place) if place.line() > 0 => Mistake::at(
             Origin::File {

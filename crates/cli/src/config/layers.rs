@@ -35,7 +35,7 @@ pub(super) fn lay(root: &mut Node, env: &Env, flags: &[FlagValue], schema: &Sche
             Err(fault) => {
                 let mistake = Mistake::at(origin, format!("its value cannot be read: {}", fault.problem));
                 mistakes.push(Mistake {
-                    path: path.join("."),
+                    path: super::check::dotted(&path),
                     ..mistake
                 });
             }

@@ -61,7 +61,7 @@ pub(super) fn judge(
         if let Err(fault) = Settings::parse(&alone, reader)
             && fault.source.is_none()
         {
-            let path = dotted(&fault.path, name);
+            let path = segments(&fault.path, name);
             mistakes.push(mistake(written, &path, fault.problem, None));
         }
     }
@@ -78,7 +78,7 @@ pub(super) fn judge(
 }
 
 /// The segments of `models.NAME.backends[0].url`, whose name may hold dots itself.
-fn dotted(path: &str, name: &str) -> Vec<String> {
+fn segments(path: &str, name: &str) -> Vec<String> {
     let rest = path
         .strip_prefix("models.")
         .and_then(|rest| rest.strip_prefix(name))

@@ -83,18 +83,15 @@ impl Sources {
 
     /// Reads everything, checks it, and asks every part what it thinks of it.
     pub fn load(&self) -> Result<Loaded, Mistakes> {
-        let loaded = self.load_without_secrets()?;
-        let reader = self.env.secrets();
-        let judged = meaning::judge(&loaded.config, &loaded.written, &loaded.schema, &self.data, &reader);
-        if judged.is_empty() {
-            Ok(loaded)
-        } else {
-            Err(Mistakes::new(loaded.file, judged))
-        }
+        self.check(Depth::Whole)
     }
 
     /// The same, but for what cannot be judged where the secrets are not at hand.
     pub fn load_without_secrets(&self) -> Result<Loaded, Mistakes> {
+        self.check(Depth::WithoutSecrets)
+    }
+
+    fn check(&self, depth: Depth) -> Result<Loaded, Mistakes> {
         let schema = Schema::of_config();
         let path = self.file();
         let mut written = match &path {
@@ -104,6 +101,10 @@ impl Sources {
         let mut mistakes = layers::lay(&mut written, &self.env, &self.flags, &schema);
         let (config, found) = check::check(&written, &schema);
         mistakes.extend(found);
+        if depth == Depth::Whole {
+            let reader = self.env.secrets();
+            mistakes.extend(meaning::judge(&config, &written, &schema, &self.data, &reader));
+        }
         if mistakes.is_empty() {
             Ok(Loaded {
                 config,
@@ -115,6 +116,12 @@ impl Sources {
             Err(Mistakes::new(path, mistakes))
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Whole,
+    WithoutSecrets,
 }
 
 /// A configuration without mistakes, and where each of its keys comes from.
@@ -144,7 +151,7 @@ impl Loaded {
         keys.into_iter()
             .filter(|path| before.get(*path) != now.get(*path))
             .filter(|path| self.schema.reload(path) == Some(Reload::Restart))
-            .map(|path| path.join("."))
+            .map(|path| check::dotted(path))
             .collect()
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     Config,
+    check::dotted,
     tree::{Node, Origin},
 };
 use serde::Serialize;
@@ -20,6 +21,8 @@ pub struct Shown {
 pub(super) fn show(config: &Config, written: &Node, file: Option<&Path>) -> Vec<Shown> {
     let mut leaves = BTreeMap::new();
     collect(&redacted(config), &mut Vec::new(), &mut leaves);
+    // A section in which nothing is set has nothing to show.
+    leaves.retain(|_, value| *value != Value::Object(serde_json::Map::new()));
     let told = |path: &[String]| {
         let nearest = written.nearest(path);
         if !nearest.is_exact {
@@ -38,7 +41,7 @@ pub(super) fn show(config: &Config, written: &Node, file: Option<&Path>) -> Vec<
         .into_iter()
         .map(|(path, value)| Shown {
             origin: told(&path),
-            key: path.join("."),
+            key: dotted(&path),
             value,
         })
         .collect()

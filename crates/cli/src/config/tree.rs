@@ -38,18 +38,13 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// The plain value. A key without a value counts as not written.
     pub(super) fn to_json(&self) -> Value {
         match &self.shape {
             Shape::Scalar(value) => value.clone(),
             Shape::List(items) => items.iter().map(Self::to_json).collect(),
             Shape::Map(entries) => {
-                let written = entries.iter().filter(|(_, entry)| !entry.node.is_null());
-                Value::Object(
-                    written
-                        .map(|(key, entry)| (key.clone(), entry.node.to_json()))
-                        .collect::<Map<_, _>>(),
-                )
+                let entries = entries.iter().map(|(key, entry)| (key.clone(), entry.node.to_json()));
+                Value::Object(entries.collect::<Map<_, _>>())
             }
         }
     }
