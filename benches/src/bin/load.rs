@@ -2,7 +2,9 @@
 //!
 //! Two ways: *closed* (`--requests N`: as fast as so many connections can) for CPU per request, and *open*
 //! (`--rate R --seconds S`: at fixed times, whether or not earlier answers are there) for latency. Open latencies count
-//! from the time at which a request was due, so a stall is not hidden by the requests that it kept from being sent.
+//! from the time at which a request was due where an earlier answer kept it from being sent, so a stall is not hidden by
+//! the requests that it held up. Where the connection was idle they count from the sending: the timer here is a
+//! millisecond coarse, and that is no delay of the server's.
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 #![expect(clippy::unwrap_used, reason = "a harness that does not work shall stop")]
 #![expect(clippy::disallowed_methods, reason = "measures on the machine's own clock, and its tasks end with it")]
@@ -99,8 +101,12 @@ async fn work(options: Arc<Options>, next: Arc<AtomicU64>, total: u64, start: In
         }
         let due = if options.rate > 0 {
             let due = start + Duration::from_nanos(number * 1_000_000_000 / options.rate);
-            tokio::time::sleep_until(due.into()).await;
-            due
+            if Instant::now() < due {
+                tokio::time::sleep_until(due.into()).await;
+                Instant::now()
+            } else {
+                due
+            }
         } else {
             Instant::now()
         };

@@ -17,7 +17,10 @@ use forebay_domain::{
 };
 use forebay_runtime::rate::Verdict;
 use http::{HeaderMap, HeaderValue, header};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// How long a request waits under overload before it is turned away.
+const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What stands before one route.
 #[derive(Clone)]
@@ -126,6 +129,7 @@ async fn admit(
                 .into(),
         );
     }
+    wait_for_room(app).await?;
     let principal = app.door.authenticate(headers).await?;
     let verdict = app.door.requests.check(&limit::subject(&principal));
     let caller = Caller {
@@ -153,6 +157,17 @@ async fn admit(
         reason,
         verdict,
     })
+}
+
+/// Every request leaves an event; under a load whose events cannot be written fast enough, requests wait a while.
+async fn wait_for_room(app: &App) -> Result<(), Failure> {
+    tokio::time::timeout(ROOM_PATIENCE, app.store.events().room())
+        .await
+        .map_err(|_| {
+            Failure::new(Code::Overloaded, "The gateway has more requests than it can record.")
+                .hint("Nothing was done. Try again shortly.")
+                .retry_after(ROOM_PATIENCE)
+        })
 }
 
 /// Commits the audit event of an action that changes something, before the action.

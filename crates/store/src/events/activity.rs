@@ -5,8 +5,11 @@
 
 use forebay_domain::{Event, event::Class};
 use forebay_runtime::Stop;
-use std::time::Duration;
-use tokio::{sync::mpsc, time::Instant};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 use tracing::{error, warn};
 
 use super::{
@@ -26,16 +29,13 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 const DRAIN_ATTEMPTS_MAX: u32 = 3;
 
 pub(super) struct Flusher {
-    db: Db,
-    queue: mpsc::Receiver<Event>,
-    health: Health,
+    pub(super) db: Db,
+    pub(super) queue: mpsc::Receiver<Event>,
+    pub(super) health: Health,
+    pub(super) flushed: Arc<Notify>,
 }
 
 impl Flusher {
-    pub(super) fn new(db: Db, queue: mpsc::Receiver<Event>, health: Health) -> Self {
-        Self { db, queue, health }
-    }
-
     /// Flushes until the store drains and the queue is empty.
     pub(super) async fn run(mut self, stop: Stop) {
         loop {
@@ -44,6 +44,7 @@ impl Flusher {
                 return;
             }
             self.flush(batch, &stop).await;
+            self.flushed.notify_waiters();
         }
     }
 
@@ -79,7 +80,7 @@ impl Flusher {
             .map(|event| EventRow::new(&storable(event)))
             .collect();
         let count = rows.len();
-        let rows = std::sync::Arc::new(rows);
+        let rows = Arc::new(rows);
         let mut attempts_draining = 0;
         loop {
             let outcome = self.db.write(rows.clone(), |tx, rows| Box::pin(insert(tx, rows))).await;

@@ -5,7 +5,7 @@ use std::{fmt::Write, sync::LazyLock};
 use super::row::EventRow;
 use crate::{
     StoreError,
-    sql::{Tx, on_both},
+    sql::{Both, Tx, on_both},
 };
 
 /// Rows of one statement, largest first.
@@ -37,16 +37,22 @@ const COLUMNS: [&str; 23] = [
     "hash",
 ];
 
-static STATEMENTS: LazyLock<[String; CHUNKS.len()]> = LazyLock::new(|| CHUNKS.map(statement));
+type Statements = LazyLock<[String; CHUNKS.len()]>;
 
-fn statement(rows: usize) -> String {
+/// SQLite takes `$7` for a name and looks it up among all names before it, so that binding a statement of many rows
+/// takes time in the square of their number. A bare `?` has no name.
+static SQLITE: Statements = LazyLock::new(|| CHUNKS.map(|rows| statement(rows, |_| "?".to_owned())));
+static POSTGRES: Statements = LazyLock::new(|| CHUNKS.map(|rows| statement(rows, |number| format!("${number}"))));
+
+fn statement(rows: usize, placeholder: fn(usize) -> String) -> String {
     let mut sql = format!("INSERT INTO event ({}) VALUES ", COLUMNS.join(", "));
     for row in 0..rows {
         let separator = if row == 0 { "(" } else { ", (" };
         sql.push_str(separator);
         for column in 0..COLUMNS.len() {
             let comma = if column == 0 { "" } else { ", " };
-            write!(sql, "{comma}${}", row * COLUMNS.len() + column + 1).expect("a String takes everything");
+            let placeholder = placeholder(row * COLUMNS.len() + column + 1);
+            write!(sql, "{comma}{placeholder}").expect("a String takes everything");
         }
         sql.push(')');
     }
@@ -54,7 +60,11 @@ fn statement(rows: usize) -> String {
 }
 
 pub(super) async fn insert(tx: &mut Tx, mut rows: &[EventRow]) -> Result<(), StoreError> {
-    for (size, sql) in CHUNKS.iter().zip(STATEMENTS.iter()) {
+    let statements = match tx {
+        Both::Sqlite(_) => &SQLITE,
+        Both::Postgres(_) => &POSTGRES,
+    };
+    for (size, sql) in CHUNKS.iter().zip(statements.iter()) {
         while let Some((chunk, rest)) = rows.split_at_checked(*size) {
             on_both!(tx, |tx| {
                 let mut query = sqlx::query(sql.as_str());
@@ -98,9 +108,10 @@ mod tests {
 
     #[test]
     fn placeholders_count_through_all_rows() {
-        let sql = statement(2);
+        let sql = &statement(2, |number| format!("${number}"));
         assert!(sql.ends_with("$45, $46)"), "{sql}");
         assert_eq!(sql.matches('$').count(), 46);
+        assert_eq!(SQLITE[0].matches('?').count(), 64 * COLUMNS.len());
         assert_eq!(CHUNKS.last(), Some(&1), "or some row would never be written");
     }
 }

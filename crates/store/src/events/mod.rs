@@ -23,7 +23,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{StoreError, db::Db};
 
@@ -39,6 +39,8 @@ pub struct EventLog {
     activity: mpsc::Sender<Event>,
     audit: mpsc::Sender<Audit>,
     health: Health,
+    /// Woken after each batch.
+    flushed: Arc<Notify>,
 }
 
 /// Whether the last thing that the log tried to write was written.
@@ -66,7 +68,13 @@ pub(crate) fn start(tasks: &Tasks, db: Db) -> EventLog {
     let (activity, activity_queue) = mpsc::channel(ACTIVITY_QUEUE_MAX);
     let (audit, audit_queue) = mpsc::channel(AUDIT_QUEUE_MAX);
     let health = Health(Arc::new(AtomicBool::new(true)));
-    let flusher = activity::Flusher::new(db.clone(), activity_queue, health.clone());
+    let wake = Arc::new(Notify::new());
+    let flusher = activity::Flusher {
+        db: db.clone(),
+        queue: activity_queue,
+        health: health.clone(),
+        flushed: wake.clone(),
+    };
     tasks.spawn("store.activity", |stop| flusher.run(stop));
     let chain = audit::ChainWriter::new(db.clone(), audit_queue);
     tasks.spawn("store.audit", |stop| chain.run(stop));
@@ -75,16 +83,28 @@ pub(crate) fn start(tasks: &Tasks, db: Db) -> EventLog {
         activity,
         audit,
         health,
+        flushed: wake,
     }
 }
 
 impl EventLog {
-    /// Takes an activity event, to be written within 100 ms. Never waits: a full queue drops it, counts it and turns the
-    /// log unhealthy.
+    /// Takes an activity event, to be written within 100 ms. Never waits: a full queue drops it and counts it. Whoever
+    /// lets requests in waits for [`EventLog::room`] first, so that this does not happen.
     pub fn record(&self, event: Event) {
         if self.activity.try_send(event).is_err() {
             self.db.metrics().events_dropped.inc();
-            self.health.note(false);
+        }
+    }
+
+    /// Waits while more than half of the queue is taken: requests then come in as fast as their events can be written.
+    pub async fn room(&self) {
+        while self.activity.capacity() < ACTIVITY_QUEUE_MAX / 2 {
+            let flushed = self.flushed.notified();
+            // Between the look and the wait a flush may have come.
+            if self.activity.capacity() >= ACTIVITY_QUEUE_MAX / 2 {
+                return;
+            }
+            flushed.await;
         }
     }
 
