@@ -7,7 +7,10 @@
 //! millisecond coarse, and that is no delay of the server's.
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 #![expect(clippy::unwrap_used, reason = "a harness that does not work shall stop")]
-#![expect(clippy::disallowed_methods, reason = "measures on the machine's own clock, and its tasks end with it")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "measures on the machine's own clock, and its tasks end with it"
+)]
 
 use bytes::Bytes;
 use clap::Parser;
@@ -60,7 +63,11 @@ struct Seen {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let options = Arc::new(Options::parse());
-    let total = if options.rate > 0 { options.rate * options.seconds } else { options.requests };
+    let total = if options.rate > 0 {
+        options.rate * options.seconds
+    } else {
+        options.requests
+    };
     let next = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let workers: Vec<_> = (0..options.connections)
@@ -76,7 +83,12 @@ async fn main() {
     all.whole.sort_unstable();
     all.first_byte.sort_unstable();
     let ms = |times: &[Duration], share: f64| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index"
+        )]
         let index = ((times.len() - 1) as f64 * share) as usize;
         times[index].as_secs_f64() * 1e3
     };
@@ -117,7 +129,9 @@ async fn work(options: Arc<Options>, next: Arc<AtomicU64>, total: u64, start: In
 }
 
 async fn connect(url: &Url) -> SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect((url.host_str().unwrap(), url.port().unwrap())).await.unwrap();
+    let stream = TcpStream::connect((url.host_str().unwrap(), url.port().unwrap()))
+        .await
+        .unwrap();
     stream.set_nodelay(true).unwrap();
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -132,7 +146,10 @@ async fn send(sender: &mut SendRequest<Full<Bytes>>, options: &Options) -> Insta
         request = request.header(name, value);
     }
     sender.ready().await.unwrap();
-    let response = sender.send_request(request.body(Full::from(options.body.clone())).unwrap()).await.unwrap();
+    let response = sender
+        .send_request(request.body(Full::from(options.body.clone())).unwrap())
+        .await
+        .unwrap();
     let status = response.status();
     let mut body = response.into_body();
     let mut bytes = Vec::new();
@@ -144,6 +161,9 @@ async fn send(sender: &mut SendRequest<Full<Bytes>>, options: &Options) -> Insta
         }
     }
     let text = String::from_utf8_lossy(&bytes);
-    assert!(status.is_success() && text.contains(&options.expect), "{status}: {text}");
+    assert!(
+        status.is_success() && text.contains(&options.expect),
+        "{status}: {text}"
+    );
     first.unwrap()
 }

@@ -96,7 +96,11 @@ impl ServerHandler for Calculator {
 
 fn tool() -> Tool {
     let schema = json!({"type": "object", "properties": {"expression": {"type": "string"}}});
-    Tool::new("calculator", "Answers 4.", Arc::new(schema.as_object().unwrap().clone()))
+    Tool::new(
+        "calculator",
+        "Answers 4.",
+        Arc::new(schema.as_object().unwrap().clone()),
+    )
 }
 
 const STREAM_CHUNKS: usize = 20;
@@ -104,16 +108,22 @@ const STREAM_CHUNKS: usize = 20;
 async fn engine(Json(request): Json<Value>) -> Response {
     let usage = json!({"prompt_tokens": 10, "completion_tokens": STREAM_CHUNKS, "total_tokens": 10 + STREAM_CHUNKS});
     if request["stream"] == json!(true) {
-        let delta = |text: &str| json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
-            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
-        let mut events: Vec<String> = (0..STREAM_CHUNKS).map(|_| format!("data: {}\n\n", delta("word "))).collect();
+        let delta = |text: &str| {
+            json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]})
+        };
+        let mut events: Vec<String> = (0..STREAM_CHUNKS)
+            .map(|_| format!("data: {}\n\n", delta("word ")))
+            .collect();
         let last = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage});
         events.push(format!("data: {last}\n\n"));
         events.push("data: [DONE]\n\n".to_owned());
         let body = Body::from_stream(stream::iter(events.into_iter().map(Ok::<_, Infallible>)));
         return ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response();
     }
-    Json(json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "usage": usage,
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Paris."}, "finish_reason": "stop"}]}))
+    Json(
+        json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "usage": usage,
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Paris."}, "finish_reason": "stop"}]}),
+    )
     .into_response()
 }

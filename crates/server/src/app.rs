@@ -8,7 +8,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use forebay_api::{ConfigStatus, Status, StoreStatus};
-use forebay_domain::{Failure, Principal, id::KeyId, port::AskModel};
+use forebay_domain::{Action, Failure, Principal, id::KeyId, port::AskModel};
 use forebay_llm::{Router, RouterParts, Settings};
 use forebay_mcp::{Catalogue, CatalogueParts, Front, FrontParts, ServerInfo, SessionLimits, Sessions, StatusSource};
 use forebay_runtime::{Clock, Entropy, Tasks, rate::RateLimiter, secret::SecretReader};
@@ -53,6 +53,7 @@ pub struct App {
     pub models: Arc<Router>,
     pub catalogue: Catalogue,
     pub front: Front,
+    sessions: Sessions,
     pub metrics: Metrics,
     pub started_at: Timestamp,
     pub bound: SocketAddr,
@@ -110,9 +111,10 @@ impl App {
             status: status_source(whole.clone()),
             tools: config.tools.clone(),
         })?;
+        let sessions = Sessions::new(SessionLimits::default(), clock.clone(), entropy.clone());
         let front = Front::new(FrontParts {
             catalogue: catalogue.clone(),
-            sessions: Sessions::new(SessionLimits::default(), clock.clone(), entropy.clone()),
+            sessions: sessions.clone(),
             server: server_info(),
             stop: tasks.stop().clone(),
         });
@@ -125,6 +127,7 @@ impl App {
             models,
             catalogue,
             front,
+            sessions,
             metrics,
             started_at,
             bound,
@@ -187,13 +190,16 @@ impl App {
             .into_iter()
             .map(|model| model.name)
             .collect();
-        Status {
-            models,
-            ..self.status_without_models()
+        let mut status = self.public_status();
+        status.models = models;
+        if principal.decide(&Action::EVENTS_READ).is_allowed() {
+            status.config.last_error.clone_from(&self.loaded.load().last_error);
         }
+        status
     }
 
-    fn status_without_models(&self) -> Status {
+    /// What everybody with a key may know.
+    fn public_status(&self) -> Status {
         let now = self.clock.now();
         let loaded = self.loaded.load();
         Status {
@@ -204,10 +210,11 @@ impl App {
                 healthy: self.store.events().is_healthy(),
             },
             models: Vec::new(),
+            mcp_sessions: self.sessions.count(),
             surfaces: self.surfaces().into_iter().map(|surface| surface.url).collect(),
             config: ConfigStatus {
                 loaded_at: loaded.at,
-                last_error: loaded.last_error.clone(),
+                last_error: None,
             },
         }
     }
@@ -234,7 +241,7 @@ fn status_source(whole: Arc<OnceLock<Weak<App>>>) -> StatusSource {
         let Some(app) = whole.get().and_then(Weak::upgrade) else {
             return Map::new();
         };
-        match serde_json::to_value(app.status_without_models()) {
+        match serde_json::to_value(app.public_status()) {
             Ok(Value::Object(mut map)) => {
                 map.remove("models");
                 map

@@ -21,6 +21,8 @@ pub struct Status {
     pub store: StoreStatus,
     /// The models that the caller may ask.
     pub models: Vec<String>,
+    /// How many MCP sessions are open.
+    pub mcp_sessions: usize,
     /// What stands open, as URLs.
     pub surfaces: Vec<String>,
     pub config: ConfigStatus,
@@ -37,7 +39,7 @@ pub struct StoreStatus {
 pub struct ConfigStatus {
     /// When the configuration in force was loaded.
     pub loaded_at: Timestamp,
-    /// Why a newer one was not taken.
+    /// Why a newer one was not taken. Only for those who may read events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }

@@ -27,6 +27,7 @@ fn table(status: &Status) -> Table {
         ("up for", format!("{} s", status.uptime_s)),
         ("store", format!("{}, {store}", status.store.engine)),
         ("models", status.models.join(" ")),
+        ("sessions", status.mcp_sessions.to_string()),
         ("config of", status.config.loaded_at.to_string()),
     ];
     rows.extend(status.surfaces.iter().map(|url| ("open", url.clone())));

@@ -19,12 +19,12 @@ impl GatewayStatus {
             name: "gateway_status",
             title: "Gateway status",
             description: "Tells how this gateway is doing: its version, how long it has been up, whether its store is \
-                          healthy, which models it serves and how many sessions are open. Takes no arguments."
+                          healthy, how many sessions are open and where it listens. Takes no arguments."
                 .to_owned(),
             input: json!({"type": "object", "properties": {}, "additionalProperties": false}),
             output: json!({
                 "type": "object",
-                "description": "Version, uptime, health of the store, models and sessions."
+                "description": "Version, uptime, health of the store, sessions and what stands open."
             }),
             world: World::Closed,
         }

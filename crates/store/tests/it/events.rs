@@ -152,7 +152,10 @@ async fn a_full_queue_drops_counts_and_makes_room() {
         for number in 0..20_000 {
             opened.store.events().record(activity(number));
         }
-        assert!(opened.store.is_healthy(), "too much to write is no fault of the database");
+        assert!(
+            opened.store.is_healthy(),
+            "too much to write is no fault of the database"
+        );
         let dropped = opened.metric("forebay_events_dropped_total");
         assert_eq!(dropped, 20_000 - 16_384);
         let at_once = tokio::time::timeout(std::time::Duration::ZERO, opened.store.events().room()).await;
