@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import socket
@@ -100,12 +101,15 @@ class Silent:
                 wire, _ = self.listener.accept()
             except OSError:
                 return
-            with wire:
+            with wire, contextlib.suppress(OSError):
                 while wire.recv(65536):
                     self.asked.set()
             self.left.set()
 
     def close(self) -> None:
+        # Closing alone would leave the thread in `accept`, on a number that the next socket gets.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.listener.close()
 
 
