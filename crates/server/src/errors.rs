@@ -152,12 +152,13 @@ fn json_rpc(failure: &Failure) -> Response {
 
 /// The caller's own mistakes are the caller's business; ours and the world's belong into the log.
 pub fn log(failure: &Failure, trace: TraceId) {
-    let chain = failure.chain();
     match failure.kind() {
         ErrorKind::Bug => {
+            let chain = failure.chain();
             tracing::error!(error.code = %failure.code, trace.id = %trace, error = %chain, "request failed");
         }
         ErrorKind::Unavailable | ErrorKind::UpstreamFailed | ErrorKind::UpstreamTimedOut => {
+            let chain = failure.chain();
             tracing::warn!(error.code = %failure.code, trace.id = %trace, error = %chain, "request failed");
         }
         ErrorKind::Invalid
@@ -167,7 +168,9 @@ pub fn log(failure: &Failure, trace: TraceId) {
         | ErrorKind::Conflict
         | ErrorKind::OverBudget
         | ErrorKind::RateLimited => {
-            tracing::debug!(error.code = %failure.code, trace.id = %trace, error = %chain, "request refused");
+            // The caller has been told in words, and those may quote what it sent: a secret in the wrong field, a
+            // prompt where a model's name belongs. The log gets the code alone.
+            tracing::debug!(error.code = %failure.code, trace.id = %trace, "request refused");
         }
     }
 }
