@@ -28,7 +28,7 @@ check:
 
 bench:
 	@scripts/setup test
-	@benches/run
+	@bash -c 'source scripts/lib.sh && exec benches/run'
 
 schema:
 	@scripts/schema
