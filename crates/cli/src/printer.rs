@@ -256,13 +256,8 @@ mod tests {
         };
         assert_eq!(printed(Format::Table, follow), "NAME  N\na     1\nb  2\n");
         let lines = printed(Format::Json, follow);
-        assert_eq!(
-            lines
-                .lines()
-                .map(|line| serde_json::from_str::<Value>(line).unwrap())
-                .count(),
-            2
-        );
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines, [first[0].clone(), second[0].clone()]);
         assert_eq!(printed(Format::Yaml, follow).matches("---\n").count(), 2);
     }
 

@@ -72,7 +72,8 @@ async fn next(signals: &mut (impl Stream<Item = Signal> + Unpin)) -> Signal {
     }
 }
 
-fn signals() -> impl Stream<Item = Signal> + Unpin {
+/// What asks this process to go. Handlers are in place once this returns, so that a signal during a long start is kept.
+pub fn signals() -> impl Stream<Item = Signal> + Unpin {
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM may be handled, and tokio drives signals");
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT may be handled, and tokio drives signals");
     stream::poll_fn(move |context| {

@@ -9,10 +9,11 @@ use crate::{
 use forebay_domain::{Code, Failure};
 use forebay_runtime::{
     Clock, Entropy, Tasks,
-    lifecycle::{self, Ending},
+    lifecycle::{self, Ending, Signal},
     secret::SecretReader,
 };
 use forebay_store::{Store, StoreParts};
+use futures_util::Stream;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
@@ -105,8 +106,8 @@ impl Gateway {
     }
 
     /// Serves until a signal asks to stop: the first drains, the second ends.
-    pub async fn run(self) -> Ending {
-        let ending = lifecycle::run(&self.tasks, self.patience).await;
+    pub async fn run(self, signals: impl Stream<Item = Signal> + Unpin) -> Ending {
+        let ending = lifecycle::run_on(signals, &self.tasks, self.patience).await;
         self.store_tasks.shut_down(STORE_PATIENCE).await;
         ending
     }

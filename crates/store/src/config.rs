@@ -33,6 +33,7 @@ impl Config {
             .url
             .clone()
             .unwrap_or_else(|| sqlite_url(&data_dir.join(DEFAULT_FILE)));
+        Engine::of(&url)?;
         let Some(reference) = &self.password else {
             return Ok(url);
         };

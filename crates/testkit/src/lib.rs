@@ -6,5 +6,6 @@
 )]
 
 pub mod db;
+pub mod gateway;
 pub mod jwks;
 pub mod openai;

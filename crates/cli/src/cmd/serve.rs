@@ -10,7 +10,7 @@ use crate::{
 use forebay_domain::{ErrorKind, Failure};
 use forebay_runtime::{
     Clock, Entropy, Tasks,
-    lifecycle::Ending,
+    lifecycle::{self, Ending},
     looping::{Nudge, drive},
     telemetry,
 };
@@ -42,6 +42,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
+    // From here on no signal ends the process in its default way.
+    let signals = lifecycle::signals();
     let mut sources = context.sources();
     sources.flags = args.listen.iter().map(listen_flag).collect();
     let loaded = sources.load()?;
@@ -63,7 +65,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         .inspect_err(|error| tracing::warn!(%error, "commands have to be told where this gateway listens"));
     let hangups = Hangups::default();
     let nudge = on_hangup(gateway.tasks(), hangups.clone());
-    let watch = Watch::new(sources, &loaded, gateway.app.clone(), telemetry.clone(), hangups).await;
+    let watch = Watch::new(sources, &loaded, gateway.app.clone(), telemetry.clone(), hangups);
     drive(gateway.tasks(), watch, LOOK_AT_CONFIG_EVERY, nudge);
     let file = loaded
         .file
@@ -71,7 +73,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         .map_or_else(|| "none".to_owned(), |file| file.display().to_string());
     tracing::info!(config = file, "listening on {url}");
     tell_first_key(&gateway.first_key, &url);
-    let ending = gateway.run().await;
+    let ending = gateway.run(signals).await;
     drop(note);
     if let Some(telemetry) = Arc::into_inner(telemetry) {
         telemetry.shut_down().await;
@@ -87,11 +89,12 @@ fn listen_flag(address: &SocketAddr) -> FlagValue {
     }
 }
 
-/// Work that was dropped is worth a word to whoever asked for the stop.
+/// Whoever asks once is answered with 0, within the patience that the configuration gives; the log says what was
+/// dropped. Whoever asks twice interrupted the draining.
 fn code(ending: Ending) -> ExitCode {
     match ending {
-        Ending::Drained => ExitCode::SUCCESS,
-        Ending::TimedOut | Ending::SecondSignal => exit_code(ErrorKind::Unavailable),
+        Ending::Drained | Ending::TimedOut => ExitCode::SUCCESS,
+        Ending::SecondSignal => exit_code(ErrorKind::Unavailable),
     }
 }
 

@@ -36,7 +36,8 @@ pub struct Watch {
     running: Config,
     /// The files beside the configuration whose content counts.
     referred: Vec<PathBuf>,
-    seen: Seen,
+    /// As it was when it was read; `None` before the first pass, which makes good for a change during the start.
+    seen: Option<Seen>,
 }
 
 /// What a look shows.
@@ -47,24 +48,16 @@ pub struct Seen {
 }
 
 impl Watch {
-    pub async fn new(
-        sources: Sources,
-        loaded: &Loaded,
-        app: Arc<App>,
-        telemetry: Arc<Telemetry>,
-        hangups: Hangups,
-    ) -> Self {
-        let mut watch = Self {
+    pub fn new(sources: Sources, loaded: &Loaded, app: Arc<App>, telemetry: Arc<Telemetry>, hangups: Hangups) -> Self {
+        Self {
             sources,
             app,
             telemetry,
             hangups,
             running: loaded.config.clone(),
             referred: loaded.files(),
-            seen: Seen { content: 0, hangups: 0 },
-        };
-        watch.seen = watch.look().await;
-        watch
+            seen: None,
+        }
     }
 
     async fn look(&self) -> Seen {
@@ -79,22 +72,13 @@ impl Watch {
         }
     }
 
-    fn take(&mut self) -> Result<(), Failure> {
+    /// Reads everything and puts it in force; gives the keys that wait for a restart.
+    fn take(&mut self) -> Result<Vec<String>, Failure> {
         let loaded = self.sources.load()?;
         self.app.reconfigure(&loaded.config.app())?;
         self.telemetry.set_filter(&loaded.config.telemetry.log.filter)?;
         self.referred = loaded.files();
-        let waiting = loaded.awaiting_restart(&self.running);
-        if waiting.is_empty() {
-            tracing::info!("the configuration was read again and is in force");
-        } else {
-            let keys = waiting.join(", ");
-            tracing::warn!(
-                keys,
-                "the configuration was read again; these keys take effect after a restart"
-            );
-        }
-        Ok(())
+        Ok(loaded.awaiting_restart(&self.running))
     }
 }
 
@@ -116,22 +100,34 @@ impl Loop for Watch {
     }
 
     fn decide(&self, seen: &Seen) -> Vec<Seen> {
-        if *seen == self.seen { Vec::new() } else { vec![*seen] }
+        if Some(*seen) == self.seen {
+            Vec::new()
+        } else {
+            vec![*seen]
+        }
     }
 
     async fn act(&mut self, seen: Seen) -> Result<(), Failure> {
-        if let Err(failure) = self.take() {
-            tracing::error!(
-                "the configuration was not taken, the one before stays in force. {}",
-                failure.message
-            );
-            self.app.refused_config(failure.message);
+        // What changes from here on is seen by the next look. A bad file is told once.
+        let before = self.seen.replace(seen);
+        match self.take() {
+            Ok(waiting) if !waiting.is_empty() => {
+                let keys = waiting.join(", ");
+                tracing::warn!(
+                    keys,
+                    "the configuration was read again; these keys take effect after a restart"
+                );
+            }
+            Ok(_) if before.is_some() => tracing::info!("the configuration was read again and is in force"),
+            Ok(_) => tracing::info!("following the configuration; changes are taken as they come"),
+            Err(failure) => {
+                tracing::error!(
+                    "the configuration was not taken, the one before stays in force. {}",
+                    failure.message
+                );
+                self.app.refused_config(failure.message);
+            }
         }
-        // A bad file is told once. What it refers to may differ, so the next look is the one to compare with.
-        self.seen = Seen {
-            hangups: seen.hangups,
-            ..self.look().await
-        };
         Ok(())
     }
 }

@@ -1,0 +1,235 @@
+//! The commands against a real gateway: data on stdout, words on stderr, exit codes.
+
+use crate::{err, options, out};
+use forebay_testkit::{
+    gateway::{Gateway, GatewayOptions, command},
+    openai::Engine,
+};
+use serde_json::Value;
+use std::{collections::BTreeSet, process::Stdio};
+
+async fn gateway(engine: &Engine) -> Gateway {
+    let yaml = format!("models: {{stub: {{backends: [{{url: '{}'}}]}}}}", engine.url());
+    Gateway::start(options(&yaml)).await
+}
+
+async fn json(gateway: &Gateway, arguments: &[&str]) -> Value {
+    let output = gateway.cli(&[arguments, &["-o", "json"]].concat()).await;
+    assert!(output.status.success(), "{arguments:?}: {}", err(&output));
+    serde_json::from_str(&out(&output)).unwrap()
+}
+
+#[tokio::test]
+async fn a_key_is_made_used_listed_and_revoked() {
+    let engine = Engine::start().await;
+    let gateway = gateway(&engine).await;
+    let made = json(
+        &gateway,
+        &[
+            "key",
+            "create",
+            "--role",
+            "user",
+            "--tenant",
+            "acme",
+            "--grant",
+            "tool:calc*",
+            "--expires-in",
+            "30d",
+        ],
+    )
+    .await;
+    let fields: BTreeSet<&str> = made.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        fields,
+        BTreeSet::from(["id", "key"]),
+        "scripts may rely on exactly these"
+    );
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+
+    let called = gateway
+        .cli(&["tool", "call", "calculator", r#"{"expression":"6 * 7"}"#, "--key", key])
+        .await;
+    assert_eq!(
+        (called.status.code(), out(&called).contains("42")),
+        (Some(0), true),
+        "{}",
+        err(&called)
+    );
+    let refused = gateway.cli(&["key", "list", "--key", key]).await;
+    assert_eq!(
+        (refused.status.code(), out(&refused).as_str()),
+        (Some(3), ""),
+        "{}",
+        err(&refused)
+    );
+    let why = json(&gateway, &["explain", "tool:chat", "--as", id]).await;
+    assert_eq!(why["allowed"], false, "{why}");
+
+    let listed = json(&gateway, &["key", "list", "--tenant", "acme"]).await;
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert!(!listed.to_string().contains(key.rsplit_once('_').unwrap().1));
+    assert_eq!(gateway.cli(&["key", "revoke", id]).await.status.code(), Some(0));
+    let late = gateway.cli(&["tool", "list", "--key", key]).await;
+    assert_eq!(late.status.code(), Some(3));
+    assert!(err(&late).contains("forebay explain revoked_key"), "{}", err(&late));
+    assert_eq!(
+        gateway.cli(&["key", "revoke", "0000000000000000"]).await.status.code(),
+        Some(5)
+    );
+
+    let audit = json(&gateway, &["audit", "tail"]).await;
+    assert!(
+        audit
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|event| event["action"] == "keys:write"),
+        "{audit}"
+    );
+    assert_eq!(json(&gateway, &["audit", "verify"]).await["ok"], true);
+}
+
+#[tokio::test]
+async fn a_model_answers_streamed_and_whole() {
+    let engine = Engine::start().await;
+    let gateway = gateway(&engine).await;
+    let streamed = gateway.cli(&["chat", "hi"]).await;
+    assert!(streamed.status.success(), "{}", err(&streamed));
+    let whole = gateway.cli(&["chat", "--no-stream", "hi"]).await;
+    assert_eq!((out(&streamed), out(&whole).is_empty()), (out(&whole), false));
+    assert_eq!(
+        format!(
+            "{}\n",
+            json(&gateway, &["chat", "hi"]).await["answer"].as_str().unwrap()
+        ),
+        out(&whole)
+    );
+    assert_eq!(json(&gateway, &["model", "list"]).await, serde_json::json!(["stub"]));
+    let unknown = gateway.cli(&["chat", "--model", "other", "hi"]).await;
+    assert_eq!(unknown.status.code(), Some(5), "{}", err(&unknown));
+}
+
+#[tokio::test]
+async fn a_failing_tool_fails_for_the_shell() {
+    let engine = Engine::start().await;
+    let gateway = gateway(&engine).await;
+    for (arguments, code) in [
+        (&["tool", "call", "calculator", r#"{"expression":"1 / 0"}"#][..], 5),
+        (&["tool", "call", "no_such_tool"], 5),
+        (&["tool", "call", "calculator", "{}"], 1),
+        (&["tool", "call", "calculator", "{"], 1),
+        (&["tool", "call", "calculator", r#"{"a":1,"a":2}"#], 1),
+        (&["tool", "call", "calculator", "[]"], 1),
+        (&["explain", "no_such_code"], 1),
+        (&["explain", "--trace", "4bf92f3577b34da6a3ce929d0e0e4736"], 5),
+        (&["no-such-command"], 1),
+        (&["key", "create", "--role", "king"], 1),
+    ] {
+        let output = gateway.cli(arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", err(&output));
+        assert_eq!(out(&output), "", "{arguments:?}");
+        assert!(err(&output).starts_with("error: "), "{arguments:?}: {}", err(&output));
+    }
+}
+
+#[tokio::test]
+async fn doctor_says_what_is_wrong_and_what_to_do() {
+    let engine = Engine::start().await;
+    let gateway = gateway(&engine).await;
+    let well = gateway.cli(&["doctor"]).await;
+    assert_eq!(well.status.code(), Some(0), "{}{}", out(&well), err(&well));
+    for check in [
+        "configuration",
+        "data directory",
+        "gateway",
+        "key",
+        "store",
+        "models",
+        "backend 0 of stub",
+    ] {
+        assert!(out(&well).contains(check), "{check}: {}", out(&well));
+    }
+    let stranger = gateway.cli(&["doctor", "--key", "fb_0000000000000000_00"]).await;
+    assert_eq!(stranger.status.code(), Some(3), "{}", out(&stranger));
+    let nowhere = gateway.cli(&["doctor", "--url", "http://127.0.0.1:1"]).await;
+    assert_eq!(nowhere.status.code(), Some(4), "{}", out(&nowhere));
+    assert!(out(&nowhere).contains("forebay serve"), "{}", out(&nowhere));
+    drop(engine);
+    let without_engine = gateway.cli(&["doctor", "-o", "json"]).await;
+    assert_eq!(without_engine.status.code(), Some(5), "{}", out(&without_engine));
+}
+
+#[tokio::test]
+async fn a_data_directory_is_enough_to_find_its_gateway() {
+    let engine = Engine::start().await;
+    let gateway = gateway(&engine).await;
+    let run = |more: &'static [&'static str]| {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let mut command = command(&options(""), elsewhere.path());
+        command
+            .args(["status", "-o", "json", "--data"])
+            .arg(gateway.data())
+            .args(more);
+        async move { (command.output().await.unwrap(), elsewhere) }
+    };
+    let (found, _folder) = run(&[]).await;
+    assert_eq!(found.status.code(), Some(0), "{}", err(&found));
+    assert!(out(&found).contains(gateway.url()));
+    let (kept, _folder) = run(&["--url", "http://gateway.example"]).await;
+    assert_eq!(kept.status.code(), Some(3), "{}", err(&kept));
+    assert!(
+        err(&kept).contains("There is no key for the gateway at http://gateway.example"),
+        "{}",
+        err(&kept)
+    );
+}
+
+#[tokio::test]
+async fn what_needs_no_gateway_works_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &'static [&'static str]| {
+        let output = command(&options(""), folder.path()).args(arguments).output();
+        async move { output.await.unwrap() }
+    };
+    for (arguments, expected) in [
+        (&["--version"][..], "forebay "),
+        (&["help", "key", "create"], "Examples:"),
+        (&["explain", "insufficient_scope"], "# `insufficient_scope`"),
+        (&["explain", "rate_limited", "-o", "json"], "\"code\": \"rate_limited\""),
+        (&["completions", "bash"], "_forebay"),
+        (&["man"], ".TH"),
+        (&["openapi"], "/api/v1/keys"),
+        (&["config", "validate"], "ok\n"),
+        (&["config", "show"], "limits.requests_per_minute"),
+        (&["config", "show", "-o", "yaml"], "requests_per_minute: 100"),
+    ] {
+        let output = run(arguments).await;
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", err(&output));
+        assert!(out(&output).contains(expected), "{arguments:?}: {}", out(&output));
+    }
+    assert_eq!(run(&["man", "--dir", "man"]).await.status.code(), Some(0));
+    assert!(folder.path().join("man/forebay-key-create.1").exists());
+    let nobody = run(&["status", "--url", "http://127.0.0.1:1", "--key", "k"]).await;
+    assert_eq!(nobody.status.code(), Some(4));
+    assert!(err(&nobody).contains("forebay serve"), "{}", err(&nobody));
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let GatewayOptions { program, .. } = options("");
+    let script = format!(
+        "{} config schema | head -c 1 >/dev/null; exit \"${{PIPESTATUS[0]}}\"",
+        program.display()
+    );
+    let mut bash = tokio::process::Command::new("bash");
+    let output = bash
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
+}

@@ -1,0 +1,92 @@
+//! A running gateway follows its file: a good one is taken, a bad one is told and left.
+
+use crate::{err, options, out};
+use forebay_testkit::gateway::Gateway;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs;
+
+/// What `forebay status` says about the configuration.
+async fn last_error(gateway: &Gateway) -> Option<String> {
+    let output = gateway.cli(&["status", "-o", "json"]).await;
+    assert!(output.status.success(), "{}", err(&output));
+    let status: Value = serde_json::from_str(&out(&output)).unwrap();
+    status["config"]["last_error"].as_str().map(str::to_owned)
+}
+
+async fn limit(gateway: &Gateway) -> u64 {
+    let output = gateway.cli(&["explain", "status:read", "-o", "json"]).await;
+    let told: Value = serde_json::from_str(&out(&output)).unwrap();
+    told["limit"]["per_minute"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_good_file_is_taken_and_a_bad_one_is_left() {
+    let gateway = Gateway::start(options("limits: {requests_per_minute: 200}")).await;
+    gateway.logged("following the configuration").await;
+    assert_eq!(limit(&gateway).await, 200);
+
+    fs::write(
+        gateway.config_file(),
+        "limits: {requests_per_minute: 300}\nserver: {drain_seconds: 9}",
+    )
+    .unwrap();
+    gateway.signal(Signal::HUP);
+    let line = gateway.logged("the configuration was read again").await;
+    assert!(
+        line.contains("server.drain_seconds"),
+        "what needs a restart is named: {line}"
+    );
+    assert_eq!(limit(&gateway).await, 300);
+
+    fs::write(
+        gateway.config_file(),
+        "limits: {requests_per_minute: 400}\nbudgets: []\n",
+    )
+    .unwrap();
+    gateway.logged("the configuration was not taken").await;
+    assert!(
+        last_error(&gateway)
+            .await
+            .unwrap()
+            .contains("`budgets` is not in this version")
+    );
+    assert_eq!(limit(&gateway).await, 300, "the one before stays in force");
+    assert!(gateway.log().contains("forebay.yaml:2:1"), "{}", gateway.log());
+
+    fs::write(gateway.config_file(), "limits: {requests_per_minute: 500}").unwrap();
+    gateway.signal(Signal::HUP);
+    let limits = async {
+        while limit(&gateway).await != 500 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), limits)
+        .await
+        .unwrap();
+    assert_eq!(last_error(&gateway).await, None);
+    assert_eq!(
+        gateway.log().matches("was not taken").count(),
+        1,
+        "a bad file is told once"
+    );
+    assert_eq!(gateway.stop().await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_changed_secret_is_taken_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "one").unwrap();
+    let yaml = format!(
+        "models: {{m: {{backends: [{{url: 'http://127.0.0.1:1/v1', api_key: {{file: '{}'}}}}]}}}}",
+        secret.display()
+    );
+    let gateway = Gateway::start(options(&yaml)).await;
+    gateway.logged("following the configuration").await;
+    fs::write(&secret, "two").unwrap();
+    gateway.logged("the configuration was read again").await;
+    fs::remove_file(&secret).unwrap();
+    gateway.logged("was not taken").await;
+    assert!(last_error(&gateway).await.unwrap().contains("api_key"));
+}
