@@ -111,21 +111,23 @@ async fn work(options: Arc<Options>, next: Arc<AtomicU64>, total: u64, start: In
         if number >= total {
             return seen;
         }
-        let due = if options.rate > 0 {
-            let due = start + Duration::from_nanos(number * 1_000_000_000 / options.rate);
-            if Instant::now() < due {
-                tokio::time::sleep_until(due.into()).await;
-                Instant::now()
-            } else {
-                due
-            }
-        } else {
-            Instant::now()
+        let due = match (number * 1_000_000_000).checked_div(options.rate) {
+            Some(nanoseconds) => wait_until(start + Duration::from_nanos(nanoseconds)).await,
+            None => Instant::now(),
         };
         let first = send(&mut sender, &options).await;
         seen.first_byte.push(first.saturating_duration_since(due));
         seen.whole.push(due.elapsed());
     }
+}
+
+/// When the request that was due is sent: at its time, or at once where its time has passed.
+async fn wait_until(due: Instant) -> Instant {
+    if Instant::now() >= due {
+        return due;
+    }
+    tokio::time::sleep_until(due.into()).await;
+    Instant::now()
 }
 
 async fn connect(url: &Url) -> SendRequest<Full<Bytes>> {
