@@ -10,6 +10,7 @@ use forebay_api::{DOCS_URL, Problem};
 use forebay_domain::{Code, ErrorKind, Failure, id::TraceId};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
+use std::time::Duration;
 
 /// Which shape an error takes on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +61,15 @@ pub fn respond(dialect: Dialect, failure: &Failure, trace: TraceId) -> Response 
         Dialect::Mcp => json_rpc(failure),
     };
     if let Some(after) = failure.retry_after {
-        let seconds = after.as_millis().div_ceil(1000).max(1);
-        response.headers_mut().insert(
-            header::RETRY_AFTER,
-            HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
-        );
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds_up(after).max(1)));
+    }
+    if failure.code == Code::BodyTooLarge {
+        // What is left of the body is not read, so nothing more can come over this connection.
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.extensions_mut().insert(FailedWith(failure.code));
     response
@@ -81,10 +86,7 @@ fn problem(failure: &Failure, trace: TraceId) -> Response {
         hint: failure.hint.clone(),
         details: failure.details.clone(),
         trace_id: Some(trace.to_string()),
-        retry_after_s: failure
-            .retry_after
-            .map(|after| after.as_secs_f64().ceil())
-            .map(whole_seconds),
+        retry_after_s: failure.retry_after.map(|after| seconds_up(after).max(1)),
     };
     let mut response = (status, Json(body)).into_response();
     response.headers_mut().insert(
@@ -94,13 +96,9 @@ fn problem(failure: &Failure, trace: TraceId) -> Response {
     response
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a retry delay is small and positive"
-)]
-fn whole_seconds(seconds: f64) -> u64 {
-    seconds.max(1.0) as u64
+/// Whole seconds, rounded up: whoever waits that long has waited long enough.
+pub(crate) fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// The shape that OpenAI's clients read: <https://platform.openai.com/docs/guides/error-codes>.

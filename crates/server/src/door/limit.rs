@@ -3,7 +3,7 @@
 //! `RateLimit` and `RateLimit-Policy` follow draft-ietf-httpapi-ratelimit-headers-10; OpenAI's clients read
 //! `x-ratelimit-*`.
 
-use crate::errors::Dialect;
+use crate::errors::{Dialect, seconds_up};
 use forebay_domain::{Code, Failure, Principal};
 use forebay_runtime::rate::Verdict;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -20,7 +20,7 @@ pub fn exceeded(verdict: &Verdict, what: &str) -> Failure {
     let after = verdict.retry_after.unwrap_or(Duration::from_secs(1));
     let message = format!("The limit of {} {what} a minute is used up.", verdict.limit);
     Failure::new(Code::RateLimited, message)
-        .hint(format!("Try again in {} s.", ceil_seconds(after)))
+        .hint(format!("Try again in {} s.", seconds_up(after)))
         .retry_after(after)
 }
 
@@ -31,7 +31,7 @@ pub fn write_headers(headers: &mut HeaderMap, verdict: &Verdict, dialect: Dialec
         reset_after,
         ..
     } = *verdict;
-    let reset = ceil_seconds(reset_after);
+    let reset = seconds_up(reset_after);
     put(
         headers,
         "ratelimit-policy",
@@ -48,8 +48,4 @@ pub fn write_headers(headers: &mut HeaderMap, verdict: &Verdict, dialect: Dialec
 fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     let value = HeaderValue::from_str(value).expect("digits and punctuation are a header value");
     headers.insert(HeaderName::from_static(name), value);
-}
-
-fn ceil_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
