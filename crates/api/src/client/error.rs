@@ -122,10 +122,18 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let code = error.stand_in();
         let ClientError { problem, source } = error;
+        let is_callers_own = matches!(
+            code.kind(),
+            ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Conflict
+        );
+        // What the caller cannot mend alone is found again under its trace.
+        let trace = problem.trace_id.filter(|_| !is_callers_own);
+        let trace = trace.map(|id| format!("The gateway recorded it under trace {id}."));
+        let hint: Vec<String> = problem.hint.into_iter().chain(trace).collect();
         Self {
             code,
             message: problem.detail,
-            hint: problem.hint,
+            hint: (!hint.is_empty()).then(|| hint.join(" ")),
             details: problem.details,
             retry_after: problem.retry_after_s.map(Duration::from_secs),
             source,

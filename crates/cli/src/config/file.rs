@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-const FILE_BYTES_MAX: u64 = 1 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 const DEPTH_MAX: usize = 32;
 const ALIASES_MAX: usize = 1000;
 const NODES_MAX: usize = 100_000;

@@ -3,7 +3,7 @@
 //! A pass looks at the content of the file and of the files it refers to, never at times or names: Kubernetes swaps
 //! links. A good configuration is taken as a whole; a bad one is told once, and the one in force stays.
 
-use super::{Config, Loaded, Sources};
+use super::{Config, Loaded, Sources, file::FILE_BYTES_MAX};
 use forebay_domain::Failure;
 use forebay_runtime::{looping::Loop, telemetry::Telemetry};
 use forebay_server::App;
@@ -15,6 +15,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+use tokio::io::AsyncReadExt;
 
 /// How often somebody has asked, by SIGHUP, for the configuration to be read again.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +85,10 @@ impl Watch {
 
 /// `None` where there is nothing to read.
 async fn content(path: &Path) -> Option<Vec<u8>> {
-    tokio::fs::read(path).await.ok()
+    let mut bytes = Vec::new();
+    let file = tokio::fs::File::open(path).await.ok()?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).await.ok()?;
+    Some(bytes)
 }
 
 impl Loop for Watch {

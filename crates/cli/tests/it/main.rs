@@ -9,6 +9,7 @@ mod config;
 mod process;
 mod reload;
 mod schema;
+mod streams;
 
 use forebay_testkit::gateway::GatewayOptions;
 use std::process::Output;
