@@ -129,12 +129,14 @@ class Gateway(Process):
         self.admin = Key("", (self.data / "admin.key").read_text(encoding="utf-8").strip())
         self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=WAIT_SECONDS_MAX)
 
-    def cli(self, *args: str, key: str | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *args: str, key: str | None = None, stdin: str | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Runs the command line against this gateway, by the environment, as a user would."""
-        env = clean_env(FOREBAY_URL=self.url, FOREBAY_KEY=key or self.admin.key)
+        own = clean_env(FOREBAY_URL=self.url, FOREBAY_KEY=key or self.admin.key, **(env or {}))
         return subprocess.run(
             [str(BINARY), *args],
-            env=env,
+            env=own,
             cwd=self.folder,
             input=stdin,
             text=True,

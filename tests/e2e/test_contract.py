@@ -106,6 +106,22 @@ def test_an_unknown_config_key_gets_its_line_and_a_suggestion(gateway: Gateway) 
     assert "requests_per_minute" in done.stderr and re.search(r"\b4\b", done.stderr), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("yaml", "named"),
+    [
+        ("auth: { origins: [ example.com ] }", "auth.origins"),
+        ("tools: { file_reader: { allowed_paths: [ /no/such/folder ] } }", "/no/such/folder"),
+        ("auth: { jwt: { issuer: i, audience: a, secret: { env: WEAK } } }", "auth.jwt.secret"),
+    ],
+)
+def test_what_serve_would_refuse_is_refused_by_validate(gateway: Gateway, yaml: str, named: str) -> None:
+    file = gateway.folder / "refused.yaml"
+    file.write_text(yaml, encoding="utf-8")
+    done = gateway.cli("config", "validate", "--config", str(file), env={"WEAK": "secret"})
+    assert done.returncode == 1, done.stdout
+    assert named in done.stderr, done.stderr
+
+
 def test_doctor_finds_nothing_wrong(gateway: Gateway) -> None:
     done = gateway.cli("doctor")
     assert done.returncode == 0, done.stdout + done.stderr

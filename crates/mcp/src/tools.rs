@@ -26,6 +26,13 @@ pub struct Config {
     pub file_reader: FileReaderConfig,
 }
 
+impl Config {
+    /// Says why a catalogue could not be made of it: a folder that is not there, a limit out of range.
+    pub fn check(&self) -> Result<(), Failure> {
+        Files::open(&self.file_reader).map(drop)
+    }
+}
+
 /// Which files may be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{AuthConfig, LimitsConfig, ServerConfig},
-    door::{Door, DoorConfig, per_minute},
+    door::{Door, DoorConfig, Rules, per_minute},
     metrics::Metrics,
     surfaces::{self, OpenSurface},
 };
@@ -28,6 +28,20 @@ pub struct AppConfig {
     pub limits: LimitsConfig,
     pub models: forebay_llm::Config,
     pub tools: forebay_mcp::tools::Config,
+}
+
+impl AppConfig {
+    /// Says why no gateway could be made of it, without making one: nothing is bound, opened or asked.
+    pub fn check(&self, secrets: &SecretReader) -> Result<(), Failure> {
+        let client = forebay_runtime::http::trusted();
+        Rules::new(
+            &door_config(self, secrets, self.server.listen),
+            &client,
+            &Clock::system(),
+        )?;
+        model_settings(self, secrets)?;
+        self.tools.check()
+    }
 }
 
 /// What the process brings along.

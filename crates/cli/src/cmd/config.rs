@@ -58,7 +58,11 @@ fn validate(file: Option<&PathBuf>, no_secrets: bool, context: &Context, printer
     } else {
         sources.load()
     };
-    match checked?.file {
+    let loaded = checked?;
+    if !no_secrets {
+        loaded.config.app().check(&context.env.secrets())?;
+    }
+    match loaded.file {
         Some(file) => report::say(&format!("{} has no mistakes", file.display())),
         None => report::say("there is no configuration file; the defaults have no mistakes"),
     }

@@ -130,7 +130,7 @@ impl Door {
 }
 
 impl Rules {
-    fn new(config: &DoorConfig<'_>, client: &reqwest::Client, clock: &Clock) -> Result<Self, Failure> {
+    pub(crate) fn new(config: &DoorConfig<'_>, client: &reqwest::Client, clock: &Clock) -> Result<Self, Failure> {
         let public_url = config.server.public_url.as_ref();
         let neighbours = Neighbours::new(config.bound, public_url, &config.server.hosts, &config.auth.origins)
             .map_err(|fault| Failure::new(Code::InvalidConfig, format!("`auth.origins`: {fault}.")))?;
