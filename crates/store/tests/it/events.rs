@@ -1,6 +1,6 @@
 //! The log: kept whole, batched, bounded, followed without a gap.
 
-use crate::{activity, audit_event, knock, open, page_of, trace, until};
+use crate::{activity, audit_event, knock, open, page_of, trace};
 use forebay_domain::{
     Code, Event, Failure,
     event::{Actor, Class, Outcome, Surface, Usage},
