@@ -114,7 +114,6 @@ codes! {
     StoreUnavailable = "store_unavailable": Unavailable,
     /// The keys that verify tokens cannot be fetched.
     TokenKeysUnavailable = "token_keys_unavailable": Unavailable,
-    Draining = "draining": Unavailable,
     Overloaded = "overloaded": Unavailable,
     /// The command line found no gateway where it looked.
     GatewayUnreachable = "gateway_unreachable": Unavailable,

@@ -23,7 +23,7 @@ pub enum Surface {
     Mcp,
     OpenAi,
     Api,
-    /// The gateway itself: start, reload, stop.
+    /// The gateway itself: its first key, a changed configuration.
     System,
 }
 
@@ -116,6 +116,37 @@ pub struct Event {
     pub usage: Option<Usage>,
     /// How many equal facts this row stands for (floods of anonymous refusals are coalesced).
     pub count: u32,
+}
+
+/// An action that is about to be taken: what its audit event says before it happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    pub surface: Surface,
+    pub trace: TraceId,
+    /// `None` for the gateway itself.
+    pub actor: Option<Actor>,
+    pub action: String,
+    pub reason: Option<String>,
+}
+
+impl Intent {
+    pub fn at(self, at: Timestamp) -> Event {
+        Event {
+            at,
+            class: Class::Audit,
+            surface: self.surface,
+            trace: self.trace,
+            actor: self.actor,
+            action: self.action,
+            outcome: Outcome::Intended,
+            reason: self.reason,
+            duration_us: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            usage: None,
+            count: 1,
+        }
+    }
 }
 
 impl Event {

@@ -2,13 +2,18 @@
 
 use crate::{
     config::{AuthConfig, LimitsConfig, ServerConfig},
-    door::{Door, DoorConfig, Rules, per_minute},
+    door::{Door, DoorConfig, Rules, per_minute, token::Outside},
     metrics::Metrics,
     surfaces::{self, OpenSurface},
 };
 use arc_swap::ArcSwap;
 use forebay_api::{ConfigStatus, Status, StoreStatus};
-use forebay_domain::{Action, Failure, Principal, id::KeyId, port::AskModel};
+use forebay_domain::{
+    Action, Failure, Principal,
+    event::{Intent, Surface},
+    id::KeyId,
+    port::AskModel,
+};
 use forebay_llm::{Router, RouterParts, Settings};
 use forebay_mcp::{Catalogue, CatalogueParts, Front, FrontParts, ServerInfo, SessionLimits, Sessions, StatusSource};
 use forebay_runtime::{Clock, Entropy, Tasks, rate::RateLimiter, secret::SecretReader};
@@ -33,12 +38,12 @@ pub struct AppConfig {
 impl AppConfig {
     /// Says why no gateway could be made of it, without making one: nothing is bound, opened or asked.
     pub fn check(&self, secrets: &SecretReader) -> Result<(), Failure> {
-        let client = forebay_runtime::http::trusted();
-        Rules::new(
-            &door_config(self, secrets, self.server.listen),
-            &client,
-            &Clock::system(),
-        )?;
+        let outside = Outside {
+            client: forebay_runtime::http::trusted(),
+            clock: Clock::system(),
+            tasks: Tasks::new(),
+        };
+        Rules::new(&door_config(self, secrets, self.server.listen, None), &outside)?;
         model_settings(self, secrets)?;
         self.tools.check()
     }
@@ -100,7 +105,12 @@ impl App {
         let mut metrics = Metrics::new(&clock);
         store.register_metrics(metrics.registry());
         let client = forebay_runtime::http::trusted();
-        let door = Door::new(&door_config(config, &secrets, bound), &store, &clock, &client)?;
+        let outside = Outside {
+            client: client.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        };
+        let door = Door::new(&door_config(config, &secrets, bound, metrics_bound), &store, outside)?;
         let models = Arc::new(Router::new(RouterParts {
             settings: model_settings(config, &secrets)?,
             http: client,
@@ -159,10 +169,14 @@ impl App {
     }
 
     /// Takes a new configuration: everything in it that can change while running, or nothing.
-    pub fn reconfigure(&self, config: &AppConfig) -> Result<(), Failure> {
+    pub async fn reconfigure(&self, config: &AppConfig) -> Result<(), Failure> {
         let models = model_settings(config, &self.secrets)?;
-        let rules = self.door.prepare(&door_config(config, &self.secrets, self.bound))?;
-        // From here on nothing fails.
+        let rules = self
+            .door
+            .prepare(&door_config(config, &self.secrets, self.bound, self.metrics_bound))?;
+        config.tools.check()?;
+        self.announce("config:reload", "the configuration has changed").await?;
+        // The catalogue goes first, since it alone can still refuse: a folder may have gone since it was checked.
         self.catalogue.reconfigure(config.tools.clone())?;
         self.door.adopt(rules, &config.limits);
         self.models.reconfigure(models);
@@ -174,6 +188,22 @@ impl App {
             last_error: None,
         }));
         Ok(())
+    }
+
+    /// Commits the audit event of something that the gateway does by itself, before it does it.
+    async fn announce(&self, action: &'static str, reason: &str) -> Result<(), Failure> {
+        let intent = Intent {
+            surface: Surface::System,
+            trace: self.entropy.trace_id(),
+            actor: None,
+            action: action.to_owned(),
+            reason: Some(reason.to_owned()),
+        };
+        self.store
+            .events()
+            .audit(intent.at(self.clock.now()))
+            .await
+            .map_err(Failure::from)
     }
 
     /// Remembers why a newer configuration was not taken; the one in force stays.
@@ -234,13 +264,19 @@ impl App {
     }
 }
 
-fn door_config<'a>(config: &'a AppConfig, secrets: &'a SecretReader, bound: SocketAddr) -> DoorConfig<'a> {
+fn door_config<'a>(
+    config: &'a AppConfig,
+    secrets: &'a SecretReader,
+    bound: SocketAddr,
+    metrics_bound: Option<SocketAddr>,
+) -> DoorConfig<'a> {
     DoorConfig {
         server: &config.server,
         auth: &config.auth,
         limits: &config.limits,
         secrets,
         bound,
+        metrics_bound,
     }
 }
 

@@ -4,7 +4,8 @@
 //! other order would leave a key that nobody ever sees.
 
 use forebay_domain::{
-    Code, Failure, Role,
+    Action, Code, Failure, Role,
+    event::{Intent, Surface},
     id::{SubjectId, TenantId},
     key::ApiKey,
 };
@@ -51,6 +52,14 @@ pub async fn ensure_admin(store: &Store, data: &Path, clock: &Clock, entropy: &E
         created_by: None,
         expires_at: None,
     };
+    let intent = Intent {
+        surface: Surface::System,
+        trace: entropy.trace_id(),
+        actor: None,
+        action: Action::KEYS_WRITE.to_string(),
+        reason: Some("first start: the administrator's key".to_owned()),
+    };
+    store.events().audit(intent.at(clock.now())).await?;
     if keys.ensure_first_admin(&new).await? {
         Ok(FirstKey::Made { key, file })
     } else {

@@ -1,17 +1,29 @@
 //! Listening: accept, serve, drain. Every connection has limits, and small answers leave at once.
 
-use axum::Router;
+use axum::{Router, body::Body, response::Response};
 use forebay_runtime::{Stop, Tasks};
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tower::{Service, ServiceExt};
 
 const CONNECTIONS_MAX: usize = 10_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,10 +89,12 @@ async fn connection(stream: TcpStream, router: Router, stop: Stop) {
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).expect("64 KiB fit"))
         .keep_alive_interval(Some(HEADER_TIMEOUT));
-    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let asked = Arc::new(AtomicBool::new(false));
+    let served = builder.serve_connection(TokioIo::new(stream), noting(router, asked.clone()));
     tokio::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
+        () = silence(&asked) => return tracing::debug!("a connection asked nothing and was closed"),
         () = stop.draining() => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -88,5 +102,26 @@ async fn connection(stream: TcpStream, router: Router, stop: Stop) {
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// The router, noting that a request has come.
+fn noting(
+    router: Router,
+    asked: Arc<AtomicBool>,
+) -> TowerToHyperService<impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone>
+{
+    TowerToHyperService::new(tower::service_fn(move |request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        router.clone().oneshot(request.map(Body::new))
+    }))
+}
+
+/// Completes where no request comes in time. hyper's own timeout begins only once it knows the version of HTTP, and a
+/// connection that says nothing, or not enough to tell, would stay for ever.
+async fn silence(asked: &AtomicBool) {
+    tokio::time::sleep(HEADER_TIMEOUT).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }

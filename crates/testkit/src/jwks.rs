@@ -9,11 +9,8 @@ use axum::{Router, extract::State, http::StatusCode, routing::get};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use serde_json::{Value, json};
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
-};
-use tokio::{net::TcpListener, task::JoinHandle};
+use std::sync::{Arc, Mutex};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// One private key with its public half.
 pub struct SigningKey {
@@ -110,7 +107,8 @@ pub struct Issuer {
 struct Served {
     /// `None` answers 503.
     document: Mutex<Option<String>>,
-    fetches: AtomicUsize,
+    fetches: watch::Sender<usize>,
+    held: watch::Sender<bool>,
 }
 
 impl Issuer {
@@ -144,9 +142,24 @@ impl Issuer {
         *self.served.document.lock().unwrap() = None;
     }
 
+    /// Answers nobody until [`Issuer::release`].
+    pub fn hold(&self) {
+        self.served.held.send_replace(true);
+    }
+
+    pub fn release(&self) {
+        self.served.held.send_replace(false);
+    }
+
     /// How often the key set was asked for.
     pub fn fetches(&self) -> usize {
-        self.served.fetches.load(Ordering::SeqCst)
+        *self.served.fetches.borrow()
+    }
+
+    /// Waits until it was asked for so often.
+    pub async fn asked(&self, count: usize) {
+        let mut fetches = self.served.fetches.subscribe();
+        fetches.wait_for(|fetches| *fetches >= count).await.unwrap();
     }
 }
 
@@ -157,7 +170,8 @@ impl Drop for Issuer {
 }
 
 async fn answer(State(served): State<Arc<Served>>) -> Result<String, StatusCode> {
-    served.fetches.fetch_add(1, Ordering::SeqCst);
+    served.fetches.send_modify(|fetches| *fetches += 1);
+    served.held.subscribe().wait_for(|held| !held).await.unwrap();
     served
         .document
         .lock()

@@ -74,9 +74,9 @@ impl Watch {
     }
 
     /// Reads everything and puts it in force; gives the keys that wait for a restart.
-    fn take(&mut self) -> Result<Vec<String>, Failure> {
+    async fn take(&mut self) -> Result<Vec<String>, Failure> {
         let loaded = self.sources.load()?;
-        self.app.reconfigure(&loaded.config.app())?;
+        self.app.reconfigure(&loaded.config.app()).await?;
         self.telemetry.set_filter(&loaded.config.telemetry.log.filter)?;
         self.referred = loaded.files();
         Ok(loaded.awaiting_restart(&self.running))
@@ -114,7 +114,7 @@ impl Loop for Watch {
     async fn act(&mut self, seen: Seen) -> Result<(), Failure> {
         // What changes from here on is seen by the next look. A bad file is told once.
         let before = self.seen.replace(seen);
-        match self.take() {
+        match self.take().await {
             Ok(waiting) if !waiting.is_empty() => {
                 let keys = waiting.join(", ");
                 tracing::warn!(

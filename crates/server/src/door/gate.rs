@@ -1,6 +1,6 @@
 //! The gate: what the row of a route asks for is checked here, in one order, for every route alike.
 
-use super::{Arrival, Caller, edge::Passage, limit, revoked};
+use super::{Arrival, Caller, limit, record::Passage, revoked};
 use crate::{
     app::App,
     errors,
@@ -11,11 +11,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use forebay_domain::{
-    Action, Code, ErrorKind, Event, Failure, Principal,
-    event::{Class, Outcome},
-};
-use forebay_runtime::rate::Verdict;
+use forebay_domain::{Action, Code, ErrorKind, Failure, event::Intent};
 use http::{HeaderMap, HeaderValue, header};
 use std::{sync::Arc, time::Duration};
 
@@ -32,52 +28,40 @@ pub struct Gate {
 /// Lets a request through to its handler, or answers it with the rule that forbids it.
 pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let Gate { app, route } = &gate;
-    let arrival = *request
+    let arrival = request
         .extensions()
         .get::<Arrival>()
+        .cloned()
         .expect("the edge runs before every gate");
     let Some(action) = route.access.action() else {
         return next.run(request).await;
     };
-    let entry = admit(app, route, action, request.headers(), arrival).await;
-    let (mut response, passage, verdict) = match entry {
-        Ok(Entry {
-            caller,
-            reason,
-            verdict,
-        }) => {
+    let entry = admit(app, route, action, request.headers(), &arrival).await;
+    let (mut response, verdict) = match entry {
+        Ok(Entry { caller, reason }) => {
+            let verdict = caller.verdict;
             request.extensions_mut().insert(caller.clone());
-            let response = run(app, route, &caller, next.run(request)).await;
-            (
-                response,
-                Passage {
-                    caller: Some(caller),
-                    reason: Some(reason),
-                },
-                Some(verdict),
-            )
+            arrival.note(Passage {
+                caller: Some(caller.clone()),
+                reason: Some(reason),
+            });
+            (run(app, route, &caller, next.run(request)).await, Some(verdict))
         }
         Err(Refusal {
             failure,
             caller,
-            verdict,
+            reason,
         }) => {
+            let verdict = caller.as_ref().map(|caller| caller.verdict);
+            arrival.note(Passage { caller, reason });
             let mut response = errors::respond(route.dialect, &failure, arrival.trace);
             challenge(app, &failure, &mut response, request.headers());
-            (
-                response,
-                Passage {
-                    caller,
-                    reason: Some(failure.message),
-                },
-                verdict,
-            )
+            (response, verdict)
         }
     };
     if let Some(verdict) = verdict {
         limit::write_headers(response.headers_mut(), &verdict, route.dialect);
     }
-    response.extensions_mut().insert(passage);
     response
 }
 
@@ -95,13 +79,13 @@ async fn run(app: &App, route: &Route, caller: &Caller, handler: impl Future<Out
 struct Entry {
     caller: Caller,
     reason: String,
-    verdict: Verdict,
 }
 
 struct Refusal {
     failure: Failure,
     caller: Option<Caller>,
-    verdict: Option<Verdict>,
+    /// The rule that refused. Never the words of the failure: they may quote whoever knocks.
+    reason: Option<String>,
 }
 
 impl From<Failure> for Refusal {
@@ -109,7 +93,7 @@ impl From<Failure> for Refusal {
         Self {
             failure,
             caller: None,
-            verdict: None,
+            reason: None,
         }
     }
 }
@@ -120,7 +104,7 @@ async fn admit(
     route: &Route,
     action: &Action,
     headers: &HeaderMap,
-    arrival: Arrival,
+    arrival: &Arrival,
 ) -> Result<Entry, Refusal> {
     if !app.store.events().is_healthy() {
         return Err(
@@ -137,26 +121,24 @@ async fn admit(
         trace: arrival.trace,
         verdict,
     };
-    let refuse = |failure| Refusal {
+    let reason = caller.principal.decide(action).to_string();
+    let refuse = |failure, reason: Option<&String>| Refusal {
         failure,
         caller: Some(caller.clone()),
-        verdict: Some(verdict),
+        reason: reason.cloned(),
     };
     if !verdict.is_allowed() {
-        return Err(refuse(limit::exceeded(&verdict, "requests")));
+        return Err(refuse(limit::exceeded(&verdict, "requests"), None));
     }
-    caller.principal.require(action).map_err(refuse)?;
-    let reason = caller.principal.decide(action).to_string();
+    caller
+        .principal
+        .require(action)
+        .map_err(|failure| refuse(failure, Some(&reason)))?;
     if let Access::Audited(_) = route.access {
-        announce(app, route, action, &caller.principal, arrival, &reason)
-            .await
-            .map_err(refuse)?;
+        let announced = announce(app, route, action, &caller, &reason).await;
+        announced.map_err(|failure| refuse(failure, None))?;
     }
-    Ok(Entry {
-        caller,
-        reason,
-        verdict,
-    })
+    Ok(Entry { caller, reason })
 }
 
 /// Every request leaves an event; under a load whose events cannot be written fast enough, requests wait a while.
@@ -171,30 +153,19 @@ async fn wait_for_room(app: &App) -> Result<(), Failure> {
 }
 
 /// Commits the audit event of an action that changes something, before the action.
-async fn announce(
-    app: &App,
-    route: &Route,
-    action: &Action,
-    principal: &Principal,
-    arrival: Arrival,
-    reason: &str,
-) -> Result<(), Failure> {
-    let event = Event {
-        at: app.clock.now(),
-        class: Class::Audit,
+async fn announce(app: &App, route: &Route, action: &Action, caller: &Caller, reason: &str) -> Result<(), Failure> {
+    let intent = Intent {
         surface: route.surface,
-        trace: arrival.trace,
-        actor: Some(principal.into()),
+        trace: caller.trace,
+        actor: Some((&caller.principal).into()),
         action: action.to_string(),
-        outcome: Outcome::Intended,
         reason: Some(reason.to_owned()),
-        duration_us: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-        usage: None,
-        count: 1,
     };
-    app.store.events().audit(event).await.map_err(Failure::from)
+    app.store
+        .events()
+        .audit(intent.at(app.clock.now()))
+        .await
+        .map_err(Failure::from)
 }
 
 /// `WWW-Authenticate` as RFC 6750 and RFC 9728 write it: where to learn which issuer to ask, and what was wrong.

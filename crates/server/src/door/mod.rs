@@ -11,12 +11,14 @@ mod gate;
 pub mod keys;
 pub mod limit;
 pub mod origin;
+mod record;
 mod revoked;
 pub mod token;
 pub mod token_keys;
 
-pub use edge::{Arrival, edge};
+pub use edge::{Edge, Listener, edge};
 pub use gate::{Gate, gate};
+pub use record::Arrival;
 
 use crate::config::{AuthConfig, LimitsConfig, ServerConfig};
 use arc_swap::ArcSwap;
@@ -26,7 +28,6 @@ use forebay_domain::{
     id::{KeyId, TraceId},
 };
 use forebay_runtime::{
-    Clock,
     rate::{Quota, RateLimiter, Verdict},
     secret::SecretReader,
 };
@@ -36,7 +37,7 @@ use keys::KeyRing;
 use origin::Neighbours;
 use revoked::Revoked;
 use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
-use token::TokenVerifier;
+use token::{Outside, TokenVerifier};
 
 /// Who asks, and under which trace: what a handler gets from the door.
 #[derive(Debug, Clone)]
@@ -53,13 +54,13 @@ pub struct Door {
     pub(crate) keys: KeyRing,
     pub(crate) requests: RateLimiter,
     revoked: Revoked,
-    clock: Clock,
-    client: reqwest::Client,
+    outside: Outside,
 }
 
 /// The door's rules under one configuration.
 pub struct Rules {
-    pub neighbours: Neighbours,
+    neighbours: Neighbours,
+    metrics_neighbours: Option<Neighbours>,
     pub tokens: Option<TokenVerifier>,
     /// Where clients reach this gateway, for the RFC 9728 document.
     pub public_url: Option<url::Url>,
@@ -73,28 +74,23 @@ pub struct DoorConfig<'a> {
     pub secrets: &'a SecretReader,
     /// The address really bound, which differs from the configured one where its port is 0.
     pub bound: SocketAddr,
+    pub metrics_bound: Option<SocketAddr>,
 }
 
 impl Door {
-    pub fn new(
-        config: &DoorConfig<'_>,
-        store: &Store,
-        clock: &Clock,
-        client: &reqwest::Client,
-    ) -> Result<Self, Failure> {
+    pub fn new(config: &DoorConfig<'_>, store: &Store, outside: Outside) -> Result<Self, Failure> {
         Ok(Self {
-            rules: ArcSwap::from_pointee(Rules::new(config, client, clock)?),
-            keys: KeyRing::new(store.clone(), clock.clone()),
-            requests: RateLimiter::new(per_minute(config.limits.requests_per_minute), clock),
+            rules: ArcSwap::from_pointee(Rules::new(config, &outside)?),
+            keys: KeyRing::new(store.clone(), outside.clock.clone()),
+            requests: RateLimiter::new(per_minute(config.limits.requests_per_minute), &outside.clock),
             revoked: Revoked::default(),
-            clock: clock.clone(),
-            client: client.clone(),
+            outside,
         })
     }
 
     /// Makes the rules of a new configuration, or says why it cannot be used.
     pub fn prepare(&self, config: &DoorConfig<'_>) -> Result<Rules, Failure> {
-        Rules::new(config, &self.client, &self.clock)
+        Rules::new(config, &self.outside)
     }
 
     /// Puts prepared rules in force.
@@ -130,19 +126,30 @@ impl Door {
 }
 
 impl Rules {
-    pub(crate) fn new(config: &DoorConfig<'_>, client: &reqwest::Client, clock: &Clock) -> Result<Self, Failure> {
+    pub(crate) fn new(config: &DoorConfig<'_>, outside: &Outside) -> Result<Self, Failure> {
         let public_url = config.server.public_url.as_ref();
-        let neighbours = Neighbours::new(config.bound, public_url, &config.server.hosts, &config.auth.origins)
-            .map_err(|fault| Failure::new(Code::InvalidConfig, format!("`auth.origins`: {fault}.")))?;
+        let neighbours = |bound| {
+            Neighbours::new(bound, public_url, &config.server.hosts, &config.auth.origins)
+                .map_err(|fault| Failure::new(Code::InvalidConfig, format!("{fault}.")))
+        };
         let tokens = match &config.auth.jwt {
-            Some(jwt) => Some(TokenVerifier::new(jwt, config.secrets, client, clock)?),
+            Some(jwt) => Some(TokenVerifier::new(jwt, config.secrets, outside)?),
             None => None,
         };
         Ok(Self {
-            neighbours,
+            neighbours: neighbours(config.bound)?,
+            metrics_neighbours: config.metrics_bound.map(neighbours).transpose()?,
             tokens,
             public_url: public_url.cloned(),
         })
+    }
+
+    /// The names and origins that a listener answers to.
+    pub fn neighbours(&self, listener: Listener) -> &Neighbours {
+        match (listener, &self.metrics_neighbours) {
+            (Listener::Metrics, Some(own)) => own,
+            (Listener::Metrics, None) | (Listener::Main, _) => &self.neighbours,
+        }
     }
 }
 

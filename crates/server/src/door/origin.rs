@@ -5,7 +5,7 @@
 //! kind of request, SSE and upgrades included.
 
 use forebay_domain::{Code, Failure};
-use http::{HeaderMap, header};
+use http::{HeaderMap, header, uri::Authority};
 use std::net::{IpAddr, SocketAddr};
 use url::Url;
 
@@ -56,12 +56,12 @@ impl Neighbours {
     }
 
     /// Refuses a request that is addressed to, or comes from, a stranger.
-    pub fn check(&self, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Failure> {
+    pub fn check(&self, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Failure> {
         self.check_host(authority, headers)?;
         self.check_origin(headers)
     }
 
-    fn check_host(&self, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Failure> {
+    fn check_host(&self, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Failure> {
         let refuse = |what: String| {
             Err(Failure::new(Code::HostNotAllowed, what)
                 .hint("Use the address the gateway listens on, or add the name to `server.hosts`."))
@@ -69,11 +69,14 @@ impl Neighbours {
         let mut given = headers.get_all(header::HOST).iter();
         let host = match (given.next(), given.next(), authority) {
             (Some(_), Some(_), _) => return refuse("The request has more than one Host header.".to_owned()),
-            (Some(value), None, _) => value.to_str().unwrap_or_default(),
-            (None, _, Some(authority)) => authority,
+            (Some(value), None, _) => host_of(value.as_bytes()),
+            (None, _, Some(authority)) => host_of(authority.as_str().as_bytes()),
             (None, _, None) => return refuse("The request has no Host header.".to_owned()),
         };
-        let name = without_port(host).to_ascii_lowercase();
+        let Some(host) = host else {
+            return refuse("The Host header is no name or address with an optional port.".to_owned());
+        };
+        let name = host.host().to_ascii_lowercase();
         let ip = name.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         let fine = name == "localhost"
             || ip.is_some_and(|ip| ip.is_loopback() || self.open_to_network)
@@ -81,7 +84,10 @@ impl Neighbours {
         if fine {
             Ok(())
         } else {
-            refuse(format!("The Host {host:?} is not one of this gateway's names."))
+            refuse(format!(
+                "The Host {:?} is not one of this gateway's names.",
+                host.as_str()
+            ))
         }
     }
 
@@ -114,6 +120,16 @@ impl Neighbours {
         };
         origin.is_loopback() || self.origins.iter().any(|allowed| allowed.covers(&origin))
     }
+}
+
+/// A Host header (RFC 9110 §7.2): a name or address, and a port. Nothing else gets through, since it is written back into
+/// headers and documents.
+pub fn host_of(value: &[u8]) -> Option<Authority> {
+    let authority = Authority::try_from(value).ok()?;
+    let port = &authority.as_str()[authority.host().len()..];
+    let plain_port = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    // With userinfo the host is not at the beginning, so that the rest is no port.
+    (plain_port && authority.as_str().starts_with(authority.host())).then_some(authority)
 }
 
 impl Origin {
@@ -225,6 +241,12 @@ mod tests {
             "10.0.0.1",
             "",
             "127.0.0.1.nip.io:8080",
+            "localhost:x",
+            "localhost:1@evil.example",
+            "user@localhost",
+            "localhost:80/path",
+            "localhost:80\"",
+            "localhost:99999",
         ] {
             assert_eq!(verdict(&local, &[("host", host)]), Some(Code::HostNotAllowed), "{host}");
         }

@@ -10,9 +10,17 @@ use forebay_domain::{
     id::{ProjectId, SubjectId, TenantId},
     key::check_chosen_secret,
 };
-use forebay_runtime::{Clock, secret::SecretReader};
+use forebay_runtime::{Clock, Tasks, secret::SecretReader};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde_json::{Map, Value};
+
+/// What a verifier needs of the process.
+#[derive(Clone)]
+pub struct Outside {
+    pub client: reqwest::Client,
+    pub clock: Clock,
+    pub tasks: Tasks,
+}
 
 /// Verifies the tokens of one issuer.
 pub struct TokenVerifier {
@@ -31,13 +39,8 @@ type Claims = Map<String, Value>;
 
 impl TokenVerifier {
     /// Refuses a configuration that would verify nothing, or too much.
-    pub fn new(
-        config: &JwtConfig,
-        secrets: &SecretReader,
-        client: &reqwest::Client,
-        clock: &Clock,
-    ) -> Result<Self, Failure> {
-        let (keys, possible) = open_keys(config, secrets, client, clock)?;
+    pub fn new(config: &JwtConfig, secrets: &SecretReader, outside: &Outside) -> Result<Self, Failure> {
+        let (keys, possible) = open_keys(config, secrets, outside)?;
         let algorithms = match &config.algorithms {
             None => possible,
             Some(listed) => listed.iter().map(|name| algorithm(*name)).collect(),
@@ -65,7 +68,7 @@ impl TokenVerifier {
             default_tenant: default_tenant
                 .map_err(|fault| config_fault(&format!("`auth.jwt.default_tenant`: {fault}.")))?,
             leeway_seconds: i64::try_from(config.leeway_seconds).unwrap_or(i64::MAX),
-            clock: clock.clone(),
+            clock: outside.clock.clone(),
         })
     }
 
@@ -212,8 +215,7 @@ fn algorithm(name: JwtAlgorithm) -> Algorithm {
 fn open_keys(
     config: &JwtConfig,
     secrets: &SecretReader,
-    client: &reqwest::Client,
-    clock: &Clock,
+    outside: &Outside,
 ) -> Result<(TokenKeys, Vec<Algorithm>), Failure> {
     match (&config.secret, &config.jwks_file, &config.jwks_url) {
         (Some(reference), None, None) => {
@@ -236,7 +238,8 @@ fn open_keys(
             Ok((TokenKeys::Fixed(set), algorithms))
         }
         (None, None, Some(url)) => {
-            let published = Published::new(url.clone(), client.clone(), clock.clone());
+            let Outside { client, clock, tasks } = outside.clone();
+            let published = Published::new(url.clone(), client, clock, tasks);
             Ok((
                 TokenKeys::Published(published),
                 vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],

@@ -6,13 +6,17 @@
 
 use arc_swap::ArcSwapOption;
 use forebay_domain::{Code, Failure};
-use forebay_runtime::Clock;
+use forebay_runtime::{Clock, Tasks};
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 use serde_json::value::RawValue;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::watch;
 use url::Url;
 
 /// A set older than this is fetched again before it is used.
@@ -167,13 +171,15 @@ impl TokenKeys {
 }
 
 /// A set that the issuer publishes at a URL.
-pub struct Published {
+pub struct Published(Arc<Issuer>);
+
+struct Issuer {
     url: Url,
     client: reqwest::Client,
     clock: Clock,
+    tasks: Tasks,
     held: ArcSwapOption<Held>,
-    /// Held while fetching, so that a thousand requests make one fetch. Knows when the last one began.
-    fetching: tokio::sync::Mutex<Option<Duration>>,
+    fetch: Mutex<Fetch>,
 }
 
 struct Held {
@@ -181,41 +187,44 @@ struct Held {
     fetched: Duration,
 }
 
+/// At most one fetch is under way. It belongs to nobody who waits for it, so whoever hangs up stops it for no one.
+enum Fetch {
+    Idle {
+        last_ended: Option<Duration>,
+    },
+    /// The sender is dropped when it ends.
+    Running(watch::Receiver<()>),
+}
+
 impl Published {
-    pub fn new(url: Url, client: reqwest::Client, clock: Clock) -> Self {
-        Self {
+    pub fn new(url: Url, client: reqwest::Client, clock: Clock, tasks: Tasks) -> Self {
+        Self(Arc::new(Issuer {
             url,
             client,
             clock,
+            tasks,
             held: ArcSwapOption::empty(),
-            fetching: tokio::sync::Mutex::new(None),
-        }
+            fetch: Mutex::new(Fetch::Idle { last_ended: None }),
+        }))
     }
 
-    /// The set as far as it is fresh; an old one where it cannot be renewed.
+    /// The set that is there; where it is old, a new one is fetched meanwhile. Only the first set is waited for.
     async fn current(&self) -> Result<Arc<KeySet>, Failure> {
-        match &*self.held.load() {
-            Some(held) if self.clock.monotonic() < held.fetched + FRESH_FOR => Ok(held.set.clone()),
-            _ => self.again().await,
+        let held = self.0.held.load_full();
+        let Some(held) = held else { return self.again().await };
+        if self.0.clock.monotonic() >= held.fetched + FRESH_FOR {
+            self.begin();
         }
+        Ok(held.set.clone())
     }
 
-    /// Fetches, unless that was done a moment ago.
+    /// The set after a fetch, or as it is where one was made a moment ago.
     async fn again(&self) -> Result<Arc<KeySet>, Failure> {
-        let mut last = self.fetching.lock().await;
-        let now = self.clock.monotonic();
-        let recent = last.is_some_and(|last| now < last + FETCH_AGAIN_AFTER);
-        if !recent {
-            *last = Some(now);
-            match self.fetch().await {
-                Ok(set) => self.held.store(Some(Arc::new(Held {
-                    set: Arc::new(set),
-                    fetched: now,
-                }))),
-                Err(fault) => tracing::warn!(url = %self.url, error = %fault.chain(), "token keys were not fetched"),
-            }
+        if let Some(mut running) = self.begin() {
+            // An error says that the sender is gone: the fetch has ended.
+            while running.changed().await.is_ok() {}
         }
-        match &*self.held.load() {
+        match &*self.0.held.load() {
             Some(held) => Ok(held.set.clone()),
             None => Err(Failure::new(
                 Code::TokenKeysUnavailable,
@@ -224,6 +233,44 @@ impl Published {
             .hint("Try again shortly, or use an API key.")
             .retry_after(FETCH_AGAIN_AFTER)),
         }
+    }
+
+    /// The fetch that is under way, or a new one; `None` where the last one ended a moment ago.
+    fn begin(&self) -> Option<watch::Receiver<()>> {
+        let mut fetch = self.0.fetch.lock().expect("nobody panics while holding it");
+        match &*fetch {
+            // Where the sender is gone the fetch has died, and does not count.
+            Fetch::Running(running) if running.has_changed().is_ok() => return Some(running.clone()),
+            Fetch::Idle {
+                last_ended: Some(ended),
+            } if self.0.clock.monotonic() < *ended + FETCH_AGAIN_AFTER => {
+                return None;
+            }
+            Fetch::Running(_) | Fetch::Idle { .. } => {}
+        }
+        let (done, running) = watch::channel(());
+        *fetch = Fetch::Running(running.clone());
+        let issuer = self.0.clone();
+        self.0.tasks.spawn("token_keys", |_| async move {
+            issuer.renew().await;
+            drop(done);
+        });
+        Some(running)
+    }
+}
+
+impl Issuer {
+    async fn renew(&self) {
+        let outcome = self.fetch().await;
+        let now = self.clock.monotonic();
+        match outcome {
+            Ok(set) => self.held.store(Some(Arc::new(Held {
+                set: Arc::new(set),
+                fetched: now,
+            }))),
+            Err(fault) => tracing::warn!(url = %self.url, error = %fault.chain(), "token keys were not fetched"),
+        }
+        *self.fetch.lock().expect("nobody panics while holding it") = Fetch::Idle { last_ended: Some(now) };
     }
 
     async fn fetch(&self) -> Result<KeySet, Failure> {

@@ -20,7 +20,7 @@ pub use openapi::document;
 
 use crate::{
     app::App,
-    door::{self, Caller},
+    door::{self, Caller, Edge, Listener, origin::host_of},
     errors::{self, Dialect},
 };
 use axum::{
@@ -117,21 +117,30 @@ pub fn router(app: &Arc<App>) -> Router {
         let guarded = (route.mount)().layer(middleware::from_fn_with_state(gate, door::gate));
         router = router.route(route.path, guarded);
     }
-    router
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(cors(app))
-        .layer(middleware::from_fn(catch_panic))
-        .layer(middleware::from_fn_with_state(app.clone(), door::edge))
-        .with_state(app.clone())
+    around(router, app, Listener::Main)
 }
 
 /// The router of the listener that serves metrics alone.
 pub fn metrics_router(app: &Arc<App>) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics::metrics))
+    around(
+        Router::new().route("/metrics", get(metrics::metrics)),
+        app,
+        Listener::Metrics,
+    )
+}
+
+/// What stands around the routes of every listener.
+fn around(router: Router<Arc<App>>, app: &Arc<App>, listener: Listener) -> Router {
+    let edge = Edge {
+        app: app.clone(),
+        listener,
+    };
+    router
         .fallback(unknown_route)
-        .layer(middleware::from_fn_with_state(app.clone(), door::edge))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(cors(app, listener))
+        .layer(middleware::from_fn(catch_panic))
+        .layer(middleware::from_fn_with_state(edge, door::edge))
         .with_state(app.clone())
 }
 
@@ -150,8 +159,10 @@ pub fn base_url(app: &App, headers: &HeaderMap) -> String {
     if let Some(url) = &app.door.rules().public_url {
         return url.as_str().trim_end_matches('/').to_owned();
     }
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    host.map_or_else(|| format!("http://{}", app.bound), |host| format!("http://{host}"))
+    match headers.get(header::HOST).and_then(|value| host_of(value.as_bytes())) {
+        Some(host) => format!("http://{host}"),
+        None => format!("http://{}", app.bound),
+    }
 }
 
 async fn unknown_route(request: Request) -> Response {
@@ -196,12 +207,12 @@ async fn catch_panic(request: Request, next: middleware::Next) -> Response {
 }
 
 /// Browsers ask before they send. The origins are those that the edge lets in; the edge has refused all others before.
-fn cors(app: &Arc<App>) -> CorsLayer {
+fn cors(app: &Arc<App>, listener: Listener) -> CorsLayer {
     let app = app.clone();
     let known = move |origin: &http::HeaderValue, _: &http::request::Parts| {
         origin
             .to_str()
-            .is_ok_and(|origin| app.door.rules().neighbours.allows(origin))
+            .is_ok_and(|origin| app.door.rules().neighbours(listener).allows(origin))
     };
     let exposed = [
         "mcp-session-id",

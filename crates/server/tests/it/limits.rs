@@ -90,6 +90,6 @@ async fn a_new_limit_holds_at_once() {
     assert_eq!((status().await, status().await), (200, 429));
     let mut config = forebay_server::AppConfig::default();
     config.limits.requests_per_minute = 50;
-    rig.gateway.app.reconfigure(&config).unwrap();
+    rig.gateway.app.reconfigure(&config).await.unwrap();
     assert_eq!(status().await, 200);
 }

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod chat;
+mod connections;
 mod documents;
 mod limits;
 mod matrix;

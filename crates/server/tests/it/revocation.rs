@@ -123,7 +123,7 @@ async fn keys_are_listed_without_secrets_and_audited_before_they_are_made() {
         .as_array()
         .unwrap()
         .iter()
-        .find(|event| event["action"] == "keys:write")
+        .find(|event| event["action"] == "keys:write" && event["surface"] == "api")
         .unwrap();
     assert_eq!(
         (event["outcome"].as_str(), event["subject"].as_str()),
@@ -132,4 +132,27 @@ async fn keys_are_listed_without_secrets_and_audited_before_they_are_made() {
     assert!(event["chain_position"].is_u64() && event["chain_hash"].is_string());
     let report: Value = rig.get("/api/v1/audit/verify").await.json().await.unwrap();
     assert_eq!(report["ok"], true, "{report}");
+}
+
+#[tokio::test]
+async fn a_list_of_keys_says_where_it_goes_on() {
+    let rig = Rig::start().await;
+    for number in 0..501 {
+        rig.key("acme", &format!("k{number}"), Role::Viewer, &[]).await;
+    }
+    let first: Value = rig
+        .get("/api/v1/keys?tenant=acme&limit=1000")
+        .await
+        .json()
+        .await
+        .unwrap();
+    let (page, next) = (first["keys"].as_array().unwrap().len(), first["next"].as_str().unwrap());
+    let rest: Value = rig
+        .get(&format!("/api/v1/keys?tenant=acme&limit=1000&after={next}"))
+        .await
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(page + rest["keys"].as_array().unwrap().len(), 501);
+    assert!(rest["next"].is_null(), "the last page says so");
 }

@@ -11,7 +11,7 @@ use forebay_store::{keys::NewKey, sqlite_url};
 use forebay_testkit::openai::Engine;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 pub(crate) const SECRET: &str = "hV3nq0Zk7cWm1Rt9yLx4bFs8uJd2gPaE";
 
@@ -35,8 +35,25 @@ impl Rig {
         Self::on(&url, data, change).await
     }
 
+    /// A gateway with one more listener, for metrics alone.
+    pub(crate) async fn with_metrics(listen: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let url = sqlite_url(&data.path().join("forebay.db"));
+        let listen = Some(listen.parse().unwrap());
+        Self::start_with(&url, data, MetricsConfig { listen }, |_| {}).await
+    }
+
     /// The same on any database.
     pub(crate) async fn on(store_url: &str, data: tempfile::TempDir, change: impl FnOnce(&mut AppConfig)) -> Self {
+        Self::start_with(store_url, data, MetricsConfig::default(), change).await
+    }
+
+    async fn start_with(
+        store_url: &str,
+        data: tempfile::TempDir,
+        metrics: MetricsConfig,
+        change: impl FnOnce(&mut AppConfig),
+    ) -> Self {
         let engine = Engine::start().await;
         let mut config = AppConfig::default();
         config.server.listen = "127.0.0.1:0".parse().unwrap();
@@ -49,7 +66,7 @@ impl Rig {
         change(&mut config);
         let gateway = Gateway::start(GatewayParts {
             config,
-            metrics: MetricsConfig::default(),
+            metrics,
             data: data.path().to_path_buf(),
             store_url: store_url.to_owned(),
             secrets: secrets(),
@@ -75,6 +92,18 @@ impl Rig {
             data,
             client,
         }
+    }
+
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        let surfaces = self.gateway.app.surfaces();
+        let metrics = surfaces.iter().find(|surface| surface.name == "metrics").unwrap();
+        let url: reqwest::Url = metrics.url.parse().unwrap();
+        url.socket_addrs(|| None).unwrap()[0]
+    }
+
+    /// A request to any URL.
+    pub(crate) fn outside(&self, method: &str, url: &str) -> RequestBuilder {
+        self.client.request(Method::from_bytes(method.as_bytes()).unwrap(), url)
     }
 
     /// A request with this key; an empty one sends none.

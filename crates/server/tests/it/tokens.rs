@@ -1,7 +1,7 @@
 //! Tokens: four algorithms by allow-list, rotation, and every forgery that is in the books.
 
 use crate::rig::{Rig, SECRET};
-use forebay_runtime::Clock;
+use forebay_runtime::{Clock, Tasks};
 use forebay_server::door::token_keys::{Published, TokenKeys};
 use forebay_testkit::jwks::{Issuer, SigningKey, forge, sign_hs256};
 use jsonwebtoken::Algorithm;
@@ -191,6 +191,26 @@ async fn an_issuer_that_fails_is_503_and_locks_no_key_out() {
     );
 }
 
+fn published(issuer: &Issuer, clock: &Clock) -> Published {
+    let client = forebay_runtime::http::trusted();
+    Published::new(issuer.url.parse().unwrap(), client, clock.clone(), Tasks::new())
+}
+
+#[tokio::test]
+async fn one_fetch_serves_all_who_wait_and_outlives_whoever_hangs_up() {
+    let key = SigningKey::generate("k", Algorithm::ES256);
+    let issuer = Issuer::start(&[&key]).await;
+    issuer.hold();
+    let keys = TokenKeys::Published(published(&issuer, &Clock::system()));
+    let find = || keys.find(Some("k"), Algorithm::ES256);
+    let hung_up = tokio::time::timeout(Duration::from_millis(50), find()).await;
+    assert!(hung_up.is_err(), "the issuer holds its answer back");
+    issuer.asked(1).await;
+    let (first, second, ()) = tokio::join!(find(), find(), async { issuer.release() });
+    assert!(first.is_ok() && second.is_ok());
+    assert_eq!(issuer.fetches(), 1);
+}
+
 #[tokio::test]
 async fn keys_rotate_and_an_old_set_outlives_a_failing_issuer() {
     let (old, new) = (
@@ -199,11 +219,7 @@ async fn keys_rotate_and_an_old_set_outlives_a_failing_issuer() {
     );
     let issuer = Issuer::start(&[&old]).await;
     let clock = Clock::manual(Clock::system().now());
-    let published = Published::new(
-        issuer.url.parse().unwrap(),
-        forebay_runtime::http::trusted(),
-        clock.clone(),
-    );
+    let published = published(&issuer, &clock);
     let keys = TokenKeys::Published(published);
     let knows = |key: &'static str| {
         let keys = &keys;
@@ -215,8 +231,11 @@ async fn keys_rotate_and_an_old_set_outlives_a_failing_issuer() {
     clock.advance(Duration::from_secs(11));
     assert!(knows("new").await, "an unknown key makes it ask again");
     assert!(!knows("old").await, "what the issuer withdrew is gone");
-    issuer.fail();
+    issuer.hold();
     clock.advance(Duration::from_hours(1));
+    assert!(knows("new").await, "an old set serves while a new one is fetched");
+    issuer.fail();
+    issuer.release();
     assert!(knows("new").await, "what is there stays while the issuer fails");
     assert!(
         keys.find(None, Algorithm::ES256).await.is_ok(),
@@ -245,7 +264,7 @@ async fn a_configuration_that_verifies_too_little_is_refused() {
             .unwrap()
             .extend(jwt.as_object().unwrap().clone());
         config.auth.jwt = Some(serde_json::from_value(section).unwrap());
-        let refused = rig.gateway.app.reconfigure(&config).unwrap_err();
+        let refused = rig.gateway.app.reconfigure(&config).await.unwrap_err();
         assert_eq!(refused.code, forebay_domain::Code::InvalidConfig, "{jwt}");
         assert!(refused.message.contains("auth.jwt"), "{}", refused.message);
     }

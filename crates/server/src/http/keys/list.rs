@@ -8,7 +8,7 @@ use crate::{
 };
 use axum::{Extension, Json, extract::State};
 use forebay_api::{KeyList, KeyQuery};
-use forebay_store::keys::KeyFilter;
+use forebay_store::keys::{KEYS_PAGE_MAX, KeyFilter};
 use std::sync::Arc;
 
 /// Lists API keys, newest last.
@@ -21,7 +21,7 @@ pub(crate) async fn list(
     let filter = KeyFilter {
         tenant: page::id(query.tenant.as_deref(), "tenant").map_err(|failure| caller.problem(failure))?,
         after: page::id(query.after.as_deref(), "after").map_err(|failure| caller.problem(failure))?,
-        limit: page::limit(query.limit),
+        limit: page::limit(query.limit).min(KEYS_PAGE_MAX),
     };
     let found = app
         .store
