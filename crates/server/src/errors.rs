@@ -6,7 +6,7 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use forebay_api::{DOCS_URL, Problem};
+use forebay_api::{PROBLEM_TYPE, Problem};
 use forebay_domain::{Code, ErrorKind, Failure, id::TraceId};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
@@ -32,6 +32,7 @@ pub fn status(code: Code) -> StatusCode {
     match code {
         Code::BodyTooLarge => return StatusCode::PAYLOAD_TOO_LARGE,
         Code::HeadersTooLarge => return StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Code::NotAcceptable => return StatusCode::NOT_ACCEPTABLE,
         Code::UnsupportedMediaType => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::MethodNotAllowed => return StatusCode::METHOD_NOT_ALLOWED,
         Code::InvalidArguments => return StatusCode::UNPROCESSABLE_ENTITY,
@@ -78,7 +79,7 @@ pub fn respond(dialect: Dialect, failure: &Failure, trace: TraceId) -> Response 
 fn problem(failure: &Failure, trace: TraceId) -> Response {
     let status = status(failure.code);
     let body = Problem {
-        r#type: format!("{DOCS_URL}/errors/{}", failure.code),
+        r#type: format!("{PROBLEM_TYPE}{}", failure.code),
         title: status.canonical_reason().unwrap_or("Error").to_owned(),
         status: status.as_u16(),
         detail: failure.message.clone(),

@@ -61,12 +61,14 @@ pub async fn ensure_admin(store: &Store, data: &Path, clock: &Clock, entropy: &E
     };
     store.events().audit(intent.at(clock.now())).await?;
     if keys.ensure_first_admin(&new).await? {
-        Ok(FirstKey::Made { key, file })
-    } else {
-        // Another replica was quicker; its key is the one, and ours opens nothing.
-        fs::remove_file(&file).map_err(|error| unusable(&file, "removed", error))?;
-        Ok(FirstKey::Existing)
+        return Ok(FirstKey::Made { key, file });
     }
+    // Another process was quicker. On the same data directory its key is the one in the file; elsewhere ours opens
+    // nothing, and a file that opens nothing would only mislead.
+    if keys.find(key.id()).await?.is_none() {
+        fs::remove_file(&file).map_err(|error| unusable(&file, "removed", error))?;
+    }
+    Ok(FirstKey::Existing)
 }
 
 fn read(file: &Path) -> Result<Option<ApiKey>, Failure> {
@@ -89,22 +91,31 @@ fn read(file: &Path) -> Result<Option<ApiKey>, Failure> {
     Ok(Some(key))
 }
 
-/// Writes the key so that it is either wholly there or not at all.
+/// Makes a key and its file, wholly or not at all. Where another process made one meanwhile, that one counts.
 fn make(file: &Path, entropy: &Entropy) -> Result<ApiKey, Failure> {
     let key = ApiKey::from_entropy(entropy.bytes(), entropy.bytes());
-    let draft = file.with_extension("key.draft");
-    let write = || -> io::Result<()> {
+    let draft = file.with_extension(format!("key.{}", key.id()));
+    let write = || -> io::Result<bool> {
         let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut out = options.open(&draft)?;
         writeln!(out, "{}", key.reveal())?;
         out.sync_all()?;
-        fs::rename(&draft, file)
+        // Unlike a rename, a link never replaces what is there.
+        let linked = fs::hard_link(&draft, file);
+        fs::remove_file(&draft)?;
+        match linked {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
     };
-    write().map_err(|error| unusable(file, "written", error))?;
-    Ok(key)
+    if write().map_err(|error| unusable(file, "written", error))? {
+        return Ok(key);
+    }
+    read(file)?.ok_or_else(|| unusable(file, "read", io::ErrorKind::NotFound.into()))
 }
 
 fn unusable(file: &Path, what: &str, error: io::Error) -> Failure {
@@ -114,4 +125,32 @@ fn unusable(file: &Path, what: &str, error: io::Error) -> Failure {
     )
     .hint("The data directory must be writable by whoever runs the gateway.")
     .caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_never_replaced_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(KEY_FILE);
+        let first = make(&file, &Entropy::system()).unwrap();
+        let second = make(&file, &Entropy::system()).unwrap();
+        assert_eq!(first.reveal(), second.reveal());
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("{}\n", first.reveal()));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft stays");
+    }
+
+    #[test]
+    fn a_weak_or_foreign_key_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(KEY_FILE);
+        for text in ["hello", &ApiKey::from_entropy([1; 8], [0; 32]).reveal()] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(read(&file).unwrap_err().code, Code::InvalidConfig, "{text}");
+        }
+    }
 }

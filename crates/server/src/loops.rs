@@ -26,18 +26,17 @@ pub fn start(app: &Arc<App>) {
 struct Revocations {
     app: Arc<App>,
     closed: HashSet<KeyId>,
+    /// When the last pass that saw the database began: after an outage of any length nothing is missed.
+    last_seen: Timestamp,
 }
 
 impl Revocations {
     fn new(app: Arc<App>) -> Self {
         Self {
+            last_seen: app.clock.now(),
             app,
             closed: HashSet::new(),
         }
-    }
-
-    fn horizon(&self) -> Timestamp {
-        self.app.clock.now().checked_sub(LOOK_BACK).unwrap_or(Timestamp::MIN)
     }
 }
 
@@ -50,7 +49,10 @@ impl Loop for Revocations {
     }
 
     async fn observe(&mut self) -> Result<Vec<KeyId>, Failure> {
-        let revoked = self.app.store.keys().revoked_since(self.horizon()).await?;
+        let begun = self.app.clock.now();
+        let since = self.last_seen.checked_sub(LOOK_BACK).unwrap_or(Timestamp::MIN);
+        let revoked = self.app.store.keys().revoked_since(since).await?;
+        self.last_seen = begun;
         self.closed.retain(|key| revoked.contains(key));
         Ok(revoked)
     }

@@ -1,6 +1,6 @@
 //! What the gateway refused, or why nobody answered, in one form for all three dialects of errors.
 
-use crate::wire::{DOCS_URL, Problem};
+use crate::wire::{PROBLEM_TYPE, Problem};
 use forebay_domain::{Code, ErrorKind, Failure};
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -20,7 +20,7 @@ pub struct ClientError {
 impl ClientError {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
         let problem = Problem {
-            r#type: format!("{DOCS_URL}/errors/{code}"),
+            r#type: format!("{PROBLEM_TYPE}{code}"),
             title: String::new(),
             status: 0,
             detail: detail.into(),
@@ -168,7 +168,7 @@ impl ForeignError {
         let (data_code, details) = self.data.map_or((None, None), |data| (data.code, data.details));
         let code = self.forebay_code.or(data_code)?;
         let mut made = ClientError::new(Code::InternalError, self.message);
-        made.problem.r#type = format!("{DOCS_URL}/errors/{code}");
+        made.problem.r#type = format!("{PROBLEM_TYPE}{code}");
         made.problem.code = code;
         made.problem.details = details;
         Some(made)

@@ -9,5 +9,5 @@ mod records;
 pub use explain::{ExplainQuery, Explanation, LimitInfo, TraceExplanation};
 pub use health::{ConfigStatus, Health, Status, StoreStatus};
 pub use keys::{KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery};
-pub use problem::{DOCS_URL, Problem};
+pub use problem::{PROBLEM_TYPE, Problem};
 pub use records::{AuditReport, EventInfo, EventList, EventQuery};

@@ -4,13 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-/// Where the page of each error stands: `<DOCS_URL>/errors/<code>`.
-pub const DOCS_URL: &str = "https://forebay.dev";
+/// What the `type` of a problem begins with; the code follows. A name and no address: the page of each error stands in
+/// `docs/errors/`, wherever an installation serves that.
+pub const PROBLEM_TYPE: &str = "urn:forebay:error:";
 
 /// An error, as RFC 9457 writes it (`application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// The URL of the page that explains this error.
+    /// Names the kind of error: `urn:forebay:error:<code>`.
     #[serde(rename = "type")]
     pub r#type: String,
     /// The HTTP status in words.
