@@ -34,7 +34,7 @@ def code_of(answer: httpx.Response) -> str:
         case {"error": {"forebay_code": str(code)}}:
             return code
         case {"type": str(page), "title": str(), "status": int(status), "code": str(code)}:
-            assert page.endswith(f"/errors/{code}") and status == answer.status_code
+            assert page == f"urn:forebay:error:{code}" and status == answer.status_code
             assert answer.headers["content-type"] == "application/problem+json"
             return code
     raise AssertionError(f"no error of a known form: {answer.text[:500]}")

@@ -26,10 +26,14 @@ struct Origin {
     port: Option<u16>,
 }
 
-/// Why a configured origin cannot be used.
+/// Why the configuration names no usable origin or address.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no web origin; one looks like `https://app.example.com` or `http://localhost:*`")]
-pub struct OriginFault(String);
+pub enum OriginFault {
+    #[error("`auth.origins`: `{0}` is no web origin; one looks like `https://app.example.com` or `http://localhost:*`")]
+    Origin(String),
+    #[error("`server.public_url`: `{0}` is no web address; one looks like `https://ai.example.com`")]
+    PublicUrl(Url),
+}
 
 impl Neighbours {
     pub fn new(
@@ -44,7 +48,9 @@ impl Neighbours {
             .map(|text| Origin::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
         if let Some(url) = public_url {
-            names.extend(url.host_str().map(str::to_ascii_lowercase));
+            let host = url.host_str().filter(|_| ["http", "https"].contains(&url.scheme()));
+            let host = host.ok_or_else(|| OriginFault::PublicUrl(url.clone()))?;
+            names.push(host.to_ascii_lowercase());
             pages.push(Origin::parse(&url.origin().ascii_serialization())?);
         }
         names.push(bare_ip(listen.ip()));
@@ -134,7 +140,7 @@ pub fn host_of(value: &[u8]) -> Option<Authority> {
 
 impl Origin {
     fn parse(text: &str) -> Result<Self, OriginFault> {
-        let fault = || OriginFault(text.to_owned());
+        let fault = || OriginFault::Origin(text.to_owned());
         let (scheme, rest) = text.split_once("://").ok_or_else(fault)?;
         let scheme_fine =
             !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
@@ -303,5 +309,8 @@ mod tests {
         let fault =
             Neighbours::new("127.0.0.1:1".parse().unwrap(), None, &[], &["example.com".to_owned()]).unwrap_err();
         assert!(fault.to_string().contains("`example.com`"), "{fault}");
+        let mail = Url::parse("mailto:x@example.com").unwrap();
+        let fault = Neighbours::new("127.0.0.1:1".parse().unwrap(), Some(&mail), &[], &[]).unwrap_err();
+        assert!(fault.to_string().starts_with("`server.public_url`"), "{fault}");
     }
 }
