@@ -9,7 +9,7 @@ use forebay_domain::{
     event::{Actor, Class, Outcome, Usage},
     port::Via,
 };
-use forebay_runtime::Clock;
+use forebay_runtime::{Clock, telemetry::names};
 use forebay_store::EventLog;
 use std::time::Duration;
 use tracing::Span;
@@ -35,23 +35,24 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The action names the model, and is of bounded length.
+    /// `model` is a configured name, and `None` where the caller's was none: what a caller made up may be a prompt or a
+    /// key in the wrong place, and is written nowhere.
     pub(crate) fn open(
         books: &Books,
         principal: &Principal,
         via: Via,
-        action: &Action,
+        model: Option<&str>,
         decision: &Decision,
         bytes_in: usize,
     ) -> Self {
-        let model = action.as_str().strip_prefix("model:").unwrap_or_default();
+        let model = model.unwrap_or("?");
         let event = Event {
             at: books.clock.now(),
             class: Class::Activity,
             surface: via.surface,
             trace: via.trace,
             actor: Some(Actor::from(principal)),
-            action: action.as_str().replace(char::is_control, "?"),
+            action: Action::model(model).to_string(),
             outcome: Outcome::Cancelled,
             reason: Some(decision.to_string()),
             duration_us: 0,
@@ -135,11 +136,11 @@ impl Record {
 
     fn describe(&self, outcome: Outcome, usage: Option<Usage>) {
         if let Some(usage) = usage.filter(|usage| !usage.estimated) {
-            self.span.record("gen_ai.usage.input_tokens", usage.input_tokens);
-            self.span.record("gen_ai.usage.output_tokens", usage.output_tokens);
+            self.span.record(names::GEN_AI_USAGE_INPUT_TOKENS, usage.input_tokens);
+            self.span.record(names::GEN_AI_USAGE_OUTPUT_TOKENS, usage.output_tokens);
         }
         if outcome != Outcome::Ok {
-            self.span.record("error.type", outcome.as_str());
+            self.span.record(names::ERROR_TYPE, outcome.as_str());
         }
     }
 }
@@ -152,13 +153,13 @@ impl Drop for Record {
 
 fn span_of(model: &str) -> Span {
     tracing::info_span!(
-        "chat",
-        otel.name = format_args!("chat {model}"),
-        otel.kind = "client",
-        gen_ai.operation.name = "chat",
-        gen_ai.request.model = model,
-        gen_ai.usage.input_tokens = tracing::field::Empty,
-        gen_ai.usage.output_tokens = tracing::field::Empty,
-        error.type = tracing::field::Empty,
+        names::SPAN_CHAT,
+        { names::OTEL_NAME } = %format_args!("{} {model}", names::SPAN_CHAT),
+        { names::OTEL_KIND } = "client",
+        { names::GEN_AI_OPERATION_NAME } = names::SPAN_CHAT,
+        { names::GEN_AI_REQUEST_MODEL } = model,
+        { names::GEN_AI_USAGE_INPUT_TOKENS } = tracing::field::Empty,
+        { names::GEN_AI_USAGE_OUTPUT_TOKENS } = tracing::field::Empty,
+        { names::ERROR_TYPE } = tracing::field::Empty,
     )
 }

@@ -70,11 +70,13 @@ impl Router {
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {
         let action = Action::model(bounded(&request.model));
         let decision = principal.decide(&action);
-        let mut record = Record::open(&self.books, principal, via, &action, &decision, request.body.len());
+        let found = self.settings.load().models.get(&request.model).cloned();
+        let known = found.as_ref().map(|model| model.name.as_str());
+        let mut record = Record::open(&self.books, principal, via, known, &decision, request.body.len());
         let span = record.span().clone();
         let answer = async {
             principal.require(&action)?;
-            let model = self.find(principal, &request.model)?;
+            let model = found.ok_or_else(|| self.unknown(principal, &request.model))?;
             let outgoing = Outgoing::parse(&request.body)?;
             record.asked();
             let begun = self.send(&model, &outgoing, via).await?;
@@ -86,11 +88,8 @@ impl Router {
         }
     }
 
-    /// The model of this name. One that does not exist is told apart only for those who may use it.
-    fn find(&self, principal: &Principal, name: &str) -> Result<Arc<Model>, Failure> {
-        if let Some(model) = self.settings.load().models.get(name) {
-            return Ok(model.clone());
-        }
+    /// Says that there is no model of this name, to somebody who might use it if there were.
+    fn unknown(&self, principal: &Principal, name: &str) -> Failure {
         let models: Vec<String> = self.models(principal).into_iter().map(|model| model.name).collect();
         let named = &models[..models.len().min(NAMED_MODELS_MAX)];
         let hint = if models.is_empty() {
@@ -100,9 +99,9 @@ impl Router {
             format!("You may use: {}{more}.", named.join(", "))
         };
         let message = format!("There is no model `{}`.", bounded(name).escape_debug());
-        Err(Failure::new(Code::UnknownModel, message)
+        Failure::new(Code::UnknownModel, message)
             .hint(hint)
-            .details(json!({ "param": "model", "models": named })))
+            .details(json!({ "param": "model", "models": named }))
     }
 
     async fn send(&self, model: &Arc<Model>, outgoing: &Outgoing<'_>, via: Via) -> Result<Begun, Failure> {

@@ -17,7 +17,7 @@ use forebay_domain::{
     event::Outcome as Ending,
     port::{AskModel, Via},
 };
-use forebay_runtime::{Clock, rate::RateLimiter};
+use forebay_runtime::{Clock, rate::RateLimiter, telemetry::names};
 use forebay_store::EventLog;
 use serde_json::{Map, Value, value::RawValue};
 use std::sync::Arc;
@@ -25,6 +25,9 @@ use tracing::{Instrument, field};
 
 /// The largest result of a tool or a resource.
 pub const RESULT_BYTES_MAX: usize = 4 << 20;
+
+/// The method whose spans are opened here.
+const CALL: &str = "tools/call";
 
 /// Tells how the gateway is doing, as a JSON object. The server knows; the catalogue only shows it.
 pub type StatusSource = Arc<dyn Fn() -> Map<String, Value> + Send + Sync>;
@@ -90,12 +93,12 @@ impl Catalogue {
         context: CallContext,
     ) -> Result<Outcome, Failure> {
         let span = tracing::info_span!(
-            "tools/call",
-            otel.name = field::Empty,
-            mcp.method.name = "tools/call",
-            gen_ai.operation.name = "execute_tool",
-            gen_ai.tool.name = field::Empty,
-            "error.type" = field::Empty,
+            names::SPAN_TOOL,
+            { names::OTEL_NAME } = CALL,
+            { names::MCP_METHOD_NAME } = CALL,
+            { names::GEN_AI_OPERATION_NAME } = names::SPAN_TOOL,
+            { names::GEN_AI_TOOL_NAME } = field::Empty,
+            { names::ERROR_TYPE } = field::Empty,
         );
         self.call_recorded(principal, tool, arguments, context)
             .instrument(span)
@@ -112,22 +115,24 @@ impl Catalogue {
         let found = self.0.offer.load().tools.get(tool).cloned();
         let found = found.filter(|entry| entry.tool.is_offered_to(principal));
         let counted = found.as_ref().map_or(Counted::No, |entry| Counted::Tool(entry.name));
-        let mut entry = self.0.ledger.open(principal, context.via, action_of(tool), counted);
+        // A name of no tool may be anything, a key in the wrong place for one: it is written nowhere.
+        let action = Action::tool(found.as_ref().map_or("?", |entry| entry.name));
+        let mut entry = self.0.ledger.open(principal, context.via, action.to_string(), counted);
         entry.bytes_in = arguments.get().len();
         let span = tracing::Span::current();
         let Some(found) = found else {
             entry.close(Ending::Failed(Code::UnknownTool), 0);
             return Err(unknown_tool());
         };
-        span.record("gen_ai.tool.name", found.name);
-        span.record("otel.name", format_args!("tools/call {}", found.name));
+        span.record(names::GEN_AI_TOOL_NAME, found.name);
+        span.record(names::OTEL_NAME, format_args!("{CALL} {}", found.name));
         entry.reason = Some(principal.decide(&Action::tool(found.name)).to_string());
         let result = match self.admit(principal, &found, arguments) {
             Ok(arguments) => run(principal, &found, arguments, context).await,
             Err(refusal) => Err(refusal),
         };
         if let Err(failure) = &result {
-            span.record("error.type", failure.code.as_str());
+            span.record(names::ERROR_TYPE, failure.code.as_str());
         }
         let (ending, bytes_out) = ending(&result);
         entry.close(ending, bytes_out);
@@ -228,11 +233,6 @@ impl Catalogue {
 /// A file as a resource is read by whoever may read it with the tool.
 fn file_action() -> Action {
     Action::tool("file_reader")
-}
-
-/// An unknown name may be anything; only one that could be a tool's is written down.
-fn action_of(tool: &str) -> String {
-    Action::parse(&format!("tool:{tool}")).map_or_else(|_| "tool:?".to_owned(), |action| action.to_string())
 }
 
 fn unknown_tool() -> Failure {

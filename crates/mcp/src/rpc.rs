@@ -8,6 +8,7 @@ use bytes::Bytes;
 use forebay_domain::{Code, ErrorKind, Failure};
 use http::StatusCode;
 use serde_json::{Map, Value, json, value::RawValue};
+use std::time::Duration;
 
 /// How a client is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,9 +83,14 @@ pub(crate) fn failed(id: Option<&Id>, failure: &Failure, dialect: Dialect) -> An
     Answered {
         status: status(failure.code, dialect),
         message: format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into(),
-        retry_after_s: failure.retry_after.map(|after| after.as_secs().max(1)),
+        retry_after_s: failure.retry_after.map(whole_seconds),
         failed: Some(failure.code),
     }
+}
+
+/// Rounded up, so that whoever waits that long has waited long enough; and never 0, which says "at once".
+fn whole_seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 /// The body that answers a request which never became a message: one that the door refused.
@@ -264,6 +270,15 @@ mod tests {
             let got = (message["error"]["code"].as_i64().unwrap(), answered.status.as_u16());
             assert_eq!(got, expected, "{code} {dialect:?}");
             assert_eq!(message["error"]["data"]["code"], code.as_str());
+        }
+    }
+
+    #[test]
+    fn whoever_waits_as_long_as_told_has_waited_long_enough() {
+        for (after_ms, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (59_999, 60)] {
+            let failure = Failure::new(Code::RateLimited, "m").retry_after(Duration::from_millis(after_ms));
+            let answered = failed(None, &failure, MODERN);
+            assert_eq!(answered.retry_after_s, Some(seconds), "{after_ms} ms");
         }
     }
 

@@ -66,7 +66,19 @@ async fn a_refusal_names_the_rule_and_asks_nobody() {
         events[0].reason.as_deref(),
         Some("role viewer does not allow it; role user does")
     );
-    assert_eq!(events[0].action, "model:qwen");
+    let actions: Vec<_> = events.iter().map(|event| event.action.as_str()).collect();
+    let expected = [
+        "model:qwen",
+        "model:qwen",
+        "model:qwen",
+        "model:?",
+        "model:?",
+        "model:?",
+    ];
+    assert_eq!(
+        actions, expected,
+        "a name is written down where the configuration has it"
+    );
     assert!(world.engine.seen().is_empty());
     assert!(!world.metrics().contains("nothing"), "no label is made up by a caller");
 }
@@ -88,17 +100,22 @@ async fn an_unknown_model_is_answered_with_those_that_exist() {
 }
 
 #[tokio::test]
-async fn a_name_that_a_caller_made_up_is_kept_only_so_far() {
+async fn a_name_that_a_caller_made_up_is_told_only_so_far_and_kept_nowhere() {
     let world = three_models().await;
-    for role in [Role::User, Role::Viewer] {
-        let caller = principal(role, "");
-        let name = format!("a\n{}", "é".repeat(10_000));
-        let failure = world.ask_as(&caller, &name, &chat().to_string()).await.err().unwrap();
-        assert!(failure.sentence().len() < 400, "{}", failure.sentence());
+    let long = format!("a\n{}", "é".repeat(10_000));
+    for name in [long.as_str(), "fb_00ff_canary my prompt", "qwen canary", ""] {
+        for caller in [
+            principal(Role::User, ""),
+            principal(Role::Viewer, ""),
+            principal(Role::User, "!model:*"),
+        ] {
+            let failure = world.ask_as(&caller, name, &chat().to_string()).await.err().unwrap();
+            assert!(failure.sentence().len() < 400, "{}", failure.sentence());
+        }
     }
-    for event in world.events(2).await {
-        assert!(event.action.starts_with("model:a?é"), "{}", event.action);
-        assert!(event.action.len() < 160, "{}", event.action);
+    for event in world.events(12).await {
+        assert_eq!(event.action, "model:?");
+        assert!(!format!("{event:?}").contains("canary"), "{event:?}");
     }
 }
 

@@ -47,12 +47,15 @@ async fn every_call_leaves_one_event_that_says_nothing_of_its_content() {
         (&user, "calculator", r#"{"expression":"40+2"}"#),
         (&user, "calculator", r#"{"expression":"canary"}"#),
         (&user, "calculator", r#"{"canary":1}"#),
-        (&user, "no such tool", "{}"),
+        (&user, "fb_00ff_canary my prompt", "{}"),
+        (&user, "canary", "{}"),
+        // It exists, but not in this configuration.
+        (&user, "file_reader", "{}"),
         (&viewer, "calculator", r#"{"expression":"1"}"#),
     ] {
         let _outcome = gate.catalogue.call(caller, tool, &raw(arguments), context()).await;
     }
-    let events = gate.events(5).await;
+    let events = gate.events(7).await;
     let seen: Vec<_> = events
         .iter()
         .map(|event| (event.action.as_str(), event.outcome))
@@ -64,6 +67,8 @@ async fn every_call_leaves_one_event_that_says_nothing_of_its_content() {
             ("tool:calculator", Ending::ToolError),
             ("tool:calculator", Ending::Failed(Code::InvalidArguments)),
             ("tool:?", Ending::Failed(Code::UnknownTool)),
+            ("tool:?", Ending::Failed(Code::UnknownTool)),
+            ("tool:?", Ending::Failed(Code::UnknownTool)),
             ("tool:calculator", Ending::Failed(Code::Forbidden)),
         ]
     );
@@ -71,7 +76,7 @@ async fn every_call_leaves_one_event_that_says_nothing_of_its_content() {
     assert_eq!(events[0].bytes_in, 21);
     assert!(events[0].bytes_out > 50);
     assert!(
-        events[4]
+        events[6]
             .reason
             .as_deref()
             .unwrap()
