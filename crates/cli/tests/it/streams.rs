@@ -11,7 +11,8 @@ use tokio::{
     time::timeout,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// What a line is waited for at most, on a machine that is busy with other work.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A command with both its ends in our hands.
 fn start(gateway: &Gateway, arguments: &[&str]) -> (Child, ChildStdin, Lines<BufReader<ChildStdout>>) {
@@ -24,7 +25,10 @@ fn start(gateway: &Gateway, arguments: &[&str]) -> (Child, ChildStdin, Lines<Buf
 }
 
 async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> Value {
-    let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    let line = timeout(PATIENCE, lines.next_line())
+        .await
+        .expect("a line comes in time");
+    let line = line.unwrap().expect("the command goes on");
     serde_json::from_str(&line).unwrap()
 }
 
@@ -70,18 +74,30 @@ async fn stdio_without_a_key_says_so() {
     assert!(err(&output).contains("FOREBAY_KEY"), "{}", err(&output));
 }
 
+/// Makes a key, which leaves an audit event.
+async fn make_key(gateway: &Gateway) {
+    let output = gateway.cli(&["key", "create", "--role", "viewer"]).await;
+    assert!(output.status.success(), "{}", err(&output));
+}
+
+/// The next event of a key that the administrator made: the gateway audits what it does by itself, too, at any time.
+async fn next_made(lines: &mut Lines<BufReader<ChildStdout>>) -> Value {
+    loop {
+        let event = next(lines).await;
+        if event["action"] == "keys:write" && event["key"].is_string() {
+            return event;
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_audit_log_is_followed() {
     let gateway = Gateway::start(options("")).await;
-    gateway.cli(&["key", "create", "--role", "viewer"]).await;
+    make_key(&gateway).await;
     let (mut child, _stdin, mut lines) = start(&gateway, &["audit", "tail", "--follow", "-o", "json"]);
-    let before = next(&mut lines).await;
-    gateway.cli(&["key", "create", "--role", "viewer"]).await;
-    let after = next(&mut lines).await;
-    assert_eq!(
-        (&before["action"], &after["action"]),
-        (&json!("keys:write"), &json!("keys:write"))
-    );
+    let before = next_made(&mut lines).await;
+    make_key(&gateway).await;
+    let after = next_made(&mut lines).await;
     assert_ne!(before["trace_id"], after["trace_id"]);
     child.kill().await.unwrap();
 }
