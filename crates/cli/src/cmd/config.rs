@@ -19,11 +19,11 @@ pub(crate) enum Command {
     /// Check a configuration without starting anything: says `ok`, or all mistakes
     #[command(after_help = "Examples:
   forebay config validate forebay.yaml
-  forebay config validate --no-secrets forebay.yaml   where the secrets are not at hand")]
+  forebay config validate --no-secrets forebay.yaml   elsewhere than where it will run")]
     Validate {
         /// The file [else the one that `serve` would take]
         file: Option<PathBuf>,
-        /// Do not look whether the secrets that it refers to are there
+        /// Do not look at the secrets, key files and folders that it refers to
         #[arg(long)]
         no_secrets: bool,
     },

@@ -1,4 +1,6 @@
 //! What only the parts themselves can judge: secrets that are there, backends that make sense, a store that has a form.
+//!
+//! It stands in two halves: what can be said of a configuration anywhere, and what only the gateway's own machine knows.
 
 use super::{
     Config,
@@ -7,9 +9,20 @@ use super::{
     schema::{self, Schema},
     tree::{Node, Shape},
 };
-use forebay_llm::Settings;
-use forebay_runtime::{SecretRef, secret::SecretReader};
+use forebay_domain::Failure;
+use forebay_llm::{ConfigFault, ModelConfig, Settings};
+use forebay_mcp::tools::{Config as ToolsConfig, FileReaderConfig};
+use forebay_runtime::{Clock, SecretRef, Tasks, http, secret::SecretReader};
+use forebay_server::{
+    config::JwtConfig,
+    door::{
+        origin::Neighbours,
+        token::{Outside, TokenVerifier},
+    },
+};
+use reqwest::header::{HeaderName, HeaderValue};
 use std::{collections::BTreeMap, path::Path};
+use url::Url;
 
 /// Every secret that the configuration refers to, with the key that does.
 pub(super) fn secrets(written: &Node, schema: &Schema) -> Vec<(Vec<String>, SecretRef)> {
@@ -41,40 +54,207 @@ fn collect(node: &Node, schema: &Schema, path: &mut Vec<String>, found: &mut Vec
     }
 }
 
-/// Asks the parts. A secret that cannot be read is told once, at the key that refers to it.
-pub(super) fn judge(
-    config: &Config,
-    written: &Node,
-    schema: &Schema,
-    data: &Path,
-    reader: &SecretReader,
-) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    for (path, reference) in secrets(written, schema) {
-        if let Err(fault) = reader.read(&reference) {
-            let hint = Some("Set what it refers to, or refer to something else.".to_owned());
-            mistakes.push(mistake(written, &path, fault.to_string(), hint));
+/// Asks the parts, and keeps what they find next to what was found before.
+pub(super) struct Judge<'a> {
+    config: &'a Config,
+    written: &'a Node,
+    mistakes: Vec<Mistake>,
+}
+
+impl<'a> Judge<'a> {
+    /// `mistakes` are those found so far: what they are about is not judged again.
+    pub(super) fn new(config: &'a Config, written: &'a Node, mistakes: Vec<Mistake>) -> Self {
+        Self {
+            config,
+            written,
+            mistakes,
         }
     }
-    for (name, model) in &config.models.0 {
-        let alone = forebay_llm::Config(BTreeMap::from([(name.clone(), model.clone())]));
-        if let Err(fault) = Settings::parse(&alone, reader)
-            && fault.source.is_none()
+
+    pub(super) fn mistakes(self) -> Vec<Mistake> {
+        self.mistakes
+    }
+
+    /// What can be said without any secret, file or folder that the configuration refers to.
+    pub(super) fn form(&mut self, data: &Path) {
+        let Config {
+            server,
+            store,
+            auth,
+            models,
+            ..
+        } = self.config;
+        let open = forebay_store::Config {
+            password: None,
+            ..store.clone()
+        };
+        self.store(&open, data, &no_secrets());
+        if let Some(url) = &server.public_url {
+            self.web_address("server.public_url", url);
+        }
+        for (index, origin) in auth.origins.iter().enumerate() {
+            if Neighbours::new(server.listen, None, &[], std::slice::from_ref(origin)).is_err() {
+                let hint = "A web origin looks like `https://app.example.com` or `http://localhost:*`.";
+                self.tell(
+                    &format!("auth.origins.{index}"),
+                    "it is no web origin",
+                    Some(hint.to_owned()),
+                );
+            }
+        }
+        if let Some(jwt) = &auth.jwt {
+            if let Some(url) = &jwt.jwks_url {
+                self.web_address("auth.jwt.jwks_url", url);
+            }
+            if !reads_keys(jwt) {
+                self.tokens(jwt, &no_secrets());
+            }
+        }
+        for (name, model) in &models.0 {
+            let mut bare = model.clone();
+            for backend in &mut bare.backends {
+                backend.api_key = None;
+            }
+            if let Err(fault) = alone(name, bare, &no_secrets()) {
+                self.tell_at(&segments(&fault.path, name), fault.problem, None);
+            }
+        }
+        self.collector();
+    }
+
+    /// What only the gateway's own machine knows. A secret that cannot be read is told once, at the key that refers to
+    /// it.
+    pub(super) fn machine(&mut self, schema: &Schema, data: &Path, reader: &SecretReader) {
+        for (path, reference) in secrets(self.written, schema) {
+            if let Err(fault) = reader.read(&reference) {
+                let hint = "Set what it refers to, or refer to something else.";
+                self.tell_at(&path, fault.to_string(), Some(hint.to_owned()));
+            }
+        }
+        let Config { store, auth, tools, .. } = self.config;
+        self.credentials(reader);
+        let is_readable = |reference: &SecretRef| reader.read(reference).is_ok();
+        if store.password.as_ref().is_none_or(is_readable) {
+            self.store(store, data, reader);
+        }
+        if let Some(jwt) = auth.jwt.as_ref().filter(|jwt| reads_keys(jwt))
+            && jwt.secret.as_ref().is_none_or(is_readable)
         {
-            let path = segments(&fault.path, name);
-            mistakes.push(mistake(written, &path, fault.problem, None));
+            self.tokens(jwt, reader);
+        }
+        for (index, folder) in tools.file_reader.allowed_paths.iter().enumerate() {
+            let file_reader = FileReaderConfig {
+                allowed_paths: vec![folder.clone()],
+                ..FileReaderConfig::default()
+            };
+            if let Err(failure) = (ToolsConfig { file_reader }).check() {
+                let problem = without_key("tools.file_reader.allowed_paths", &failure);
+                let path = format!("tools.file_reader.allowed_paths.{index}");
+                self.tell(&path, problem, failure.hint.clone());
+            }
         }
     }
-    let is_readable = config
-        .store
-        .password
-        .as_ref()
-        .is_none_or(|reference| reader.read(reference).is_ok());
-    if is_readable && let Err(failure) = config.store.resolve(data, reader) {
-        let path = ["store".to_owned(), "url".to_owned()];
-        mistakes.push(mistake(written, &path, failure.message, failure.hint));
+
+    fn store(&mut self, store: &forebay_store::Config, data: &Path, reader: &SecretReader) {
+        if let Err(failure) = store.resolve(data, reader) {
+            self.tell("store.url", &failure.message, failure.hint);
+        }
     }
-    mistakes
+
+    /// Secrets that are there, and that no header can carry.
+    fn credentials(&mut self, reader: &SecretReader) {
+        for (name, model) in &self.config.models.0 {
+            if let Err(fault) = alone(name, model.clone(), reader)
+                && fault.source.is_none()
+            {
+                self.tell_at(&segments(&fault.path, name), fault.problem, None);
+            }
+        }
+        for (name, reference) in self.config.telemetry.otlp.iter().flat_map(|otlp| &otlp.headers) {
+            if let Ok(secret) = reader.read(reference)
+                && HeaderValue::try_from(secret.expose()).is_err()
+            {
+                let path = ["telemetry", "otlp", "headers", name].map(str::to_owned);
+                let problem = format!("{reference} holds characters that no header can carry");
+                self.tell_at(&path, problem, None);
+            }
+        }
+    }
+
+    fn collector(&mut self) {
+        let Some(otlp) = &self.config.telemetry.otlp else {
+            return;
+        };
+        let (key, url) = ("telemetry.otlp.endpoint", &otlp.endpoint);
+        self.web_address(key, url);
+        if !url.username().is_empty() || url.password().is_some() {
+            let hint = "Put them into `telemetry.otlp.headers`, by reference.";
+            self.tell(key, "must not contain a user name or password", Some(hint.to_owned()));
+        }
+        for name in otlp.headers.keys() {
+            if HeaderName::try_from(name).is_err() {
+                let path = ["telemetry", "otlp", "headers", name].map(str::to_owned);
+                self.tell_at(&path, "it is no name of a header".to_owned(), None);
+            }
+        }
+    }
+
+    fn tokens(&mut self, jwt: &JwtConfig, reader: &SecretReader) {
+        // Where a part of the section was refused and put aside, the rest may lack just that.
+        if self.mistakes.iter().any(|found| found.path.starts_with("auth.jwt")) {
+            return;
+        }
+        let outside = Outside {
+            client: http::trusted(),
+            clock: Clock::system(),
+            tasks: Tasks::new(),
+        };
+        if let Err(failure) = TokenVerifier::new(jwt, reader, &outside) {
+            let problem = without_key("auth.jwt", &failure);
+            self.tell("auth.jwt", problem, failure.hint.clone());
+        }
+    }
+
+    fn web_address(&mut self, key: &str, url: &Url) {
+        if !matches!(url.scheme(), "http" | "https") {
+            let problem = format!("must begin with http:// or https://, not {}:", url.scheme());
+            self.tell(key, &problem, None);
+        }
+    }
+
+    /// `key` is dotted; no name in it holds a dot.
+    fn tell(&mut self, key: &str, problem: &str, hint: Option<String>) {
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        self.tell_at(&path, problem.to_owned(), hint);
+    }
+
+    fn tell_at(&mut self, path: &[String], problem: String, hint: Option<String>) {
+        self.mistakes.push(mistake(self.written, path, problem, hint));
+    }
+}
+
+fn no_secrets() -> SecretReader {
+    SecretReader::new(|_| None)
+}
+
+/// Whether its keys stand on the gateway's machine: those that an issuer publishes are fetched later, and a choice that
+/// is not exactly one is refused before anything is read.
+fn reads_keys(jwt: &JwtConfig) -> bool {
+    jwt.jwks_url.is_none() && (jwt.secret.is_some() != jwt.jwks_file.is_some())
+}
+
+/// One model, as if it were the only one, so that each tells its own mistake.
+fn alone(name: &str, model: ModelConfig, reader: &SecretReader) -> Result<Settings, ConfigFault> {
+    Settings::parse(&forebay_llm::Config(BTreeMap::from([(name.to_owned(), model)])), reader)
+}
+
+/// What a part says, without the key in front and the full stop behind: the place says the one, a list needs no other.
+fn without_key<'f>(key: &str, failure: &'f Failure) -> &'f str {
+    let words = failure
+        .message
+        .strip_prefix(key)
+        .and_then(|words| words.strip_prefix(": "));
+    words.unwrap_or(&failure.message).trim_end_matches('.')
 }
 
 /// The segments of `models.NAME.backends[0].url`, whose name may hold dots itself.

@@ -81,12 +81,19 @@ impl Sources {
             .or_else(|| usual.into_iter().find(|path| path.is_file()))
     }
 
+    /// From now on the file that this was loaded from is the one: without it there is no configuration. Where there was
+    /// none, one that appears is still found.
+    fn pin(&mut self, loaded: &Loaded) {
+        self.named.clone_from(&loaded.file);
+    }
+
     /// Reads everything, checks it, and asks every part what it thinks of it.
     pub fn load(&self) -> Result<Loaded, Mistakes> {
         self.check(Depth::Whole)
     }
 
-    /// The same, but for what cannot be judged where the secrets are not at hand.
+    /// The same, but for what cannot be judged elsewhere than on the gateway's own machine: the secrets, key files and
+    /// folders that it refers to.
     pub fn load_without_secrets(&self) -> Result<Loaded, Mistakes> {
         self.check(Depth::WithoutSecrets)
     }
@@ -101,10 +108,12 @@ impl Sources {
         let mut mistakes = layers::lay(&mut written, &self.env, &self.flags, &schema);
         let (config, found) = check::check(&written, &schema);
         mistakes.extend(found);
+        let mut judge = meaning::Judge::new(&config, &written, mistakes);
+        judge.form(&self.data);
         if depth == Depth::Whole {
-            let reader = self.env.secrets();
-            mistakes.extend(meaning::judge(&config, &written, &schema, &self.data, &reader));
+            judge.machine(&schema, &self.data, &self.env.secrets());
         }
+        let mistakes = judge.mistakes();
         if mistakes.is_empty() {
             Ok(Loaded {
                 config,

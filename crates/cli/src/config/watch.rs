@@ -1,7 +1,9 @@
 //! Follows the configuration while the gateway runs.
 //!
 //! A pass looks at the content of the file and of the files it refers to, never at times or names: Kubernetes swaps
-//! links. A good configuration is taken as a whole; a bad one is told once, and the one in force stays.
+//! links. A good configuration is taken as a whole; a bad one is told once, and the one in force stays. What was refused
+//! is tried again with each pass, since what it lacks (a secret, a folder, the store) may come without any change of the
+//! file. A file that is in use stays the one file: when it goes, that is a mistake and no wish for the defaults.
 
 use super::{Config, Loaded, Sources, file::FILE_BYTES_MAX};
 use forebay_domain::Failure;
@@ -39,6 +41,8 @@ pub struct Watch {
     referred: Vec<PathBuf>,
     /// As it was when it was read; `None` before the first pass, which makes good for a change during the start.
     seen: Option<Seen>,
+    /// Why the last attempt to take a configuration failed, and that it has been told.
+    refused: Option<String>,
 }
 
 /// What a look shows.
@@ -49,7 +53,14 @@ pub struct Seen {
 }
 
 impl Watch {
-    pub fn new(sources: Sources, loaded: &Loaded, app: Arc<App>, telemetry: Arc<Telemetry>, hangups: Hangups) -> Self {
+    pub fn new(
+        mut sources: Sources,
+        loaded: &Loaded,
+        app: Arc<App>,
+        telemetry: Arc<Telemetry>,
+        hangups: Hangups,
+    ) -> Self {
+        sources.pin(loaded);
         Self {
             sources,
             app,
@@ -58,6 +69,7 @@ impl Watch {
             running: loaded.config.clone(),
             referred: loaded.files(),
             seen: None,
+            refused: None,
         }
     }
 
@@ -75,11 +87,28 @@ impl Watch {
 
     /// Reads everything and puts it in force; gives the keys that wait for a restart.
     async fn take(&mut self) -> Result<Vec<String>, Failure> {
-        let loaded = self.sources.load()?;
+        let mut loaded = self.sources.load()?;
+        let referred = loaded.files();
+        if referred != self.referred {
+            // Looked at first and then read, so that the next look sees what changes meanwhile.
+            self.referred = referred;
+            self.seen = Some(self.look().await);
+            loaded = self.sources.load()?;
+        }
         self.app.reconfigure(&loaded.config.app()).await?;
         self.telemetry.set_filter(&loaded.config.telemetry.log.filter)?;
-        self.referred = loaded.files();
+        self.sources.pin(&loaded);
         Ok(loaded.awaiting_restart(&self.running))
+    }
+
+    /// Tells why the configuration was not taken, but not again for each attempt that fails like the one before.
+    fn refuse(&mut self, why: String, is_retry: bool) {
+        if is_retry && self.refused.as_ref() == Some(&why) {
+            return;
+        }
+        tracing::error!("the configuration was not taken, the one before stays in force. {why}");
+        self.app.refused_config(why.clone());
+        self.refused = Some(why);
     }
 }
 
@@ -104,7 +133,7 @@ impl Loop for Watch {
     }
 
     fn decide(&self, seen: &Seen) -> Vec<Seen> {
-        if Some(*seen) == self.seen {
+        if Some(*seen) == self.seen && self.refused.is_none() {
             Vec::new()
         } else {
             vec![*seen]
@@ -112,25 +141,26 @@ impl Loop for Watch {
     }
 
     async fn act(&mut self, seen: Seen) -> Result<(), Failure> {
-        // What changes from here on is seen by the next look. A bad file is told once.
+        // What changes from here on is seen by the next look.
         let before = self.seen.replace(seen);
-        match self.take().await {
-            Ok(waiting) if !waiting.is_empty() => {
-                let keys = waiting.join(", ");
-                tracing::warn!(
-                    keys,
-                    "the configuration was read again; these keys take effect after a restart"
-                );
-            }
-            Ok(_) if before.is_some() => tracing::info!("the configuration was read again and is in force"),
-            Ok(_) => tracing::info!("following the configuration; changes are taken as they come"),
+        let waiting = match self.take().await {
+            Ok(waiting) => waiting,
             Err(failure) => {
-                tracing::error!(
-                    "the configuration was not taken, the one before stays in force. {}",
-                    failure.message
-                );
-                self.app.refused_config(failure.message);
+                self.refuse(failure.message, before == Some(seen));
+                return Ok(());
             }
+        };
+        self.refused = None;
+        if !waiting.is_empty() {
+            let keys = waiting.join(", ");
+            tracing::warn!(
+                keys,
+                "the configuration was read again; these keys take effect after a restart"
+            );
+        } else if before.is_some() {
+            tracing::info!("the configuration was read again and is in force");
+        } else {
+            tracing::info!("following the configuration; changes are taken as they come");
         }
         Ok(())
     }

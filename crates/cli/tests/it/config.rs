@@ -8,7 +8,7 @@ use std::{fmt::Write, path::Path};
 use tempfile::TempDir;
 
 /// A file, an environment and the data directory that they are read in.
-fn sources(yaml: &str, env: &[(&str, &str)]) -> (Sources, TempDir) {
+pub(crate) fn sources(yaml: &str, env: &[(&str, &str)]) -> (Sources, TempDir) {
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("forebay.yaml"), yaml).unwrap();
     let sources = Sources {
@@ -29,7 +29,7 @@ fn loaded(yaml: &str, env: &[(&str, &str)]) -> Loaded {
 }
 
 /// The mistakes as people read them, without the name of the folder.
-fn refused(yaml: &str, env: &[(&str, &str)]) -> String {
+pub(crate) fn refused(yaml: &str, env: &[(&str, &str)]) -> String {
     let (sources, data) = sources(yaml, env);
     let folder = format!("{}/", data.path().display());
     sources
@@ -41,7 +41,7 @@ fn refused(yaml: &str, env: &[(&str, &str)]) -> String {
 }
 
 /// The one mistake, after its place.
-fn check(yaml: &str, expected: &str) {
+pub(crate) fn check(yaml: &str, expected: &str) {
     let words = refused(yaml, &[]);
     let words = words
         .strip_prefix("The configuration has a mistake:\n  forebay.yaml:")
@@ -186,11 +186,12 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
             "`server.listen`",
             "`server.typo`",
             "`models.a.backends`",
-            "`models.b.backends[0].api_key`"
+            "`models.b.backends[0].api_key`",
+            "`models.b.backends[0].url`"
         ],
         "{words}"
     );
-    assert!(words.starts_with("The configuration has 6 mistakes:"), "{words}");
+    assert!(words.starts_with("The configuration has 7 mistakes:"), "{words}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod commands;
 mod config;
+mod meaning;
 mod process;
 mod reload;
 mod schema;

@@ -90,3 +90,75 @@ async fn a_changed_secret_is_taken_too() {
     gateway.logged("was not taken").await;
     assert!(last_error(&gateway).await.unwrap().contains("api_key"));
 }
+
+/// Puts a file in place at once, so that nobody sees a part of it.
+fn put(gateway: &Gateway, yaml: &str) {
+    let whole = gateway.config_file().with_extension("new");
+    fs::write(&whole, yaml).unwrap();
+    fs::rename(&whole, gateway.config_file()).unwrap();
+}
+
+/// Waits until the gateway says so of its configuration.
+async fn until_last_error(gateway: &Gateway, is_right: impl Fn(Option<&str>) -> bool) {
+    let looking = async {
+        while !is_right(last_error(gateway).await.as_deref()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), looking)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_goes_away_changes_nothing() {
+    let gateway = Gateway::start(options("limits: {requests_per_minute: 3000}")).await;
+    gateway.logged("following the configuration").await;
+    let (file, aside) = (gateway.config_file(), gateway.config_file().with_extension("aside"));
+    fs::rename(&file, &aside).unwrap();
+    let line = gateway.logged("the configuration was not taken").await;
+    assert!(line.contains("the one before stays in force"), "{line}");
+    assert!(last_error(&gateway).await.unwrap().contains("the file cannot be read"));
+    assert_eq!(limit(&gateway).await, 3000);
+
+    fs::rename(&aside, &file).unwrap();
+    until_last_error(&gateway, |error| error.is_none()).await;
+    assert_eq!(limit(&gateway).await, 3000);
+    assert_eq!(gateway.log().matches("was not taken").count(), 1, "{}", gateway.log());
+}
+
+#[tokio::test]
+async fn a_file_that_comes_is_taken_and_kept() {
+    let gateway = Gateway::start(options("")).await;
+    gateway.logged("following the configuration").await;
+    put(&gateway, "limits: {requests_per_minute: 3000}");
+    gateway.logged("read again and is in force").await;
+    assert_eq!(limit(&gateway).await, 3000);
+    fs::remove_file(gateway.config_file()).unwrap();
+    gateway.logged("was not taken").await;
+    assert_eq!(limit(&gateway).await, 3000);
+}
+
+#[tokio::test]
+async fn what_was_missing_is_waited_for_and_told_once() {
+    let gateway = Gateway::start(options("limits: {requests_per_minute: 3000}")).await;
+    gateway.logged("following the configuration").await;
+    let secret = gateway.data().join("secret");
+    let yaml = format!(
+        "limits: {{requests_per_minute: 4000}}\nmodels: {{m: {{backends: [{{url: 'http://127.0.0.1:1/v1', api_key: {{file: '{}'}}}}]}}}}",
+        secret.display()
+    );
+    put(&gateway, &yaml);
+    gateway.logged("the configuration was not taken").await;
+    until_last_error(&gateway, |error| error.is_some_and(|error| error.contains("api_key"))).await;
+
+    // The file stays as it is; only what it refers to comes, in two steps, of which the first is another mistake.
+    fs::write(&secret, "").unwrap();
+    until_last_error(&gateway, |error| error.is_some_and(|error| error.contains("is empty"))).await;
+    fs::write(&secret, "key").unwrap();
+    until_last_error(&gateway, |error| error.is_none()).await;
+    assert_eq!(limit(&gateway).await, 4000);
+    let log = gateway.log();
+    assert_eq!(log.matches("was not taken").count(), 2, "{log}");
+    assert_eq!(log.matches("read again and is in force").count(), 1, "{log}");
+}
