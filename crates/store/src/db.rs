@@ -79,14 +79,19 @@ impl Db {
         &self.0.metrics
     }
 
-    /// Whether the last thing that was asked of the database was answered.
+    /// Whether the last write or ping was answered, and no connection has broken since. A read that was only too slow
+    /// tells nothing about the database: whoever asks for too much must not close the gateway to all others.
     pub(crate) fn is_reachable(&self) -> bool {
         self.0.reachable.load(Ordering::Relaxed)
     }
 
     /// Waits for a read, within bounds.
     pub(crate) async fn read<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
-        self.bounded(async { Ok(work.await?) }).await
+        let outcome = bounded(async { Ok(work.await?) }).await;
+        if outcome.as_ref().is_err_and(StoreError::is_disconnection) {
+            self.note(false);
+        }
+        outcome
     }
 
     /// Runs a unit and returns once it is committed: on SQLite in the writer's next group, on PostgreSQL in a transaction
@@ -96,10 +101,12 @@ impl Db {
         I: Send + Sync + 'static,
         T: Send + 'static,
     {
-        match &self.0.writer {
-            Both::Sqlite(writer) => self.bounded(write_sqlite(writer, input, unit)).await,
-            Both::Postgres(pool) => self.bounded(self.write_postgres(pool, &input, unit)).await,
-        }
+        let outcome = match &self.0.writer {
+            Both::Sqlite(writer) => bounded(write_sqlite(writer, input, unit)).await,
+            Both::Postgres(pool) => bounded(self.write_postgres(pool, &input, unit)).await,
+        };
+        self.note_answer(&outcome);
+        outcome
     }
 
     /// Asks for a sign of life, and notes the answer.
@@ -107,28 +114,29 @@ impl Db {
         if let Both::Sqlite(writer) = &self.0.writer
             && writer.is_closed()
         {
-            self.0.reachable.store(false, Ordering::Relaxed);
+            self.note(false);
             return Err(StoreError::unavailable("it is closing"));
         }
-        self.read(async {
+        let outcome = bounded(async {
             on_both!(self.pools(), |pool| sqlx::query(
                 "SELECT COUNT(*) FROM audit_chain WHERE chain_id = ''"
             )
             .execute(pool)
             .await
-            .map(drop))
+            .map(drop))?;
+            Ok(())
         })
-        .await
+        .await;
+        self.note_answer(&outcome);
+        outcome
     }
 
-    async fn bounded<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let outcome = match tokio::time::timeout(PATIENCE, work).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(StoreError::unavailable("it did not answer in time")),
-        };
-        let gone = matches!(outcome, Err(StoreError::Unavailable { .. }));
-        self.0.reachable.store(!gone, Ordering::Relaxed);
-        outcome
+    fn note_answer<T>(&self, outcome: &Result<T, StoreError>) {
+        self.note(!matches!(outcome, Err(StoreError::Unavailable { .. })));
+    }
+
+    fn note(&self, reachable: bool) {
+        self.0.reachable.store(reachable, Ordering::Relaxed);
     }
 
     async fn write_postgres<I, T>(&self, pool: &PgPool, input: &I, unit: WriteUnit<I, T>) -> Result<T, StoreError> {
@@ -157,6 +165,12 @@ impl Db {
         self.0.metrics.commit_seconds.observe(took.as_secs_f64());
         Ok(value)
     }
+}
+
+async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::unavailable("it did not answer in time")))
 }
 
 /// Hands the unit to the writer. Dropping this future leaves the unit queued: it is done, or not, but never by half.

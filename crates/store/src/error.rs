@@ -77,6 +77,26 @@ impl StoreError {
         text
     }
 
+    /// Whether this says that nobody can reach the database, and not only that one statement found it too slow or too
+    /// busy.
+    pub(crate) fn is_disconnection(&self) -> bool {
+        let Self::Unavailable {
+            source: Some(source), ..
+        } = self
+        else {
+            return false;
+        };
+        match &**source {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Database(error) => is_disconnecting(&error.code().unwrap_or_default()),
+            _ => false,
+        }
+    }
+
     /// Whether trying again later may help.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Contended(_))
@@ -114,6 +134,14 @@ impl From<sqlx::Error> for StoreError {
             },
             _ => Self::Refused(source),
         }
+    }
+}
+
+/// PostgreSQL's states of a connection that broke, was refused or was ended; SQLite's of a file that cannot be read.
+fn is_disconnecting(code: &str) -> bool {
+    match code.parse::<u32>() {
+        Ok(number) if code.len() < 5 => matches!(number & 0xff, 10 | 14),
+        _ => ["08", "28", "3D", "57P"].iter().any(|class| code.starts_with(class)),
     }
 }
 
@@ -258,6 +286,20 @@ mod tests {
             assert!(error.is_unavailable(), "{state}");
         }
         assert!(!from_postgres("42601", Arc::new(sqlx::Error::RowNotFound)).is_unavailable());
+    }
+
+    #[test]
+    fn a_slow_statement_is_no_broken_connection() {
+        for code in ["08006", "57P01", "57P03", "3D000", "28P01", "10", "266", "14"] {
+            assert!(is_disconnecting(code), "{code}");
+        }
+        for code in ["57014", "55P03", "53300", "40001", "5", "9", "13"] {
+            assert!(!is_disconnecting(code), "{code}");
+        }
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(StoreError::from(sqlx::Error::Io(broken)).is_disconnection());
+        assert!(!StoreError::from(sqlx::Error::PoolTimedOut).is_disconnection());
+        assert!(!StoreError::unavailable("it did not answer in time").is_disconnection());
     }
 
     #[test]

@@ -11,12 +11,20 @@ use std::sync::Arc;
 use crate::{StoreError, config::Engine};
 
 /// Version, name, text for SQLite, text for PostgreSQL. A test walks the folder and this list.
-const ALL: &[(i64, &str, &str, &str)] = &[(
-    1,
-    "first",
-    include_str!("../migrations/sqlite/0001_first.sql"),
-    include_str!("../migrations/postgres/0001_first.sql"),
-)];
+const ALL: &[(i64, &str, &str, &str)] = &[
+    (
+        1,
+        "first",
+        include_str!("../migrations/sqlite/0001_first.sql"),
+        include_str!("../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        2,
+        "audit_reads",
+        include_str!("../migrations/sqlite/0002_audit_reads.sql"),
+        include_str!("../migrations/postgres/0002_audit_reads.sql"),
+    ),
+];
 
 fn migrator(engine: Engine) -> Migrator {
     let migrations = ALL.iter().map(|(version, name, sqlite, postgres)| {

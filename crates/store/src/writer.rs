@@ -239,6 +239,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_read_that_is_too_slow_closes_nothing_and_a_broken_connection_does() {
+        let fixture = fixture().await;
+        let db = &fixture.db;
+        tokio::time::pause();
+        let slow = db.read(std::future::pending::<Result<(), sqlx::Error>>()).await;
+        tokio::time::resume();
+        assert!(slow.as_ref().is_err_and(StoreError::is_unavailable), "{slow:?}");
+        assert!(db.is_reachable(), "one read was too slow");
+
+        let reset = std::io::ErrorKind::ConnectionReset;
+        let broken = db.read(async { Err::<(), _>(sqlx::Error::Io(reset.into())) }).await;
+        assert!(broken.is_err() && !db.is_reachable());
+        assert_eq!(words(db).await, "");
+        assert!(
+            !db.is_reachable(),
+            "a read may have come over a connection that is left"
+        );
+        db.ping().await.unwrap();
+        assert!(db.is_reachable());
+    }
+
+    #[tokio::test]
     async fn a_full_disk_is_unavailable_and_passes() {
         let fixture = fixture().await;
         let db = &fixture.db;

@@ -1,35 +1,37 @@
-//! Makes one row of a flood of equal anonymous refusals.
+//! Makes one row of a flood of equal anonymous facts.
 //!
-//! Whoever hammers a closed door costs the log a row a flush, not a row a knock. Nothing that names an actor, and nothing
-//! that was let in, is ever merged.
+//! Whoever hammers a closed door, or one that is open to all (`GET /health`), costs the log a row a flush, not a row a
+//! knock. Nothing that names an actor is ever merged, nor anything that was charged for, nor audit.
 
 use forebay_domain::{
-    Code, Event,
-    event::{Outcome, Surface},
+    Event,
+    event::{Class, Surface},
 };
 use std::collections::HashMap;
 
+/// What has to be equal; the outcome as the row tells it.
 #[derive(PartialEq, Eq, Hash)]
 struct Knock {
     surface: Surface,
     action: String,
-    code: Code,
+    outcome: &'static str,
     reason: Option<String>,
 }
 
-/// The first of each kind of refusal stands for all of them: counts and bytes add up, the longest duration stays.
+/// The first of each kind stands for all of them, with its time and its trace: counts and bytes add up, and the longest
+/// duration stays, so that one slow answer among many quick ones still shows.
 pub(super) fn coalesce(events: Vec<Event>) -> Vec<Event> {
     let mut kept: Vec<Event> = Vec::with_capacity(events.len());
     let mut first: HashMap<Knock, usize> = HashMap::new();
     for event in events {
-        let (Outcome::Failed(code), None) = (event.outcome, &event.actor) else {
+        if event.actor.is_some() || event.usage.is_some() || event.class != Class::Activity {
             kept.push(event);
             continue;
-        };
+        }
         let knock = Knock {
             surface: event.surface,
             action: event.action.clone(),
-            code,
+            outcome: event.outcome.as_str(),
             reason: event.reason.clone(),
         };
         let next = kept.len();
@@ -51,7 +53,8 @@ pub(super) fn coalesce(events: Vec<Event>) -> Vec<Event> {
 mod tests {
     use super::*;
     use forebay_domain::{
-        event::{Actor, Class},
+        Code,
+        event::{Actor, Outcome, Usage},
         id::{SubjectId, TenantId, TraceId},
     };
     use jiff::Timestamp;
@@ -104,14 +107,45 @@ mod tests {
     }
 
     #[test]
-    fn only_equal_anonymous_refusals_are_merged() {
+    fn only_equal_anonymous_facts_are_merged() {
         check(
             &["- a key", "- b key", "- a key", "- a rate", "- a key"],
             &[("- a key", 3), ("- b key", 1), ("- a rate", 1)],
         );
         check(&["u a key", "u a key"], &[("u a key", 1), ("u a key", 1)]);
-        check(&["- a ok", "- a ok"], &[("- a ok", 1), ("- a ok", 1)]);
+        check(&["u a ok", "u a ok"], &[("u a ok", 1), ("u a ok", 1)]);
+        check(
+            &["- a ok", "- a ok", "- b ok", "- a key", "- a ok"],
+            &[("- a ok", 3), ("- b ok", 1), ("- a key", 1)],
+        );
         check(&[], &[]);
+    }
+
+    #[test]
+    fn what_has_a_price_or_is_audit_stays_apart() {
+        let used = Event {
+            usage: Some(Usage::default()),
+            ..event("- a ok")
+        };
+        let audit = Event {
+            class: Class::Audit,
+            ..event("- a ok")
+        };
+        for apart in [used, audit] {
+            assert_eq!(coalesce(vec![apart.clone(), apart]).len(), 2);
+        }
+    }
+
+    #[test]
+    fn the_first_stands_for_all_and_the_slowest_shows() {
+        let slow = Event {
+            trace: TraceId::from_bytes([2; 16]).unwrap(),
+            duration_us: 90,
+            ..event("- a ok")
+        };
+        let rows = coalesce(vec![event("- a ok"), slow, event("- a ok")]);
+        assert_eq!((rows.len(), rows[0].duration_us), (1, 90));
+        assert_eq!(rows[0].trace, event("- a ok").trace);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The log: kept whole, batched, bounded, followed without a gap.
 
-use crate::{activity, audit_event, knock, open, page_of, trace};
+use crate::{activity, audit_event, knock, open, page_of, trace, until};
 use forebay_domain::{
     Code, Event, Failure,
     event::{Actor, Class, Outcome, Surface, Usage},
@@ -125,6 +125,55 @@ async fn activity_is_batched_and_a_flood_of_refusals_is_one_row() {
         assert_eq!(opened.metric("forebay_events_written_total{class=\"activity\"}"), 2);
         opened.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_anonymous_requests_is_one_row_and_a_flood_of_audit_is_not() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        for _ in 0..300 {
+            opened.store.events().record(Event {
+                outcome: Outcome::Ok,
+                ..knock("GET /health")
+            });
+        }
+        let anonymous = Event {
+            actor: None,
+            ..audit_event(1)
+        };
+        let log = opened.store.events();
+        let (one, two) = tokio::join!(log.audit(anonymous.clone()), log.audit(anonymous));
+        one.and(two).unwrap();
+        opened.close().await;
+        let rows = "SELECT COUNT(*) FROM event WHERE class =";
+        assert_eq!(db.number(&format!("{rows} 'audit'")).await, 2, "{}", db.name());
+        assert_eq!(db.number(&format!("{rows} 'activity'")).await, 1, "{}", db.name());
+        assert_eq!(db.number("SELECT count FROM event WHERE class = 'activity'").await, 300);
+    }
+}
+
+#[tokio::test]
+async fn postgres_reads_the_audit_trail_by_its_index() {
+    let db = TestDb::postgres().await;
+    let opened = open(&db).await;
+    db.execute(
+        "INSERT INTO event (xid, at_ms, class, surface, trace, action, outcome, duration_us, bytes_in, bytes_out, count) \
+         SELECT 0, 0, CASE WHEN n % 500 = 0 THEN 'audit' ELSE 'activity' END, 'api', '', 'a', 'ok', 0, 0, 0, 1 \
+         FROM generate_series(1, 10000) n; ANALYZE event",
+    )
+    .await;
+    let query = EventQuery {
+        class: Some(Class::Audit),
+        ..EventQuery::default()
+    };
+    opened.store.events().read(&query).await.unwrap();
+    opened.close().await;
+    until("the index is counted as used", || async {
+        db.number("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'event_of_audit'")
+            .await
+            > 0
+    })
+    .await;
 }
 
 #[tokio::test]
