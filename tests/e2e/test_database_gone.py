@@ -1,4 +1,4 @@
-"""With the database gone the gateway says so: 503, not 401 and not 500; and it goes on by itself."""
+"""With the database gone the gateway says so: 503, neither 401 nor 500; and it stays alive."""
 
 from __future__ import annotations
 

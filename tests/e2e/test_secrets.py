@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 
@@ -13,8 +14,6 @@ from harness import Gateway, NotingBackend
 from issuer import Issuer
 
 JWT_SECRET = secrets.token_hex(32)
-# Events say which tool or model was asked for, also where there is none of that name; nothing else does.
-WRONG_NAME = "the name of a tool or model that is none"
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def used(gateway: Gateway, issuer: Issuer, noting: NotingBackend) -> dict[str, s
         "the backend's key": CANARY_BACKEND_KEY,
         "the prompt": CANARY_PROMPT,
         "the arguments": f"canary-arguments-{secrets.token_hex(16)}",
-        WRONG_NAME: f"canary-name-{secrets.token_hex(16)}",
+        "the name of a tool or model that is none": f"canary-name-{secrets.token_hex(16)}",
     }
     body = {"model": "noting", "messages": [{"role": "user", "content": CANARY_PROMPT}]}
     bearer = {"Authorization": f"Bearer {token}"}
@@ -47,8 +46,13 @@ def used(gateway: Gateway, issuer: Issuer, noting: NotingBackend) -> dict[str, s
     misplaced = said["the arguments"]
     gateway.rpc("tools/call", {"name": "calculator", "arguments": {"expression": [misplaced]}}, key)
     gateway.rpc("tools/call", {"name": "calculator", "arguments": {misplaced: 1}}, key)
-    gateway.rpc("tools/call", {"name": said[WRONG_NAME], "arguments": {}}, key)
-    gateway.chat(body | {"model": said[WRONG_NAME]}, key.bearer)
+    # A whole key, and a canary, in the place of a name: also from somebody whose grants allow no such name.
+    bounded = gateway.new_key("user", grants=("model:noting",))
+    for name in (said["the name of a tool or model that is none"], wrong, f"{key.key} {CANARY_PROMPT}"):
+        assert gateway.rpc("tools/call", {"name": name, "arguments": {}}, key).json()["error"]["code"] == -32602
+        assert gateway.chat(body | {"model": name}, key.bearer).status_code == 404
+        assert gateway.chat(body | {"model": name}, bounded.bearer).status_code == 403
+        gateway.rpc("tools/call", {"name": "chat", "arguments": {"model": name, "prompt": "?"}}, key)
     gateway.rpc(misplaced, {}, key)
     gateway.rpc("resources/read", {"uri": f"file:///{misplaced}"}, key)
     gateway.http.get(f"/{misplaced}", headers=key.bearer)
@@ -85,8 +89,10 @@ def test_no_secret_is_ever_written(gateway: Gateway, used: dict[str, str], event
     assert any(name.endswith((".db", ".sqlite", ".db-wal", ".sqlite-wal")) for name in told), sorted(told)
     for place, content in told.items():
         for name, secret in used.items():
-            is_named = name == WRONG_NAME and place not in ("the log", "/metrics")
-            assert is_named or secret.encode() not in content, f"{name} stands in {place}"
+            assert secret.encode() not in content, f"{name} stands in {place}"
+    # The calls that carried them are told of all the same.
+    actions = {event["action"] for event in json.loads(told["/api/v1/events"])["events"]}
+    assert {"model:?", "tool:?", "model:noting", "tool:calculator"} <= actions
 
 
 def test_the_log_says_something_at_all(gateway: Gateway, used: dict[str, str]) -> None:
