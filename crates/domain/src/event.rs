@@ -114,7 +114,7 @@ pub struct Event {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub usage: Option<Usage>,
-    /// How many equal facts this row stands for (floods of anonymous refusals are coalesced).
+    /// How many equal facts this row stands for (floods of equal anonymous events are coalesced).
     pub count: u32,
 }
 

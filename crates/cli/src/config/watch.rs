@@ -86,7 +86,7 @@ impl Watch {
     }
 
     /// Reads everything and puts it in force; gives the keys that wait for a restart.
-    async fn take(&mut self) -> Result<Vec<String>, Failure> {
+    async fn take(&mut self, before: Option<Seen>) -> Result<Vec<String>, Failure> {
         let mut loaded = self.sources.load()?;
         let referred = loaded.files();
         if referred != self.referred {
@@ -94,6 +94,10 @@ impl Watch {
             self.referred = referred;
             self.seen = Some(self.look().await);
             loaded = self.sources.load()?;
+        }
+        if before.is_none() && loaded.config == self.running {
+            // The first look finds what the gateway was started with: that is no change, and nothing to audit.
+            return Ok(Vec::new());
         }
         self.app.reconfigure(&loaded.config.app()).await?;
         self.telemetry.set_filter(&loaded.config.telemetry.log.filter)?;
@@ -143,7 +147,7 @@ impl Loop for Watch {
     async fn act(&mut self, seen: Seen) -> Result<(), Failure> {
         // What changes from here on is seen by the next look.
         let before = self.seen.replace(seen);
-        let waiting = match self.take().await {
+        let waiting = match self.take(before).await {
             Ok(waiting) => waiting,
             Err(failure) => {
                 self.refuse(failure.message, before == Some(seen));
