@@ -6,6 +6,7 @@
 pub mod access;
 pub mod error;
 pub mod event;
+pub mod grant;
 pub mod id;
 pub mod json;
 pub mod key;
@@ -13,7 +14,8 @@ pub mod model;
 pub mod port;
 pub mod principal;
 
-pub use access::{Action, Decision, Grant, Role};
+pub use access::{Action, Decision, Role};
 pub use error::{Code, ErrorKind, Failure};
 pub use event::Event;
+pub use grant::Grant;
 pub use principal::Principal;

@@ -2,7 +2,8 @@
 
 use crate::{
     Code, Failure,
-    access::{self, Action, Decision, Grant, Role},
+    access::{self, Action, Decision, Role},
+    grant::Grant,
     id::{KeyId, ProjectId, SessionId, SubjectId, TenantId},
 };
 
