@@ -13,6 +13,7 @@ pub mod key;
 pub mod model;
 pub mod port;
 pub mod principal;
+pub mod quarantine;
 
 pub use access::{Action, Decision, Role};
 pub use error::{Code, ErrorKind, Failure};
