@@ -27,12 +27,29 @@ impl Action {
     /// Opening and using an MCP connection; what may be done over it is decided call by call.
     pub const MCP_CONNECT: Self = Self::named("mcp:connect");
 
+    /// A tool that changes something. Effects are checked beside the tool's own action, so that a grant can deny them all.
+    pub const EFFECT_WRITE: Self = Self::named("effect:write");
+    pub const EFFECT_DESTRUCTIVE: Self = Self::named("effect:destructive");
+    /// A tool that reaches beyond what it is given.
+    pub const EFFECT_OPEN_WORLD: Self = Self::named("effect:open_world");
+    pub const UPSTREAMS_READ: Self = Self::named("upstreams:read");
+    pub const UPSTREAMS_WRITE: Self = Self::named("upstreams:write");
+
     pub const fn named(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
 
     pub fn tool(name: &str) -> Self {
         Self(Cow::Owned(format!("tool:{name}")))
+    }
+
+    pub fn prompt(name: &str) -> Self {
+        Self(Cow::Owned(format!("prompt:{name}")))
+    }
+
+    /// Reading the resources of one upstream.
+    pub fn resource(server: &str) -> Self {
+        Self(Cow::Owned(format!("resource:{server}")))
     }
 
     pub fn model(name: &str) -> Self {
@@ -93,8 +110,8 @@ impl Role {
                 "status:read",
                 "explain:self",
             ],
-            Self::User => &["tool:*", "model:*"],
-            Self::Operator => &["metrics:read", "events:read", "explain:others"],
+            Self::User => &["tool:*", "model:*", "prompt:*", "resource:*", "effect:*"],
+            Self::Operator => &["metrics:read", "events:read", "explain:others", "upstreams:read"],
             Self::Admin => &["*"],
         }
     }
@@ -222,6 +239,10 @@ fn is_connection(action: &Action) -> bool {
         Action::TOOLS_LIST,
         Action::MODELS_LIST,
         Action::EXPLAIN_SELF,
+        // An allowance names what may be done; effects are there to be denied.
+        Action::EFFECT_WRITE,
+        Action::EFFECT_DESTRUCTIVE,
+        Action::EFFECT_OPEN_WORLD,
     ]
     .contains(action)
 }

@@ -127,6 +127,18 @@ codes! {
     ToolRefused = "tool_refused": Forbidden,
     /// The caller took its request back, or its session or key ended.
     Cancelled = "cancelled": Conflict,
+    UnknownPrompt = "unknown_prompt": NotFound,
+    /// `/servers/{name}/mcp` names no server.
+    UnknownServer = "unknown_server": NotFound,
+    UnknownUpstream = "unknown_upstream": NotFound,
+    /// The client has not declared a capability without which this cannot be done.
+    MissingClientCapability = "missing_client_capability": Invalid,
+    /// The client was to be asked something, and gave no answer.
+    ClientSilent = "client_silent": Conflict,
+    /// The `requestState` of a multi-round-trip request is none of ours, or is too old.
+    InvalidRequestState = "invalid_request_state": Invalid,
+    /// The tool's definition has changed, or was never approved.
+    ToolHeld = "tool_held": Conflict,
     InternalError = "internal_error": Bug,
 }
 

@@ -1,7 +1,7 @@
 //! A request whose era, caller and session are settled, and how it becomes a running call.
 
 use crate::{
-    call::Progress,
+    call::{Client, ClientCaps},
     envelope::Request,
     era::Version,
     flight::Flight,
@@ -39,12 +39,13 @@ impl Begun {
     }
 
     pub(crate) fn run(self, front: Front, request: Request, dialect: Dialect) -> Running {
-        let (sender, progress) = match self.token {
+        let (client, progress) = match self.token {
             Some(token) => {
-                let (sender, receiver) = Progress::channel();
-                (Some(sender), Some((token, receiver)))
+                let (mut client, receiver) = Client::listening(self.version, Arc::new(ClientCaps::default()));
+                client.wants_progress = true;
+                (client, Some((token, receiver)))
             }
-            None => (None, None),
+            None => (Client::nobody(), None),
         };
         let cancel = self
             .session
@@ -55,7 +56,7 @@ impl Begun {
             principal: self.principal,
             trace: self.trace,
             cancel,
-            progress: sender,
+            client,
         };
         let session = self.session;
         let call = async move { front.fly(&request, turn, session).await }.boxed();

@@ -4,27 +4,27 @@
 //! is the result within its bound, write it down. Nothing runs before all of the first four have said yes.
 
 use crate::{
-    call::{CallContext, Complete, Outcome},
+    builtin::{BuiltinParts, Builtins},
+    call::{CallContext, Outcome},
+    index::{Clash, Index, Listed, Scope, View},
     ledger::{Counted, Ledger, Metrics},
-    offer::{Offer, Offered},
-    resource::{self, Resource, Target},
-    rpc,
-    tools::{self, Job},
+    source::{Change, Naming, Source, Tool, Wanted},
+    tools,
 };
 use arc_swap::ArcSwap;
-use forebay_domain::{
-    Action, Code, ErrorKind, Failure, Principal,
-    event::Outcome as Ending,
-    port::{AskModel, Via},
-};
+use forebay_domain::{Action, Code, Failure, Principal, event::Outcome as Ending, port::AskModel};
 use forebay_runtime::{Clock, rate::RateLimiter, telemetry::names};
 use forebay_store::EventLog;
 use serde_json::{Map, Value, value::RawValue};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use tokio::sync::broadcast;
 use tracing::{Instrument, field};
 
-/// The largest result of a tool or a resource.
-pub const RESULT_BYTES_MAX: usize = 4 << 20;
+/// The largest result that is passed on, of a tool, a resource or a prompt.
+pub const RESULT_BYTES_MAX: usize = 16 << 20;
+
+/// Changes that wait for a slow listener at most; one that lags further is told that it missed some.
+const CHANGES_MAX: usize = 256;
 
 /// The method whose spans are opened here.
 const CALL: &str = "tools/call";
@@ -51,47 +51,150 @@ pub struct Catalogue(Arc<Inner>);
 struct Inner {
     ledger: Ledger,
     limits: Arc<RateLimiter>,
-    models: Arc<dyn AskModel>,
-    status: StatusSource,
-    offer: ArcSwap<Offer>,
+    builtins: Arc<Builtins>,
+    /// By name. Held only while a source comes or goes, never while one is asked.
+    sources: Mutex<Vec<Arc<dyn Source>>>,
+    index: ArcSwap<Index>,
+    changes: broadcast::Sender<Changed>,
+}
+
+/// News of a source, for whoever listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    pub server: Arc<str>,
+    pub naming: Naming,
+    pub change: Change,
+}
+
+/// A tool call as its caller words it.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    pub scope: &'a Scope,
+    /// The tool's name in that scope.
+    pub tool: &'a str,
+    pub arguments: &'a RawValue,
+    /// The params of the client's own request, where it sent one: what nobody here knows passes through in them.
+    pub params: Option<&'a RawValue>,
+}
+
+impl<'a> Call<'a> {
+    /// A call in the whole catalogue, of the gateway's own making.
+    pub fn of(tool: &'a str, arguments: &'a RawValue) -> Self {
+        Self {
+            scope: &Scope::Whole,
+            tool,
+            arguments,
+            params: None,
+        }
+    }
 }
 
 impl Catalogue {
     pub fn new(parts: CatalogueParts) -> Result<Self, Failure> {
-        let ledger = Ledger {
-            clock: parts.clock,
-            events: parts.events,
-            metrics: parts.metrics,
-        };
-        let offer = Offer::new(parts.tools, &ledger.clock, &parts.models, &parts.status)?;
-        Ok(Self(Arc::new(Inner {
-            ledger,
-            limits: parts.limits,
+        let builtins = Arc::new(Builtins::new(BuiltinParts {
+            clock: parts.clock.clone(),
             models: parts.models,
             status: parts.status,
-            offer: ArcSwap::from_pointee(offer),
+            config: parts.tools,
+        })?);
+        let sources: Vec<Arc<dyn Source>> = vec![builtins.clone()];
+        Ok(Self(Arc::new(Inner {
+            ledger: Ledger {
+                clock: parts.clock,
+                events: parts.events,
+                metrics: parts.metrics,
+            },
+            limits: parts.limits,
+            builtins,
+            index: ArcSwap::from_pointee(Index::new(&sources)),
+            sources: Mutex::new(sources),
+            changes: broadcast::Sender::new(CHANGES_MAX),
         })))
     }
 
-    /// Puts another configuration in force, or leaves the old one where the new one cannot be used. True where
-    /// something changed. Calls under way end under the configuration with which they began.
+    /// Puts another configuration of the built-in tools in force, or leaves the old one where the new one cannot be
+    /// used. True where something changed. Calls under way end under the configuration with which they began.
     pub fn reconfigure(&self, config: tools::Config) -> Result<bool, Failure> {
-        if self.0.offer.load().config == config {
-            return Ok(false);
+        let changed = self.0.builtins.reconfigure(config)?;
+        if changed {
+            for change in [Change::Tools, Change::Resources] {
+                self.announce(self.0.builtins.as_ref(), change);
+            }
         }
-        let offer = Offer::new(config, &self.0.ledger.clock, &self.0.models, &self.0.status)?;
-        self.0.offer.store(Arc::new(offer));
-        Ok(true)
+        Ok(changed)
+    }
+
+    /// Takes a source in, in place of an earlier one of the same name.
+    pub fn join(&self, source: Arc<dyn Source>) {
+        let mut sources = self.sources();
+        sources.retain(|other| other.name() != source.name());
+        sources.push(source.clone());
+        sources.sort_by(|a, b| a.name().cmp(b.name()));
+        self.0.index.store(Arc::new(Index::new(&sources)));
+        drop(sources);
+        self.announce_all(source.as_ref());
+    }
+
+    /// Lets a source go. What it is serving ends as it ends.
+    pub fn leave(&self, name: &str) {
+        let mut sources = self.sources();
+        let gone: Vec<_> = sources.extract_if(.., |source| source.name() == name).collect();
+        self.0.index.store(Arc::new(Index::new(&sources)));
+        drop(sources);
+        for source in gone {
+            self.announce_all(source.as_ref());
+        }
+    }
+
+    /// A source has something else to offer, or one of its resources another content.
+    pub fn announce(&self, source: &dyn Source, change: Change) {
+        if !matches!(change, Change::Resource { .. }) {
+            let sources = self.sources();
+            self.0.index.store(Arc::new(Index::new(&sources)));
+        }
+        // Nobody listens where nobody is connected.
+        let _listeners = self.0.changes.send(Changed {
+            server: source.name().into(),
+            naming: source.naming(),
+            change,
+        });
+    }
+
+    fn announce_all(&self, source: &dyn Source) {
+        for change in [Change::Tools, Change::Prompts, Change::Resources] {
+            self.announce(source, change);
+        }
+    }
+
+    /// News of all sources from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Changed> {
+        self.0.changes.subscribe()
+    }
+
+    /// Names that two servers claim, of which neither is offered (or only the built-in one).
+    pub fn clashes(&self) -> Vec<Clash> {
+        self.0.index.load().clashes.clone()
+    }
+
+    fn sources(&self) -> std::sync::MutexGuard<'_, Vec<Arc<dyn Source>>> {
+        self.0.sources.lock().expect("nobody panics while holding the sources")
+    }
+
+    pub(crate) fn index(&self) -> Arc<Index> {
+        self.0.index.load_full()
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    /// Whether there is a server of that name.
+    pub fn has(&self, scope: &Scope) -> bool {
+        self.0.index.load().view(scope).is_some()
     }
 
     /// Calls a tool.
-    pub async fn call(
-        &self,
-        principal: &Principal,
-        tool: &str,
-        arguments: &RawValue,
-        context: CallContext,
-    ) -> Result<Outcome, Failure> {
+    pub async fn call(&self, principal: &Principal, call: Call<'_>, context: CallContext) -> Result<Outcome, Failure> {
         let span = tracing::info_span!(
             names::SPAN_TOOL,
             { names::OTEL_NAME } = CALL,
@@ -100,35 +203,38 @@ impl Catalogue {
             { names::GEN_AI_TOOL_NAME } = field::Empty,
             { names::ERROR_TYPE } = field::Empty,
         );
-        self.call_recorded(principal, tool, arguments, context)
-            .instrument(span)
-            .await
+        self.call_recorded(principal, call, context).instrument(span).await
     }
 
     async fn call_recorded(
         &self,
         principal: &Principal,
-        tool: &str,
-        arguments: &RawValue,
+        call: Call<'_>,
         context: CallContext,
     ) -> Result<Outcome, Failure> {
-        let found = self.0.offer.load().tools.get(tool).cloned();
-        let found = found.filter(|entry| entry.tool.is_offered_to(principal));
-        let counted = found.as_ref().map_or(Counted::No, |entry| Counted::Tool(entry.name));
+        let found = self.find(principal, call.scope, call.tool);
+        let counted = found.as_deref().map_or(Counted::No, counted);
         // A name of no tool may be anything, a key in the wrong place for one: it is written nowhere.
-        let action = Action::tool(found.as_ref().map_or("?", |entry| entry.name));
+        let action = Action::tool(found.as_ref().map_or("?", |found| &found.exposed));
         let mut entry = self.0.ledger.open(principal, context.via, action.to_string(), counted);
-        entry.bytes_in = arguments.get().len();
+        entry.bytes_in = call.arguments.get().len();
         let span = tracing::Span::current();
         let Some(found) = found else {
             entry.close(Ending::Failed(Code::UnknownTool), 0);
             return Err(unknown_tool());
         };
-        span.record(names::GEN_AI_TOOL_NAME, found.name);
-        span.record(names::OTEL_NAME, format_args!("{CALL} {}", found.name));
-        entry.reason = Some(principal.decide(&Action::tool(found.name)).to_string());
-        let result = match self.admit(principal, &found, arguments) {
-            Ok(arguments) => run(principal, &found, arguments, context).await,
+        span.record(names::GEN_AI_TOOL_NAME, &*found.exposed);
+        span.record(names::OTEL_NAME, format_args!("{CALL} {}", found.exposed));
+        entry.reason = Some(principal.decide(&action).to_string());
+        let result = match self.admit(principal, &found, &action) {
+            Ok(()) => {
+                let wanted = Wanted::Tool {
+                    name: &found.item.name,
+                    arguments: call.arguments,
+                    params: call.params,
+                };
+                serve(principal, &found.source, wanted, context, Some(&found)).await
+            }
             Err(refusal) => Err(refusal),
         };
         if let Err(failure) = &result {
@@ -136,186 +242,110 @@ impl Catalogue {
         }
         let (ending, bytes_out) = ending(&result);
         entry.close(ending, bytes_out);
-        result.map(|ran| ran.outcome)
+        result
     }
 
-    /// Everything that has to say yes before a tool runs.
-    fn admit(&self, principal: &Principal, tool: &Offered, arguments: &RawValue) -> Result<Value, Failure> {
-        principal.require(&Action::tool(tool.name))?;
-        let key = format!("{}/{}/{}", principal.tenant, principal.subject, tool.name);
+    /// The tool of that name, where there is anything behind it for this caller.
+    pub(crate) fn find(&self, principal: &Principal, scope: &Scope, tool: &str) -> Option<Arc<Listed<Tool>>> {
+        let index = self.0.index.load();
+        let found = index.view(scope)?.tools.get(tool)?;
+        (!found.source.hides(&found.item.name, principal)).then(|| found.clone())
+    }
+
+    /// Everything that has to say yes before a tool runs; what it makes of its arguments is its own affair.
+    fn admit(&self, principal: &Principal, tool: &Listed<Tool>, action: &Action) -> Result<(), Failure> {
+        principal.require(action)?;
+        for effect in tool.item.hints.effects() {
+            principal.require(&effect)?;
+        }
+        let key = format!("{}/{}/{}", principal.tenant, principal.subject, tool.exposed);
         let verdict = self.0.limits.check(&key);
         if !verdict.is_allowed() {
             let after = verdict.retry_after.unwrap_or(verdict.reset_after);
             let message = format!(
                 "`{}` may be called {} times in its window, and that is used up.",
-                tool.name, verdict.limit
+                tool.exposed, verdict.limit
             );
             return Err(Failure::new(Code::RateLimited, message)
                 .hint("Wait, then call again.")
                 .retry_after(after));
         }
-        tool.validate(arguments)
-    }
-
-    /// The definitions that this caller may use, as the protocol writes them, in the order of their names.
-    pub fn list_tools(&self, principal: &Principal) -> Result<Vec<Box<RawValue>>, Failure> {
-        principal.require(&Action::TOOLS_LIST)?;
-        let offer = self.0.offer.load();
-        let usable = offer.tools.values().filter(|entry| {
-            principal.decide(&Action::tool(entry.name)).is_allowed() && entry.tool.is_offered_to(principal)
-        });
-        Ok(usable.map(|entry| entry.raw.clone()).collect())
-    }
-
-    /// The resources that this caller may read, as the protocol writes them.
-    pub fn list_resources(&self, principal: &Principal) -> Result<Vec<Value>, Failure> {
-        principal.require(&Action::RESOURCES_READ)?;
-        let readable = Resource::ALL
-            .into_iter()
-            .filter(|own| principal.decide(&own.action()).is_allowed());
-        Ok(readable.map(Resource::definition).collect())
-    }
-
-    /// The templates of resources that this caller may read.
-    pub fn list_templates(&self, principal: &Principal) -> Result<Vec<Value>, Failure> {
-        principal.require(&Action::RESOURCES_READ)?;
-        let files = self.0.offer.load().files.is_some() && principal.decide(&file_action()).is_allowed();
-        Ok(if files {
-            vec![resource::file_template()]
-        } else {
-            Vec::new()
-        })
-    }
-
-    /// Reads a resource: one element of the protocol's `contents`.
-    pub async fn read(&self, principal: &Principal, uri: &str, via: Via) -> Result<Value, Failure> {
-        let action = Action::RESOURCES_READ;
-        let entry = self.0.ledger.open(principal, via, action.to_string(), Counted::No);
-        let result = self.read_unrecorded(principal, uri).await;
-        match &result {
-            Ok((_, size)) => entry.close(Ending::Ok, *size),
-            Err(failure) => entry.close(Ending::Failed(failure.code), 0),
-        }
-        result.map(|(content, _)| content)
-    }
-
-    async fn read_unrecorded(&self, principal: &Principal, uri: &str) -> Result<(Value, usize), Failure> {
-        principal.require(&Action::RESOURCES_READ)?;
-        let content = match Target::parse(uri)? {
-            Target::Own(own) => {
-                principal.require(&own.action())?;
-                own.content(principal, self.0.models.as_ref(), &self.0.status)
-            }
-            Target::File(path) => {
-                let files = self
-                    .0
-                    .offer
-                    .load()
-                    .files
-                    .clone()
-                    .ok_or_else(|| resource::unknown(uri))?;
-                principal.require(&file_action())?;
-                resource::file_content(&files, uri, path).await.map_err(|failure| {
-                    let hidden = [Code::ToolRefused, Code::UnknownResource].contains(&failure.code);
-                    if hidden { resource::unknown(uri) } else { failure }
-                })?
-            }
-        };
-        let size = content
-            .get("text")
-            .or(content.get("blob"))
-            .and_then(Value::as_str)
-            .map_or(0, str::len);
-        Ok((content, size))
+        Ok(())
     }
 }
 
-/// A file as a resource is read by whoever may read it with the tool.
-fn file_action() -> Action {
-    Action::tool("file_reader")
+/// What the metrics call a tool. An upstream may have any number of them, so theirs are counted together.
+fn counted(found: &Listed<Tool>) -> Counted {
+    Counted::Tool(match found.source.naming() {
+        Naming::Bare => found.exposed.clone(),
+        Naming::Prefixed => format!("{}__*", found.source.name()),
+    })
+}
+
+pub(crate) fn view<'a>(index: &'a Index, scope: &Scope) -> Result<&'a View, Failure> {
+    index.view(scope).ok_or_else(|| {
+        Failure::new(Code::UnknownServer, "There is no server of that name.")
+            .hint("`forebay upstream list` shows the upstreams; `/mcp` is all of them together.")
+    })
 }
 
 fn unknown_tool() -> Failure {
     Failure::new(Code::UnknownTool, "There is no tool of that name.").hint("`tools/list` shows what there is.")
 }
 
-/// A run that came to an end, and what the event says of it.
-struct Ran {
-    outcome: Outcome,
-    ending: Ending,
-}
-
-async fn run(principal: &Principal, tool: &Offered, arguments: Value, context: CallContext) -> Result<Ran, Failure> {
-    let limit = context.deadline.unwrap_or_else(|| tool.tool.time_limit());
-    let job = Job {
-        principal,
-        arguments,
-        via: context.via,
-        progress: context.progress,
-    };
-    let answer = tokio::select! {
-        biased;
-        () = context.cancel.cancelled() => {
-            return Ok(Ran { outcome: Outcome::Cancelled, ending: Ending::Cancelled });
+/// Runs one request at its source, within its time and its bound.
+pub(crate) async fn serve(
+    principal: &Principal,
+    source: &Arc<dyn Source>,
+    wanted: Wanted<'_>,
+    context: CallContext,
+    tool: Option<&Listed<Tool>>,
+) -> Result<Outcome, Failure> {
+    let limit = tool.map_or(OTHERS_TIME_LIMIT, |tool| tool.item.time_limit);
+    let limit = context.deadline.unwrap_or(limit);
+    let (cancel, client) = (context.cancel.clone(), context.client.clone());
+    let mut work = source.serve(principal, wanted, context);
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(Outcome::Cancelled),
+            outcome = &mut work => break outcome?,
+            // The time in which a person thinks about a question is not the tool's.
+            () = tokio::time::sleep(limit) => if !client.is_being_asked() {
+                let name = tool.map_or(source.name(), |tool| &tool.exposed);
+                let message = format!("`{name}` did not end within {} s.", limit.as_secs());
+                return Err(Failure::new(Code::ToolTimedOut, message).hint("Ask for less, or try again later."));
+            },
         }
-        answer = tokio::time::timeout(limit, tool.tool.run(job)) => answer.map_err(|_| {
-            let message = format!("`{}` did not end within {} s.", tool.name, limit.as_secs());
-            Failure::new(Code::ToolTimedOut, message).hint("Ask for less, or try again later.")
-        })?,
     };
-    match answer {
-        Ok(answer) => bounded(tool, answer.into_raw()),
-        Err(failure) if failure.kind() == ErrorKind::Bug => Err(failure),
-        Err(failure) => Ok(told(&failure)),
-    }
-}
-
-fn bounded(tool: &Offered, raw: Box<RawValue>) -> Result<Ran, Failure> {
-    let size = raw.get().len();
+    let size = match &outcome {
+        Outcome::Complete(complete) => complete.raw.get().len(),
+        Outcome::InputRequired(raw) => raw.get().len(),
+        Outcome::Refused(_) | Outcome::Cancelled => 0,
+    };
     if size > RESULT_BYTES_MAX {
-        let message = format!(
-            "The result of `{}` has {size} bytes; at most {RESULT_BYTES_MAX} are passed on.",
-            tool.name
-        );
+        let message = format!("The result has {size} bytes; at most {RESULT_BYTES_MAX} are passed on.");
         return Err(Failure::new(Code::ResultTooLarge, message).hint("Ask for less."));
     }
-    Ok(Ran {
-        outcome: Outcome::Complete(Complete { raw, is_error: false }),
-        ending: Ending::Ok,
-    })
+    Ok(outcome)
 }
 
-/// A failure within a tool is its result: the model that called it can act on it.
-fn told(failure: &Failure) -> Ran {
-    if failure.source.is_some() {
-        tracing::warn!(error.code = %failure.code, error.chain = %failure.chain(), "tool failed");
-    }
-    let ending = match failure.kind() {
-        ErrorKind::Invalid | ErrorKind::Forbidden | ErrorKind::NotFound | ErrorKind::Conflict => Ending::ToolError,
-        ErrorKind::Unauthenticated
-        | ErrorKind::OverBudget
-        | ErrorKind::RateLimited
-        | ErrorKind::UpstreamFailed
-        | ErrorKind::UpstreamTimedOut
-        | ErrorKind::Unavailable
-        | ErrorKind::Bug => Ending::Failed(failure.code),
-    };
-    Ran {
-        outcome: Outcome::Complete(Complete {
-            raw: rpc::tool_error(failure),
-            is_error: true,
-        }),
-        ending,
-    }
-}
+/// How long anything but a tool call may take.
+const OTHERS_TIME_LIMIT: std::time::Duration = std::time::Duration::from_mins(1);
 
-fn ending(result: &Result<Ran, Failure>) -> (Ending, usize) {
+pub(crate) fn ending(result: &Result<Outcome, Failure>) -> (Ending, usize) {
     match result {
-        Ok(Ran {
-            outcome: Outcome::Complete(complete),
-            ending,
-        }) => (*ending, complete.raw.get().len()),
-        Ok(ran) => (ran.ending, 0),
+        Ok(Outcome::Complete(complete)) => {
+            let ending = match complete.failed {
+                Some(code) => Ending::Failed(code),
+                None if complete.is_error => Ending::ToolError,
+                None => Ending::Ok,
+            };
+            (ending, complete.raw.get().len())
+        }
+        Ok(Outcome::InputRequired(raw)) => (Ending::Ok, raw.get().len()),
+        Ok(Outcome::Refused(_)) => (Ending::Failed(Code::UpstreamFailed), 0),
+        Ok(Outcome::Cancelled) => (Ending::Cancelled, 0),
         Err(failure) => (Ending::Failed(failure.code), 0),
     }
 }

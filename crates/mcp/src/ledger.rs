@@ -44,7 +44,7 @@ impl Metrics {
         Self { executions, seconds }
     }
 
-    fn count(&self, tool: &'static str, outcome: Outcome, elapsed: Duration) {
+    fn count(&self, tool: &str, outcome: Outcome, elapsed: Duration) {
         let (status, outcome) = match outcome {
             Outcome::Ok => ("success", "ok"),
             Outcome::ToolError => ("error", "tool_error"),
@@ -53,7 +53,7 @@ impl Metrics {
         };
         self.executions.get_or_create(&[("status", status.into())]).inc();
         self.seconds
-            .get_or_create(&[("tool", tool.into()), ("outcome", outcome.into())])
+            .get_or_create(&[("tool", Cow::Owned(tool.to_owned())), ("outcome", outcome.into())])
             .observe(elapsed.as_secs_f64());
     }
 }
@@ -72,10 +72,10 @@ pub(crate) struct Ledger {
 }
 
 /// What is counted beside the event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Counted {
-    /// A call of a tool; its name is one of the catalogue's own, so the label is bounded.
-    Tool(&'static str),
+    /// A call of a tool, by a name of the gateway's own making, so that the label is bounded.
+    Tool(String),
     No,
 }
 
@@ -116,7 +116,7 @@ impl Entry<'_> {
     fn write(&mut self, outcome: Outcome, bytes_out: usize) {
         self.closed = true;
         let took = self.ledger.clock.monotonic().saturating_sub(self.started);
-        if let Counted::Tool(name) = self.counted {
+        if let Counted::Tool(name) = &self.counted {
             self.ledger.metrics.count(name, outcome, took);
         }
         self.ledger.events.record(Event {

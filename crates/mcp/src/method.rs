@@ -3,12 +3,15 @@
 //! Results are put together as JSON text around what is raw already. What is not listed here does not exist.
 
 use crate::{
-    call::{CallContext, Outcome, Progress},
+    call::{CallContext, Client, Complete, Outcome},
+    catalogue::Call,
     envelope::Request,
     era::Version,
     front::Front,
+    index::Scope,
     params::{Params, invalid, text},
-    resource, rpc,
+    reading::Kind,
+    rpc,
     rpc::{Dialect, array, object},
 };
 use forebay_domain::{Code, Failure, Principal, event::Surface, id::TraceId, port::Via};
@@ -24,14 +27,20 @@ pub(crate) struct Turn {
     pub(crate) principal: Principal,
     pub(crate) trace: TraceId,
     pub(crate) cancel: CancellationToken,
-    pub(crate) progress: Option<Progress>,
+    pub(crate) client: Client,
 }
 
 impl Turn {
-    fn via(&self) -> Via {
-        Via {
-            surface: Surface::Mcp,
-            trace: self.trace,
+    fn context(&self) -> CallContext {
+        CallContext {
+            via: Via {
+                surface: Surface::Mcp,
+                trace: self.trace,
+            },
+            cancel: self.cancel.clone(),
+            deadline: None,
+            client: self.client.clone(),
+            retry: None,
         }
     }
 }
@@ -43,9 +52,10 @@ impl Front {
         let modern = turn.dialect.is_modern();
         match request.method.as_str() {
             "tools/call" => self.call_tool(&params, turn).await,
-            "tools/list" => self.list_tools(&params, turn),
-            "resources/list" => self.list_resources(&params, turn),
-            "resources/templates/list" => self.list_templates(&params, turn),
+            "tools/list" => self.list("tools", Kind::Tools, &params, turn),
+            "prompts/list" => self.list("prompts", Kind::Prompts, &params, turn),
+            "resources/list" => self.list("resources", Kind::Resources, &params, turn),
+            "resources/templates/list" => self.list("resourceTemplates", Kind::Templates, &params, turn),
             "resources/read" => self.read_resource(&params, turn).await,
             "initialize" => Ok(self.initialize(turn)),
             "server/discover" if modern => Ok(self.discover()),
@@ -94,41 +104,38 @@ impl Front {
         ])
     }
 
-    fn list_tools(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
-        only_page(params)?;
-        let tools = self.catalogue().list_tools(&turn.principal)?;
-        Ok(self.list("tools", &array(tools.iter().map(|raw| raw.get())), turn))
-    }
-
-    fn list_resources(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
-        only_page(params)?;
-        let resources = self.catalogue().list_resources(&turn.principal)?;
-        Ok(self.list("resources", &resource::list(&resources), turn))
-    }
-
-    fn list_templates(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
-        only_page(params)?;
-        let templates = self.catalogue().list_templates(&turn.principal)?;
-        Ok(self.list("resourceTemplates", &resource::list(&templates), turn))
-    }
-
     /// What a caller sees depends on what it may use, so a list is private.
-    fn list(&self, name: &str, elements: &str, turn: &Turn) -> String {
-        if turn.dialect.is_modern() {
-            self.stamp(&[(name, elements), ("ttlMs", LIST_TTL_MS), ("cacheScope", "\"private\"")])
+    fn list(&self, name: &str, kind: Kind, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
+        let cursor = params.cursor.map(|raw| text("cursor", Some(raw))).transpose()?;
+        let page = self
+            .catalogue()
+            .list(&turn.principal, &Scope::Whole, kind, cursor.as_deref())?;
+        let next = page.next.map(|next| json!(next).to_string());
+        let mut members = vec![(name, page.items.as_str())];
+        members.extend(next.as_deref().map(|next| ("nextCursor", next)));
+        Ok(if turn.dialect.is_modern() {
+            members.extend([("ttlMs", LIST_TTL_MS), ("cacheScope", "\"private\"")]);
+            self.stamp(&members)
         } else {
-            object(&[(name, elements)])
-        }
+            object(&members)
+        })
     }
 
     async fn read_resource(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
         let uri = text("uri", params.uri)?;
-        let content = self.catalogue().read(&turn.principal, &uri, turn.via()).await?;
-        let contents = resource::list(&[content]);
+        let outcome = self
+            .catalogue()
+            .read(&turn.principal, &Scope::Whole, &uri, None, turn.context())
+            .await?;
+        let raw = complete(outcome)?.raw;
         Ok(if turn.dialect.is_modern() {
-            self.stamp(&[("contents", &contents), ("ttlMs", "0"), ("cacheScope", "\"private\"")])
+            let members = raw.get().trim_start_matches('{');
+            format!(
+                r#"{{"resultType":"complete","_meta":{},"ttlMs":0,"cacheScope":"private",{members}"#,
+                self.signature()
+            )
         } else {
-            object(&[("contents", &contents)])
+            raw.get().to_owned()
         })
     }
 
@@ -139,15 +146,12 @@ impl Front {
             Some(raw) if raw.get().starts_with('{') => raw.to_owned(),
             Some(_) => return Err(invalid("`arguments` must be a JSON object.".to_owned())),
         };
-        let context = CallContext {
-            via: turn.via(),
-            cancel: turn.cancel.clone(),
-            deadline: None,
-            progress: turn.progress.clone(),
-        };
-        let raw = match self.catalogue().call(&turn.principal, &name, &arguments, context).await {
-            Ok(Outcome::Complete(complete)) => complete.raw,
-            Ok(Outcome::Cancelled) => return Err(cancelled()),
+        let called = self
+            .catalogue()
+            .call(&turn.principal, Call::of(&name, &arguments), turn.context())
+            .await;
+        let raw = match called.and_then(complete) {
+            Ok(complete) => complete.raw,
             Err(failure) if rpc::is_for_the_model(&failure, turn.dialect) => rpc::tool_error(&failure),
             Err(failure) => return Err(failure),
         };
@@ -176,12 +180,12 @@ fn no_arguments() -> Box<RawValue> {
     RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")
 }
 
-/// Every list fits one page, so there is no cursor that we could have given out.
-fn only_page(params: &Params<'_>) -> Result<(), Failure> {
-    match params.cursor {
-        None => Ok(()),
-        Some(_) => Err(invalid("`cursor` is none that this gateway has given out.".to_owned())
-            .hint("Leave it out: the whole list fits one page.")),
+fn complete(outcome: Outcome) -> Result<Complete, Failure> {
+    match outcome {
+        Outcome::Complete(complete) => Ok(complete),
+        Outcome::Cancelled => Err(cancelled()),
+        Outcome::InputRequired(_) => Err(Failure::new(Code::InternalError, "Nobody carries questions yet.")),
+        Outcome::Refused(error) => Err(Failure::new(Code::UpstreamFailed, error.message)),
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::{
     catalogue::StatusSource,
     files::{Content, Files, Range},
-    rpc::array,
+    reading::unknown,
+    source,
 };
 use forebay_domain::{Action, Code, Failure, Principal, port::AskModel};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use url::Url;
 
 const STATUS_URI: &str = "forebay://status";
 const MODELS_URI: &str = "forebay://models";
+const FILE_TEMPLATE: &str = "file:///{+path}";
 
 /// A resource of the gateway itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,7 @@ impl Resource {
         }
     }
 
-    pub(crate) fn definition(self) -> Value {
+    fn definition(self) -> Value {
         let (name, title, description) = match self {
             Self::Models => ("models", "Models", "The models that this key may ask, by name."),
             Self::Status => (
@@ -53,6 +55,13 @@ impl Resource {
             "description": description,
             "mimeType": "application/json",
         })
+    }
+
+    pub(crate) fn listed(self) -> source::Resource {
+        source::Resource {
+            uri: self.uri().to_owned(),
+            raw: crate::call::raw(&self.definition()),
+        }
     }
 
     pub(crate) fn content(self, principal: &Principal, models: &dyn AskModel, status: &StatusSource) -> Value {
@@ -72,13 +81,17 @@ impl Resource {
 }
 
 /// The template of files, for whoever may read them.
-pub(crate) fn file_template() -> Value {
-    json!({
-        "uriTemplate": "file:///{path}",
+pub(crate) fn file_template() -> source::Template {
+    let definition = json!({
+        "uriTemplate": FILE_TEMPLATE,
         "name": "file",
         "title": "Files",
         "description": "A file below the folders that the operator has allowed, by its absolute path.",
-    })
+    });
+    source::Template {
+        template: FILE_TEMPLATE.to_owned(),
+        raw: crate::call::raw(&definition),
+    }
 }
 
 /// What a URI means here.
@@ -104,12 +117,6 @@ impl Target {
     }
 }
 
-pub(crate) fn unknown(uri: &str) -> Failure {
-    Failure::new(Code::UnknownResource, "There is no such resource.")
-        .hint("`resources/list` and `resources/templates/list` show what there is.")
-        .details(json!({"uri": uri}))
-}
-
 /// The content of a file, as a resource.
 pub(crate) async fn file_content(files: &Files, uri: &str, path: String) -> Result<Value, Failure> {
     let slice = files.read(path, Range::default()).await?;
@@ -125,12 +132,6 @@ pub(crate) async fn file_content(files: &Files, uri: &str, path: String) -> Resu
         Content::Text(text) => json!({"uri": uri, "mimeType": "text/plain", "text": text}),
         Content::Base64(blob) => json!({"uri": uri, "mimeType": "application/octet-stream", "blob": blob}),
     })
-}
-
-/// A JSON array of these.
-pub(crate) fn list(items: &[Value]) -> String {
-    let items: Vec<String> = items.iter().map(Value::to_string).collect();
-    array(items.iter().map(String::as_str))
 }
 
 #[cfg(test)]

@@ -166,9 +166,14 @@ fn number(code: Code, dialect: Dialect) -> i32 {
     match code {
         Code::MalformedJson | Code::JsonTooDeep | Code::DuplicateKey => -32700,
         Code::HeaderMismatch => -32020,
+        Code::MissingClientCapability => -32021,
         Code::UnsupportedProtocolVersion => -32022,
         Code::UnknownMethod => -32601,
-        Code::InvalidArguments | Code::InvalidParams | Code::UnknownTool => -32602,
+        Code::InvalidArguments
+        | Code::InvalidParams
+        | Code::InvalidRequestState
+        | Code::UnknownTool
+        | Code::UnknownPrompt => -32602,
         Code::UnknownResource if dialect.is_modern() => -32602,
         Code::UnknownResource => -32002,
         // Not in the specification, but what the official SDKs send along with their 404.
@@ -191,7 +196,12 @@ fn number(code: Code, dialect: Dialect) -> i32 {
 
 fn status(code: Code, dialect: Dialect) -> StatusCode {
     match code {
-        Code::InvalidArguments | Code::InvalidParams | Code::UnknownTool | Code::UnknownResource => StatusCode::OK,
+        Code::InvalidArguments
+        | Code::InvalidParams
+        | Code::InvalidRequestState
+        | Code::UnknownTool
+        | Code::UnknownPrompt
+        | Code::UnknownResource => StatusCode::OK,
         Code::UnknownMethod if !matches!(dialect, Dialect::Streamable(Version::V2026_07_28)) => StatusCode::OK,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,

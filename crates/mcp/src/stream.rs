@@ -4,14 +4,15 @@
 //! seconds keeps a silent call's connection alive.
 
 use crate::{
-    call::Step,
+    call::Emission,
+    raw::with_member,
     reply::{KEEP_ALIVE, OPENING, Reply, event},
     rpc::{Answered, object},
 };
 use bytes::Bytes;
 use forebay_domain::Code;
 use futures_util::{FutureExt, Stream, future::BoxFuture, stream};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::{collections::VecDeque, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -26,7 +27,7 @@ pub(crate) const KEEP_ALIVE_PERIOD: Duration = Duration::from_secs(15);
 pub(crate) struct Running {
     pub(crate) call: BoxFuture<'static, Answered>,
     /// Reports of progress and the token they go by, where the client wants any.
-    pub(crate) progress: Option<(Box<str>, mpsc::Receiver<Step>)>,
+    pub(crate) progress: Option<(Box<str>, mpsc::Receiver<Emission>)>,
 }
 
 /// Which forms of an answer the client takes.
@@ -67,13 +68,13 @@ pub(crate) async fn answer(mut running: Running, accepts: Accepts) -> Reply {
 }
 
 enum First {
-    Step(Step),
+    Step(Emission),
     Answer(Answered),
     Nothing,
 }
 
 /// The next report; never, where none will come.
-async fn next_step(progress: &mut Option<(Box<str>, mpsc::Receiver<Step>)>) -> Step {
+async fn next_step(progress: &mut Option<(Box<str>, mpsc::Receiver<Emission>)>) -> Emission {
     if let Some((_, steps)) = progress
         && let Some(step) = steps.recv().await
     {
@@ -113,9 +114,9 @@ impl Live {
         })
     }
 
-    fn tell(&mut self, step: Step) {
-        if let Some((token, _)) = &self.running.progress {
-            self.waiting.push_back(event(notification(token, step).as_bytes()));
+    fn tell(&mut self, step: Emission) {
+        if let (Some((token, _)), Emission::Progress(params)) = (&self.running.progress, &step) {
+            self.waiting.push_back(event(notification(token, params).as_bytes()));
         }
     }
 
@@ -135,17 +136,12 @@ impl Live {
     }
 }
 
-fn notification(token: &str, step: Step) -> String {
-    let progress = Value::from(step.progress).to_string();
-    let total = step.total.map(|total| Value::from(total).to_string());
-    let message = step.message.map(|message| Value::from(message).to_string());
-    let mut members = vec![("progressToken", token), ("progress", &progress)];
-    members.extend(total.as_deref().map(|total| ("total", total)));
-    members.extend(message.as_deref().map(|message| ("message", message)));
+fn notification(token: &str, params: &RawValue) -> String {
+    let params = with_member(params, "progressToken", token);
     object(&[
         ("jsonrpc", "\"2.0\""),
         ("method", "\"notifications/progress\""),
-        ("params", &object(&members)),
+        ("params", params.get()),
     ])
 }
 

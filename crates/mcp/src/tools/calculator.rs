@@ -275,7 +275,7 @@ mod tests {
                 surface: Surface::Mcp,
                 trace: TraceId::from_bytes([1; 16]).unwrap(),
             },
-            progress: None,
+            client: crate::call::Client::nobody(),
         };
         let answer = Calculator::new(Clock::system()).run(job).await?;
         assert_eq!(answer.structured["expression"], expression);

@@ -3,7 +3,7 @@
 //! The question goes the one way that every question goes, [`AskModel`]; nothing here knows a backend.
 
 use super::definition::{Answer, Definition, Job, World};
-use crate::call::{Progress, Step};
+use crate::call::{Client, Step};
 use bytes::Bytes;
 use forebay_domain::{
     Code, Failure, Principal,
@@ -96,12 +96,12 @@ impl Chat {
         };
         let request = ModelRequest {
             model: model.clone(),
-            body: body(&wanted, &model, job.progress.is_some()),
+            body: body(&wanted, &model, job.client.wants_progress),
         };
         let answer = self.models.complete(job.principal, request, job.via).await?;
         let said = match answer.form {
             AnswerForm::Whole => whole(answer.body).await?,
-            AnswerForm::Events => events(answer.body, job.progress).await?,
+            AnswerForm::Events => events(answer.body, &job.client).await?,
         };
         let mut structured = Map::new();
         structured.insert("model".to_owned(), Value::String(model));
@@ -196,10 +196,7 @@ async fn whole(body: impl Stream<Item = Result<Bytes, Failure>> + Unpin) -> Resu
     Ok(said)
 }
 
-async fn events(
-    body: impl Stream<Item = Result<Bytes, Failure>> + Unpin,
-    progress: Option<Progress>,
-) -> Result<Said, Failure> {
+async fn events(body: impl Stream<Item = Result<Bytes, Failure>> + Unpin, client: &Client) -> Result<Said, Failure> {
     let mut said = Said::default();
     let mut events = SseStream::from_bytes_stream(bounded(body));
     while let Some(event) = events.next().await {
@@ -210,10 +207,10 @@ async fn events(
             return Ok(said);
         }
         let new = said.add(data.as_bytes())?;
-        if let Some(progress) = progress.as_ref().filter(|_| !new.is_empty()) {
+        if !new.is_empty() {
             #[expect(clippy::cast_precision_loss, reason = "an answer has fewer than 2^52 bytes")]
             let so_far = said.text.len() as f64;
-            progress.report(Step {
+            client.report(Step {
                 progress: so_far,
                 total: None,
                 message: Some(new),

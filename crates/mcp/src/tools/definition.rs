@@ -1,6 +1,6 @@
 //! What a tool says of itself, and what it hands back.
 
-use crate::call::Progress;
+use crate::{call::Client, source::Hints};
 use forebay_domain::{Principal, port::Via};
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -24,8 +24,19 @@ pub(crate) enum World {
 }
 
 impl Definition {
-    /// The definition as the protocol writes it. All built-in tools only read, so the hints say so.
+    /// All built-in tools only read.
+    pub(crate) fn hints(&self) -> Hints {
+        Hints {
+            read_only: true,
+            destructive: false,
+            idempotent: self.world == World::Closed,
+            open_world: self.world == World::Open,
+        }
+    }
+
+    /// The definition as the protocol writes it.
     pub(crate) fn to_raw(&self) -> Box<RawValue> {
+        let hints = self.hints();
         let tool = json!({
             "name": self.name,
             "title": self.title,
@@ -34,10 +45,10 @@ impl Definition {
             "outputSchema": self.output,
             "annotations": {
                 "title": self.title,
-                "readOnlyHint": true,
-                "destructiveHint": false,
-                "idempotentHint": self.world == World::Closed,
-                "openWorldHint": self.world == World::Open,
+                "readOnlyHint": hints.read_only,
+                "destructiveHint": hints.destructive,
+                "idempotentHint": hints.idempotent,
+                "openWorldHint": hints.open_world,
             },
         });
         serde_json::value::to_raw_value(&tool).expect("a JSON value is JSON")
@@ -49,7 +60,7 @@ pub(crate) struct Job<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) arguments: Value,
     pub(crate) via: Via,
-    pub(crate) progress: Option<Progress>,
+    pub(crate) client: Client,
 }
 
 /// What a tool hands back.

@@ -6,7 +6,7 @@ use forebay_domain::{
     event::{Outcome as Ending, Surface},
     port::Via,
 };
-use forebay_mcp::{CallContext, Outcome};
+use forebay_mcp::{Call, CallContext, Client, Outcome};
 use serde_json::{json, value::RawValue};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,8 @@ fn context() -> CallContext {
         },
         cancel: CancellationToken::new(),
         deadline: None,
-        progress: None,
+        client: Client::nobody(),
+        retry: None,
     }
 }
 
@@ -53,7 +54,10 @@ async fn every_call_leaves_one_event_that_says_nothing_of_its_content() {
         (&user, "file_reader", "{}"),
         (&viewer, "calculator", r#"{"expression":"1"}"#),
     ] {
-        let _outcome = gate.catalogue.call(caller, tool, &raw(arguments), context()).await;
+        let _outcome = gate
+            .catalogue
+            .call(caller, Call::of(tool, &raw(arguments)), context())
+            .await;
     }
     let events = gate.events(7).await;
     let seen: Vec<_> = events
@@ -203,13 +207,17 @@ async fn a_call_has_a_deadline_and_can_be_taken_back() {
     };
     let failure = gate
         .catalogue
-        .call(&user, "chat", &arguments, hurried)
+        .call(&user, Call::of("chat", &arguments), hurried)
         .await
         .unwrap_err();
     assert_eq!(failure.code, Code::ToolTimedOut);
     let cancelled = context();
     cancelled.cancel.cancel();
-    let outcome = gate.catalogue.call(&user, "chat", &arguments, cancelled).await.unwrap();
+    let outcome = gate
+        .catalogue
+        .call(&user, Call::of("chat", &arguments), cancelled)
+        .await
+        .unwrap();
     assert!(matches!(outcome, Outcome::Cancelled));
     tokio::time::resume();
     let events = gate.events(2).await;

@@ -3,7 +3,7 @@
 use crate::support::{Gate, Wish, principal};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use forebay_domain::{Code, Role};
-use forebay_mcp::tools;
+use forebay_mcp::{Kind, Scope, tools};
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::symlink, path::Path};
 use tempfile::TempDir;
@@ -140,7 +140,7 @@ async fn files_are_resources_under_the_same_rules() {
     let templates = place.gate.modern(&user, "resources/templates/list", json!({})).await;
     assert_eq!(
         templates.body["result"]["resourceTemplates"][0]["uriTemplate"],
-        "file:///{path}"
+        "file:///{+path}"
     );
     let hidden = place.gate.modern(&viewer, "resources/templates/list", json!({})).await;
     assert_eq!(hidden.body["result"]["resourceTemplates"], json!([]));
@@ -177,8 +177,9 @@ async fn the_tool_comes_and_goes_with_its_configuration() {
     let gate = Gate::open(Wish::default()).await;
     let folder = tempfile::tempdir().unwrap();
     let offered = || {
-        let tools = gate.catalogue.list_tools(&principal(Role::User)).unwrap();
-        tools.iter().any(|tool| tool.get().contains("file_reader"))
+        let user = principal(Role::User);
+        let page = gate.catalogue.list(&user, &Scope::Whole, Kind::Tools, None).unwrap();
+        page.items.contains("file_reader")
     };
     assert!(!offered());
     assert!(gate.catalogue.reconfigure(config(folder.path(), 10)).unwrap());

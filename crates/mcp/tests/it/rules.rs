@@ -2,7 +2,7 @@
 
 use crate::support::{Gate, Scripted, Wish, principal};
 use forebay_domain::Role;
-use forebay_mcp::tools;
+use forebay_mcp::{Kind, Scope, tools};
 use serde_json::{Value, json};
 
 async fn all_tools() -> (Gate, Vec<Value>) {
@@ -22,11 +22,11 @@ async fn all_tools() -> (Gate, Vec<Value>) {
         ..Wish::default()
     })
     .await;
-    let tools = gate.catalogue.list_tools(&principal(Role::Admin)).unwrap();
-    let tools = tools
-        .iter()
-        .map(|raw| serde_json::from_str(raw.get()).unwrap())
-        .collect();
+    let page = gate
+        .catalogue
+        .list(&principal(Role::Admin), &Scope::Whole, Kind::Tools, None)
+        .unwrap();
+    let tools = serde_json::from_str(&page.items).unwrap();
     (gate, tools)
 }
 

@@ -1,0 +1,297 @@
+//! The gateway's own server: the built-in tools, and the gateway's own resources.
+
+use crate::{
+    call::{CallContext, Complete, Outcome},
+    catalogue::StatusSource,
+    files::Files,
+    reading,
+    resource::{self, Target},
+    rpc,
+    source::{self, Naming, Offer, Source, Wanted},
+    tools::{self, Builtin, Job},
+};
+use arc_swap::ArcSwap;
+use forebay_domain::{
+    Action, Code, ErrorKind, Failure, Principal,
+    port::{AskModel, BoxFuture},
+};
+use forebay_runtime::Clock;
+use jsonschema::{PatternOptions, Validator};
+use serde_json::{Value, value::RawValue};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The name of the gateway's own server.
+pub const NAME: &str = "forebay";
+
+/// How many mistakes in the arguments are told at once.
+const FAULTS_MAX: usize = 10;
+
+pub(crate) struct BuiltinParts {
+    pub(crate) clock: Clock,
+    pub(crate) models: Arc<dyn AskModel>,
+    pub(crate) status: StatusSource,
+    pub(crate) config: tools::Config,
+}
+
+/// The built-in tools under the configuration in force.
+pub(crate) struct Builtins {
+    clock: Clock,
+    models: Arc<dyn AskModel>,
+    status: StatusSource,
+    now: ArcSwap<Configured>,
+}
+
+struct Configured {
+    config: tools::Config,
+    tools: BTreeMap<&'static str, Ready>,
+    files: Option<Arc<Files>>,
+    offer: Arc<Offer>,
+}
+
+/// A tool with its schema compiled.
+struct Ready {
+    tool: Builtin,
+    validator: Validator,
+}
+
+impl Builtins {
+    pub(crate) fn new(parts: BuiltinParts) -> Result<Self, Failure> {
+        let BuiltinParts {
+            clock,
+            models,
+            status,
+            config,
+        } = parts;
+        let now = configured(config, &clock, &models, &status)?;
+        Ok(Self {
+            clock,
+            models,
+            status,
+            now: ArcSwap::from_pointee(now),
+        })
+    }
+
+    /// True where something changed.
+    pub(crate) fn reconfigure(&self, config: tools::Config) -> Result<bool, Failure> {
+        if self.now.load().config == config {
+            return Ok(false);
+        }
+        let now = configured(config, &self.clock, &self.models, &self.status)?;
+        self.now.store(Arc::new(now));
+        Ok(true)
+    }
+
+    async fn call(
+        &self,
+        principal: &Principal,
+        name: &str,
+        arguments: &RawValue,
+        context: CallContext,
+    ) -> Result<Outcome, Failure> {
+        let now = self.now.load_full();
+        let ready = now.tools.get(name);
+        let ready = ready.ok_or_else(|| Failure::new(Code::UnknownTool, "This tool has just been taken away."))?;
+        let job = Job {
+            principal,
+            arguments: ready.validate(name, arguments)?,
+            via: context.via,
+            client: context.client,
+        };
+        match ready.tool.run(job).await {
+            Ok(answer) => Ok(Outcome::Complete(Complete {
+                raw: answer.into_raw(),
+                is_error: false,
+                failed: None,
+            })),
+            Err(failure) if failure.kind() == ErrorKind::Bug => Err(failure),
+            Err(failure) => Ok(Outcome::Complete(told(&failure))),
+        }
+    }
+
+    async fn read(&self, principal: &Principal, uri: &str) -> Result<Outcome, Failure> {
+        let content = match Target::parse(uri)? {
+            Target::Own(own) => own.content(principal, self.models.as_ref(), &self.status),
+            Target::File(path) => {
+                let files = self.now.load().files.clone();
+                let files = files.ok_or_else(|| reading::unknown(uri))?;
+                resource::file_content(&files, uri, path).await.map_err(|failure| {
+                    let hidden = [Code::ToolRefused, Code::UnknownResource].contains(&failure.code);
+                    if hidden { reading::unknown(uri) } else { failure }
+                })?
+            }
+        };
+        let contents = serde_json::json!({"contents": [content]});
+        Ok(Outcome::Complete(Complete {
+            raw: crate::call::raw(&contents),
+            is_error: false,
+            failed: None,
+        }))
+    }
+}
+
+impl Source for Builtins {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::Bare
+    }
+
+    fn offer(&self) -> Arc<Offer> {
+        self.now.load().offer.clone()
+    }
+
+    fn hides(&self, tool: &str, principal: &Principal) -> bool {
+        let now = self.now.load();
+        now.tools
+            .get(tool)
+            .is_none_or(|ready| !ready.tool.is_offered_to(principal))
+    }
+
+    fn serve<'a>(
+        &'a self,
+        principal: &'a Principal,
+        wanted: Wanted<'a>,
+        context: CallContext,
+    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
+        Box::pin(async move {
+            match wanted {
+                Wanted::Tool { name, arguments, .. } => self.call(principal, name, arguments, context).await,
+                Wanted::Resource { uri, .. } => self.read(principal, uri).await,
+                Wanted::Prompt { .. } | Wanted::Completion { .. } => Err(Failure::new(
+                    Code::UnknownMethod,
+                    "The gateway's own server has no such thing.",
+                )),
+            }
+        })
+    }
+}
+
+fn configured(
+    config: tools::Config,
+    clock: &Clock,
+    models: &Arc<dyn AskModel>,
+    status: &StatusSource,
+) -> Result<Configured, Failure> {
+    let files = Files::open(&config.file_reader)?.map(Arc::new);
+    let parts = tools::Parts {
+        clock: clock.clone(),
+        models: models.clone(),
+        status: status.clone(),
+        files: files.clone(),
+    };
+    let mut offer = Offer {
+        resources: resource::Resource::ALL
+            .iter()
+            .map(|own| Arc::new(own.listed()))
+            .collect(),
+        ..Offer::default()
+    };
+    if files.is_some() {
+        offer.templates.push(Arc::new(resource::file_template()));
+    }
+    let mut ready = BTreeMap::new();
+    for tool in Builtin::all(&parts) {
+        let definition = tool.definition();
+        offer.tools.push(Arc::new(source::Tool {
+            name: definition.name.to_owned(),
+            raw: definition.to_raw(),
+            hints: definition.hints(),
+            headers: Vec::new(),
+            time_limit: tool.time_limit(),
+        }));
+        ready.insert(definition.name, Ready::new(tool)?);
+    }
+    Ok(Configured {
+        config,
+        tools: ready,
+        files,
+        offer: Arc::new(offer),
+    })
+}
+
+impl Ready {
+    fn new(tool: Builtin) -> Result<Self, Failure> {
+        let definition = tool.definition();
+        // The linear engine: a pattern from outside must not be able to hang us. References stay local, because the
+        // crate is built without a resolver for others.
+        let validator = jsonschema::options()
+            .with_pattern_options(PatternOptions::regex())
+            .build(&definition.input)
+            .map_err(|fault| {
+                let message = format!("The input schema of `{}` cannot be used.", definition.name);
+                Failure::new(Code::InternalError, message).caused_by(fault.to_string())
+            })?;
+        Ok(Self { tool, validator })
+    }
+
+    /// Reads the arguments and holds them against the schema, before anything runs.
+    fn validate(&self, name: &str, arguments: &RawValue) -> Result<Value, Failure> {
+        let value: Value = serde_json::from_str(arguments.get()).map_err(|fault| {
+            Failure::new(
+                Code::InvalidArguments,
+                format!("The arguments cannot be read: {fault}."),
+            )
+        })?;
+        if self.validator.is_valid(&value) {
+            return Ok(value);
+        }
+        // Masked: what somebody sent does not go into a message that may be logged.
+        let faults: Vec<String> = self
+            .validator
+            .iter_errors(&value)
+            .take(FAULTS_MAX)
+            .map(|fault| {
+                let place = fault.instance_path().to_string();
+                let place = if place.is_empty() {
+                    "arguments"
+                } else {
+                    place.trim_start_matches('/')
+                };
+                format!("{place}: {}", fault.masked())
+            })
+            .collect();
+        let details = faults.join("; ");
+        Err(Failure::new(
+            Code::InvalidArguments,
+            format!("The arguments do not fit `{name}`: {details}."),
+        )
+        .hint("Mend them as its inputSchema says, then call again.")
+        .details(Value::String(details)))
+    }
+}
+
+/// What the reader of one of our own resources has to be allowed, beside reading resources at all.
+pub(crate) fn needed(uri: &str) -> Option<Action> {
+    if uri.starts_with("file:") {
+        // A file as a resource is read by whoever may read it with the tool.
+        return Some(Action::tool("file_reader"));
+    }
+    match Target::parse(uri) {
+        Ok(Target::Own(own)) => Some(own.action()),
+        Ok(Target::File(_)) | Err(_) => None,
+    }
+}
+
+/// A failure within a tool is its result: the model that called it can act on it.
+fn told(failure: &Failure) -> Complete {
+    if failure.source.is_some() {
+        tracing::warn!(error.code = %failure.code, error.chain = %failure.chain(), "tool failed");
+    }
+    let failed = match failure.kind() {
+        ErrorKind::Invalid | ErrorKind::Forbidden | ErrorKind::NotFound | ErrorKind::Conflict => None,
+        ErrorKind::Unauthenticated
+        | ErrorKind::OverBudget
+        | ErrorKind::RateLimited
+        | ErrorKind::UpstreamFailed
+        | ErrorKind::UpstreamTimedOut
+        | ErrorKind::Unavailable
+        | ErrorKind::Bug => Some(failure.code),
+    };
+    Complete {
+        raw: rpc::tool_error(failure),
+        is_error: true,
+        failed,
+    }
+}

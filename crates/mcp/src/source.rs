@@ -1,0 +1,166 @@
+//! Where tools, resources and prompts come from: built-in servers, upstreams, and whatever else joins the catalogue.
+//!
+//! A source offers snapshots and serves by its own bare names. What a caller may see, under which names, how often and
+//! for how long is the catalogue's to decide; a source never asks who may do what.
+
+use crate::call::{CallContext, Outcome};
+use forebay_domain::{Action, Failure, Principal, port::BoxFuture};
+use serde_json::value::RawValue;
+use std::{sync::Arc, time::Duration};
+
+/// One named server behind the gateway.
+pub trait Source: Send + Sync {
+    /// Its name: the prefix of its tools, and its place under `/servers/{name}/mcp`.
+    fn name(&self) -> &str;
+
+    /// How its tools and prompts are called in the whole catalogue.
+    fn naming(&self) -> Naming;
+
+    /// What it offers now.
+    fn offer(&self) -> Arc<Offer>;
+
+    /// Whether this tool of the offer is nothing to this caller, because there is nothing behind it for them.
+    fn hides(&self, _tool: &str, _principal: &Principal) -> bool {
+        false
+    }
+
+    /// Serves one request. Dropping the future cancels it.
+    fn serve<'a>(
+        &'a self,
+        principal: &'a Principal,
+        wanted: Wanted<'a>,
+        context: CallContext,
+    ) -> BoxFuture<'a, Result<Outcome, Failure>>;
+
+    /// Somebody wants to hear of changes of this resource, or nobody does any more.
+    fn watch<'a>(&'a self, _uri: &'a str, _watched: Watched) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// Names stand alone: built-in servers.
+    Bare,
+    /// `<server>__<name>`: upstreams.
+    Prefixed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    Yes,
+    No,
+}
+
+/// What is wanted of a source, by the source's own names. Where a client sent params, they are there whole, so that
+/// what nobody here knows reaches the source as well.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    Tool {
+        name: &'a str,
+        arguments: &'a RawValue,
+        params: Option<&'a RawValue>,
+    },
+    Resource {
+        uri: &'a str,
+        params: Option<&'a RawValue>,
+    },
+    Prompt {
+        name: &'a str,
+        params: &'a RawValue,
+    },
+    /// The params of `completion/complete`, whose `ref` bears the source's own name already.
+    Completion {
+        params: &'a RawValue,
+    },
+}
+
+/// Everything that a source offers at one moment.
+#[derive(Debug, Default)]
+pub struct Offer {
+    pub tools: Vec<Arc<Tool>>,
+    pub resources: Vec<Arc<Resource>>,
+    pub templates: Vec<Arc<Template>>,
+    pub prompts: Vec<Arc<Prompt>>,
+    pub completes: bool,
+    pub watches: bool,
+    /// For the model that uses the server.
+    pub instructions: Option<String>,
+}
+
+/// A tool by the name that its source gave it, with its definition as the protocol writes it.
+#[derive(Debug)]
+pub struct Tool {
+    pub name: String,
+    pub raw: Box<RawValue>,
+    pub hints: Hints,
+    /// The arguments that a client of 2026-07-28 repeats in headers.
+    pub headers: Vec<ParamHeader>,
+    /// How long a call may take where the caller sets no limit.
+    pub time_limit: Duration,
+}
+
+/// What a tool says of its own effects (`annotations`), with the protocol's defaults where it says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the four hints of the protocol")]
+pub struct Hints {
+    pub read_only: bool,
+    pub destructive: bool,
+    pub idempotent: bool,
+    pub open_world: bool,
+}
+
+impl Hints {
+    /// The effects that a policy may deny, whatever the tool is called: a grant `!effect:destructive` keeps its key off
+    /// every tool that may destroy something.
+    pub fn effects(self) -> impl Iterator<Item = Action> {
+        let destructive = !self.read_only && self.destructive;
+        [
+            (!self.read_only, Action::EFFECT_WRITE),
+            (destructive, Action::EFFECT_DESTRUCTIVE),
+            (self.open_world, Action::EFFECT_OPEN_WORLD),
+        ]
+        .into_iter()
+        .filter_map(|(has, effect)| has.then_some(effect))
+    }
+}
+
+/// `x-mcp-header` of one property of an input schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamHeader {
+    /// The part of the header's name behind `Mcp-Param-`.
+    pub header: String,
+    /// The JSON pointer of the argument.
+    pub pointer: String,
+}
+
+#[derive(Debug)]
+pub struct Resource {
+    pub uri: String,
+    pub raw: Box<RawValue>,
+}
+
+#[derive(Debug)]
+pub struct Template {
+    /// An RFC 6570 template.
+    pub template: String,
+    pub raw: Box<RawValue>,
+}
+
+#[derive(Debug)]
+pub struct Prompt {
+    pub name: String,
+    pub raw: Box<RawValue>,
+}
+
+/// What has changed in a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Tools,
+    Prompts,
+    Resources,
+    /// The content of one resource.
+    Resource {
+        uri: String,
+    },
+}
