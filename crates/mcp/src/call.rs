@@ -82,6 +82,8 @@ pub enum Emission {
     Notification { method: String, params: Box<RawValue> },
     /// A request to the client: `sampling/createMessage`, `elicitation/create`, `roots/list`.
     Question(Question),
+    /// The connection may be closed for now: a client of 2025-11-25 comes back for the rest by itself.
+    Hangup,
 }
 
 /// A request that waits for the client's answer. Dropping it answers that nobody will.
@@ -175,6 +177,11 @@ impl Client {
             let params = json!({"level": level.as_str(), "logger": logger, "data": data});
             self.tell(Emission::Log(raw(&params)));
         }
+    }
+
+    /// Lets go of the connection while there is nothing to say, where the client knows how to come back for the rest.
+    pub fn hang_up(&self) {
+        self.tell(Emission::Hangup);
     }
 
     fn tell(&self, emission: Emission) {
