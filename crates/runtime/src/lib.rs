@@ -1,8 +1,9 @@
 //! What every process of Forebay stands on: time, randomness, owned tasks, shutdown, loops, rate limits, telemetry,
-//! metrics, outbound HTTP.
+//! metrics, outbound HTTP, supervised children.
 //!
 //! Nothing here knows what Forebay does.
 
+pub mod child;
 pub mod clock;
 pub mod entropy;
 pub mod http;
