@@ -113,7 +113,8 @@ fn parse(text: &str) -> Result<Url, Failure> {
     })
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// The address is this machine's own.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

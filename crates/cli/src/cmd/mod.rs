@@ -8,6 +8,7 @@ mod doctor;
 mod explain;
 mod key;
 mod man;
+mod mcp;
 mod model;
 mod openapi;
 mod serve;
@@ -81,6 +82,8 @@ enum Command {
     #[command(subcommand)]
     Tool(tool::Command),
     #[command(subcommand)]
+    Mcp(mcp::Command),
+    #[command(subcommand)]
     Model(model::Command),
     Status(status::Args),
     Doctor(doctor::Args),
@@ -103,6 +106,7 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
         Command::Explain(args) => light()?.block_on(explain::run(args, &context, printer)).map(|()| done),
         Command::Chat(args) => light()?.block_on(chat::run(args, &context, printer)).map(|()| done),
         Command::Tool(command) => light()?.block_on(tool::run(command, &context, printer)),
+        Command::Mcp(command) => light()?.block_on(mcp::run(command, &context, printer)).map(|()| done),
         Command::Model(model::Command::List) => light()?.block_on(model::list(&context, printer)).map(|()| done),
         Command::Status(args) => light()?.block_on(status::run(args, &context, printer)).map(|()| done),
         Command::Doctor(args) => light()?.block_on(doctor::run(args, &context, printer)),
