@@ -17,6 +17,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("server", &["domain", "api", "runtime", "store", "llm", "mcp"]),
     ("cli", &["domain", "api", "runtime", "store", "llm", "mcp", "server"]),
     ("testkit", &["domain", "runtime", "store"]),
+    // The official suite's fixture: a gateway for tests, which nothing else may use.
+    ("fixture", &["domain", "runtime", "store", "mcp", "server"]),
     // Harnesses measure the finished binary from outside.
     ("benches", &[]),
 ];
