@@ -2,6 +2,7 @@
 
 mod audit;
 mod chat;
+mod child_guard;
 mod completions;
 mod config;
 mod doctor;
@@ -92,6 +93,8 @@ enum Command {
     Man(man::Args),
     #[command(hide = true)]
     Openapi(openapi::Args),
+    #[command(hide = true)]
+    ChildGuard(child_guard::Args),
 }
 
 /// Runs the command that was asked for.
@@ -120,6 +123,7 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
         Command::Completions(args) => completions::run(&args, printer).map(|()| done),
         Command::Man(args) => man::run(&args, printer).map(|()| done),
         Command::Openapi(openapi::Args {}) => openapi::run(printer).map(|()| done),
+        Command::ChildGuard(args) => child_guard::run(&args),
     }
 }
 

@@ -4,6 +4,7 @@
     reason = "a part that does not work shall fail its test at once"
 )]
 
+mod child_guard;
 mod commands;
 mod config;
 mod meaning;

@@ -119,6 +119,22 @@ pub enum GuardFault {
     Blind(#[source] io::Error),
 }
 
+impl From<GuardFault> for Failure {
+    fn from(fault: GuardFault) -> Self {
+        match fault {
+            GuardFault::NotByTheGateway(source) => Self::new(
+                Code::InvalidConfig,
+                "A guard is started by the gateway itself, never by hand.",
+            )
+            .hint("Name the program in the configuration, and the gateway runs it under a guard.")
+            .caused_by(source),
+            GuardFault::Blind(source) => Self::new(Code::Overloaded, "The guard cannot watch its program.")
+                .hint("Check the machine's limits on processes and file descriptors.")
+                .caused_by(source),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
