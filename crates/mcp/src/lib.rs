@@ -8,6 +8,7 @@ mod begun;
 pub mod builtin;
 pub mod call;
 pub mod catalogue;
+pub mod client;
 pub mod envelope;
 pub mod era;
 mod files;
