@@ -5,6 +5,7 @@ use crate::{
     access::{self, Action, Decision, Role},
     grant::Grant,
     id::{KeyId, ProjectId, SessionId, SubjectId, TenantId},
+    pattern::Pattern,
 };
 
 /// The authenticated caller of one request.
@@ -18,6 +19,8 @@ pub struct Principal {
     pub session: Option<SessionId>,
     pub role: Role,
     pub grants: Vec<Grant>,
+    /// The tools that lists show to it; all where there is none. What is not shown may still be called.
+    pub shown: Vec<Pattern>,
 }
 
 impl Principal {
@@ -35,6 +38,11 @@ impl Principal {
         };
         Err(Failure::new(code, format!("`{action}` is not allowed: {decision}."))
             .hint("Use a key that allows it, or ask an administrator; `forebay explain` shows the rule."))
+    }
+
+    /// Whether lists show this tool, by its name in the whole catalogue.
+    pub fn is_shown(&self, tool: &str) -> bool {
+        self.shown.is_empty() || self.shown.iter().any(|pattern| pattern.matches(tool))
     }
 
     /// Whether this caller may see what belongs to `tenant`.

@@ -270,6 +270,7 @@ mod tests {
             session: None,
             role: Role::User,
             grants: Vec::new(),
+            shown: Vec::new(),
         }
     }
 

@@ -166,6 +166,7 @@ pub(crate) fn principal(role: Role, grants: &str) -> Principal {
         session: None,
         role,
         grants: grants.split_whitespace().map(|grant| grant.parse().unwrap()).collect(),
+        shown: Vec::new(),
     }
 }
 

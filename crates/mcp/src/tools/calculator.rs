@@ -267,6 +267,7 @@ mod tests {
             session: None,
             role: Role::User,
             grants: Vec::new(),
+            shown: Vec::new(),
         };
         let job = Job {
             principal: &principal,

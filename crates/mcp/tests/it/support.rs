@@ -194,6 +194,7 @@ pub(crate) fn keyed(role: Role, key: &str) -> Principal {
         session: None,
         role,
         grants: Vec::new(),
+        shown: Vec::new(),
     }
 }
 

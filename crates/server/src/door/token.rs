@@ -170,6 +170,7 @@ impl TokenVerifier {
             session: None,
             role,
             grants: grants(text("scope")),
+            shown: Vec::new(),
         })
     }
 }
