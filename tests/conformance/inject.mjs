@@ -4,10 +4,11 @@
 // FOREBAY_SUITE_ORIGIN  the gateway, such as http://127.0.0.1:8080
 // FOREBAY_SUITE_KEY     the key
 
+import http from 'node:http';
 import { createRequire } from 'node:module';
 
 // The suite's own copy of undici, since the dispatcher must be one that it knows.
-const { Agent, getGlobalDispatcher, setGlobalDispatcher } = createRequire(process.argv[1])('undici');
+const { Agent, setGlobalDispatcher } = createRequire(process.argv[1])('undici');
 
 const origin = process.env.FOREBAY_SUITE_ORIGIN;
 const authorization = `Bearer ${process.env.FOREBAY_SUITE_KEY}`;
@@ -29,6 +30,10 @@ setGlobalDispatcher(
         return dispatch(ours ? { ...options, headers: withCredential(options.headers) } : options, handler);
     }),
 );
-if (typeof getGlobalDispatcher().dispatch !== 'function') {
-    throw new Error('the dispatcher was not taken');
-}
+
+// Some scenarios go below fetch, with options whose host and port stand apart.
+const plainRequest = http.request;
+http.request = (options, ...rest) => {
+    const ours = `http://${options.hostname}:${options.port}` === origin;
+    return plainRequest(ours ? { ...options, headers: withCredential(options.headers) } : options, ...rest);
+};
