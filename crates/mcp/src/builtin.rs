@@ -8,7 +8,7 @@ use crate::{
     resource::{self, Target},
     rpc,
     source::{self, Naming, Offer, Source, Wanted},
-    tools::{self, Builtin, Job},
+    tools::{self, Builtin, Job, Schema},
 };
 use arc_swap::ArcSwap;
 use forebay_domain::{
@@ -16,15 +16,11 @@ use forebay_domain::{
     port::{AskModel, BoxFuture},
 };
 use forebay_runtime::Clock;
-use jsonschema::{PatternOptions, Validator};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The name of the gateway's own server.
 pub const NAME: &str = "forebay";
-
-/// How many mistakes in the arguments are told at once.
-const FAULTS_MAX: usize = 10;
 
 pub(crate) struct BuiltinParts {
     pub(crate) clock: Clock,
@@ -51,7 +47,7 @@ struct Configured {
 /// A tool with its schema compiled.
 struct Ready {
     tool: Builtin,
-    validator: Validator,
+    schema: Schema,
 }
 
 impl Builtins {
@@ -93,7 +89,7 @@ impl Builtins {
         let ready = ready.ok_or_else(|| Failure::new(Code::UnknownTool, "This tool has just been taken away."))?;
         let job = Job {
             principal,
-            arguments: ready.validate(name, arguments)?,
+            arguments: ready.schema.read(arguments)?,
             via: context.via,
             client: context.client,
         };
@@ -201,7 +197,8 @@ fn configured(
             headers: Vec::new(),
             time_limit: tool.time_limit(),
         }));
-        ready.insert(definition.name, Ready::new(tool)?);
+        let schema = Schema::of(&definition)?;
+        ready.insert(definition.name, Ready { tool, schema });
     }
     Ok(Configured {
         config,
@@ -209,57 +206,6 @@ fn configured(
         files,
         offer: Arc::new(offer),
     })
-}
-
-impl Ready {
-    fn new(tool: Builtin) -> Result<Self, Failure> {
-        let definition = tool.definition();
-        // The linear engine: a pattern from outside must not be able to hang us. References stay local, because the
-        // crate is built without a resolver for others.
-        let validator = jsonschema::options()
-            .with_pattern_options(PatternOptions::regex())
-            .build(&definition.input)
-            .map_err(|fault| {
-                let message = format!("The input schema of `{}` cannot be used.", definition.name);
-                Failure::new(Code::InternalError, message).caused_by(fault.to_string())
-            })?;
-        Ok(Self { tool, validator })
-    }
-
-    /// Reads the arguments and holds them against the schema, before anything runs.
-    fn validate(&self, name: &str, arguments: &RawValue) -> Result<Value, Failure> {
-        let value: Value = serde_json::from_str(arguments.get()).map_err(|fault| {
-            Failure::new(
-                Code::InvalidArguments,
-                format!("The arguments cannot be read: {fault}."),
-            )
-        })?;
-        if self.validator.is_valid(&value) {
-            return Ok(value);
-        }
-        // Masked: what somebody sent does not go into a message that may be logged.
-        let faults: Vec<String> = self
-            .validator
-            .iter_errors(&value)
-            .take(FAULTS_MAX)
-            .map(|fault| {
-                let place = fault.instance_path().to_string();
-                let place = if place.is_empty() {
-                    "arguments"
-                } else {
-                    place.trim_start_matches('/')
-                };
-                format!("{place}: {}", fault.masked())
-            })
-            .collect();
-        let details = faults.join("; ");
-        Err(Failure::new(
-            Code::InvalidArguments,
-            format!("The arguments do not fit `{name}`: {details}."),
-        )
-        .hint("Mend them as its inputSchema says, then call again.")
-        .details(Value::String(details)))
-    }
 }
 
 /// What the reader of one of our own resources has to be allowed, beside reading resources at all.

@@ -5,6 +5,7 @@ mod chat;
 mod definition;
 mod file_reader;
 mod gateway_status;
+mod schema;
 
 use crate::{catalogue::StatusSource, files::Files};
 pub(crate) use calculator::Calculator;
@@ -14,6 +15,7 @@ pub(crate) use file_reader::FileReader;
 use forebay_domain::{Failure, Principal, port::AskModel};
 use forebay_runtime::Clock;
 pub(crate) use gateway_status::GatewayStatus;
+pub(crate) use schema::Schema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc, time::Duration};
