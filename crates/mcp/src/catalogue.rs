@@ -8,7 +8,7 @@ use crate::{
     call::{CallContext, Outcome},
     index::{Clash, Index, Listed, Scope, View},
     ledger::{Counted, Ledger, Metrics},
-    source::{Change, Naming, Source, Tool, Wanted},
+    source::{Change, Naming, Source, Tool, Wanted, effects},
     tools,
 };
 use arc_swap::ArcSwap;
@@ -16,7 +16,7 @@ use forebay_domain::{Action, Code, Failure, Principal, event::Outcome as Ending,
 use forebay_runtime::{Clock, rate::RateLimiter, telemetry::names};
 use forebay_store::EventLog;
 use serde_json::{Map, Value, value::RawValue};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::broadcast;
 use tracing::{Instrument, field};
 
@@ -25,6 +25,9 @@ pub const RESULT_BYTES_MAX: usize = 16 << 20;
 
 /// Changes that wait for a slow listener at most; one that lags further is told that it missed some.
 const CHANGES_MAX: usize = 256;
+
+/// What stands between the name of a server and that of its tool.
+const SEPARATOR: &str = "__";
 
 /// The method whose spans are opened here.
 const CALL: &str = "tools/call";
@@ -47,6 +50,17 @@ pub struct CatalogueParts {
 /// The one catalogue of a process.
 #[derive(Clone)]
 pub struct Catalogue(Arc<Inner>);
+
+/// A catalogue, for the sources within it: they must not keep it alive.
+#[derive(Clone)]
+pub(crate) struct WeakCatalogue(Weak<Inner>);
+
+impl WeakCatalogue {
+    /// Nothing once the catalogue is gone.
+    pub(crate) fn upgrade(&self) -> Option<Catalogue> {
+        self.0.upgrade().map(Catalogue)
+    }
+}
 
 struct Inner {
     ledger: Ledger,
@@ -166,6 +180,10 @@ impl Catalogue {
         }
     }
 
+    pub(crate) fn downgrade(&self) -> WeakCatalogue {
+        WeakCatalogue(Arc::downgrade(&self.0))
+    }
+
     /// News of all sources from now on.
     pub fn changes(&self) -> broadcast::Receiver<Changed> {
         self.0.changes.subscribe()
@@ -220,8 +238,9 @@ impl Catalogue {
         entry.bytes_in = call.arguments.get().len();
         let span = tracing::Span::current();
         let Some(found) = found else {
-            entry.close(Ending::Failed(Code::UnknownTool), 0);
-            return Err(unknown_tool());
+            let failure = self.withheld(call.scope, call.tool).unwrap_or_else(unknown_tool);
+            entry.close(Ending::Failed(failure.code), 0);
+            return Err(failure);
         };
         span.record(names::GEN_AI_TOOL_NAME, &*found.exposed);
         span.record(names::OTEL_NAME, format_args!("{CALL} {}", found.exposed));
@@ -252,10 +271,23 @@ impl Catalogue {
         (!found.source.hides(&found.item.name, principal)).then(|| found.clone())
     }
 
+    /// Why a tool that its server does have is not offered.
+    fn withheld(&self, scope: &Scope, tool: &str) -> Option<Failure> {
+        let index = self.0.index.load();
+        match scope {
+            Scope::Server(_) => index.view(scope)?.sources.first()?.0.withheld(tool),
+            Scope::Whole => {
+                let (server, own) = tool.split_once(SEPARATOR)?;
+                let scope = Scope::Server(server.into());
+                index.view(&scope)?.sources.first()?.0.withheld(own)
+            }
+        }
+    }
+
     /// Everything that has to say yes before a tool runs; what it makes of its arguments is its own affair.
     fn admit(&self, principal: &Principal, tool: &Listed<Tool>, action: &Action) -> Result<(), Failure> {
         principal.require(action)?;
-        for effect in tool.item.hints.effects() {
+        for effect in effects(tool.item.hints) {
             principal.require(&effect)?;
         }
         let key = format!("{}/{}/{}", principal.tenant, principal.subject, tool.exposed);

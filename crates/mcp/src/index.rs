@@ -7,6 +7,7 @@ use crate::{
     raw::with_member,
     source::{Naming, Offer, Prompt, Resource, Source, Template, Tool},
 };
+use forebay_domain::quarantine::{ServerName, exposed_name};
 use serde_json::value::RawValue;
 use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
@@ -82,12 +83,16 @@ impl Index {
         let offer = source.offer();
         let mut own = View::default();
         for tool in &offer.tools {
-            let [whole, bare] = listings(source, tool, &tool.name, &tool.raw);
+            let Some([whole, bare]) = listings(source, tool, &tool.name, &tool.raw) else {
+                continue;
+            };
             own.tools.insert(tool.name.clone(), bare);
             self.claim(|view| &mut view.tools, whole);
         }
         for prompt in &offer.prompts {
-            let [whole, bare] = listings(source, prompt, &prompt.name, &prompt.raw);
+            let Some([whole, bare]) = listings(source, prompt, &prompt.name, &prompt.raw) else {
+                continue;
+            };
             own.prompts.insert(prompt.name.clone(), bare);
             self.claim(|view| &mut view.prompts, whole);
         }
@@ -109,6 +114,9 @@ impl Index {
     }
 
     fn claim<T>(&mut self, table: impl Fn(&mut View) -> &mut Table<T>, listed: Arc<Listed<T>>) {
+        if self.clashes.iter().any(|clash| clash.name == listed.exposed) {
+            return;
+        }
         match table(&mut self.whole).entry(listed.exposed.clone()) {
             Entry::Vacant(place) => {
                 place.insert(listed);
@@ -127,24 +135,26 @@ impl Index {
     }
 }
 
-/// The two listings of one item: in the whole catalogue, and in its own server's scope.
-fn listings<T>(source: &Arc<dyn Source>, item: &Arc<T>, name: &str, raw: &RawValue) -> [Arc<Listed<T>>; 2] {
+/// The two listings of one item: in the whole catalogue, and in its own server's scope. None for a name that cannot
+/// be offered at all.
+fn listings<T>(source: &Arc<dyn Source>, item: &Arc<T>, name: &str, raw: &RawValue) -> Option<[Arc<Listed<T>>; 2]> {
     let exposed = match source.naming() {
         Naming::Bare => name.to_owned(),
-        Naming::Prefixed => exposed_name(source.name(), name),
+        Naming::Prefixed => exposed_name(&ServerName::try_from(source.name()).ok()?, name).ok()?,
     };
     let whole = match source.naming() {
         Naming::Bare => raw.to_owned(),
         Naming::Prefixed => with_member(raw, "name", &serde_json::Value::from(exposed.as_str()).to_string()),
     };
-    [whole, raw.to_owned()].map(|raw| {
+    let listing = |raw| {
         Arc::new(Listed {
             exposed: exposed.clone(),
             source: source.clone(),
             item: item.clone(),
             raw,
         })
-    })
+    };
+    Some([listing(whole), listing(raw.to_owned())])
 }
 
 /// A listing whose name is the same everywhere.
@@ -155,8 +165,4 @@ fn as_it_is<T>(source: &Arc<dyn Source>, item: &Arc<T>, uri: &str, raw: &RawValu
         item: item.clone(),
         raw: raw.to_owned(),
     })
-}
-
-fn exposed_name(server: &str, name: &str) -> String {
-    format!("{server}__{name}")
 }

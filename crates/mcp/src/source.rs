@@ -4,6 +4,7 @@
 //! for how long is the catalogue's to decide; a source never asks who may do what.
 
 use crate::call::{CallContext, Outcome};
+pub use forebay_domain::quarantine::Hints;
 use forebay_domain::{Action, Failure, Principal, port::BoxFuture};
 use serde_json::value::RawValue;
 use std::{sync::Arc, time::Duration};
@@ -22,6 +23,11 @@ pub trait Source: Send + Sync {
     /// Whether this tool of the offer is nothing to this caller, because there is nothing behind it for them.
     fn hides(&self, _tool: &str, _principal: &Principal) -> bool {
         false
+    }
+
+    /// Why a tool of this name, which the server does have, is not offered.
+    fn withheld(&self, _tool: &str) -> Option<Failure> {
+        None
     }
 
     /// Serves one request. Dropping the future cancels it.
@@ -100,29 +106,16 @@ pub struct Tool {
     pub time_limit: Duration,
 }
 
-/// What a tool says of its own effects (`annotations`), with the protocol's defaults where it says nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "the four hints of the protocol")]
-pub struct Hints {
-    pub read_only: bool,
-    pub destructive: bool,
-    pub idempotent: bool,
-    pub open_world: bool,
-}
-
-impl Hints {
-    /// The effects that a policy may deny, whatever the tool is called: a grant `!effect:destructive` keeps its key off
-    /// every tool that may destroy something.
-    pub fn effects(self) -> impl Iterator<Item = Action> {
-        let destructive = !self.read_only && self.destructive;
-        [
-            (!self.read_only, Action::EFFECT_WRITE),
-            (destructive, Action::EFFECT_DESTRUCTIVE),
-            (self.open_world, Action::EFFECT_OPEN_WORLD),
-        ]
-        .into_iter()
-        .filter_map(|(has, effect)| has.then_some(effect))
-    }
+/// The effects of a tool that a policy may deny, whatever the tool is called: a grant `!effect:destructive` keeps its key
+/// off every tool that may destroy something.
+pub fn effects(hints: Hints) -> impl Iterator<Item = Action> {
+    [
+        (!hints.read_only, Action::EFFECT_WRITE),
+        (hints.may_destroy(), Action::EFFECT_DESTRUCTIVE),
+        (hints.open_world, Action::EFFECT_OPEN_WORLD),
+    ]
+    .into_iter()
+    .filter_map(|(has, effect)| has.then_some(effect))
 }
 
 /// `x-mcp-header` of one property of an input schema.
