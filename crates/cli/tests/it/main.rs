@@ -7,6 +7,8 @@
 mod child_guard;
 mod commands;
 mod config;
+mod mcp_forms;
+mod mcp_install;
 mod meaning;
 mod process;
 mod reload;

@@ -12,6 +12,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The largest file that is edited. Claude Code keeps a history in its own, so that there are large ones.
@@ -201,12 +202,21 @@ impl Target {
     }
 
     fn back_up(&self, text: &str, status: Option<Status>, clock: &Clock) -> io::Result<PathBuf> {
-        let time = clock.now().strftime(BACKUP_TIME).to_string();
-        let path = self.folder().join(format!("{}{BACKUP_MARK}{time}", self.file_name()));
-        let mut file = create(&path, status.map_or(MODE_SECRET, |status| status.mode), status)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        Ok(path)
+        let mut time = clock.now();
+        loop {
+            let name = format!("{}{BACKUP_MARK}{}", self.file_name(), time.strftime(BACKUP_TIME));
+            let path = self.folder().join(name);
+            match create(&path, status.map_or(MODE_SECRET, |status| status.mode), status) {
+                Ok(mut file) => {
+                    file.write_all(text.as_bytes())?;
+                    file.sync_all()?;
+                    return Ok(path);
+                }
+                // Another backup of the same millisecond; there are five of them at most.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => time += Duration::from_millis(1),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Removes our oldest backups. One that cannot be removed does no harm.
@@ -294,7 +304,6 @@ fn unusable(path: &Path, what: &str, error: impl Into<Box<dyn std::error::Error 
 mod tests {
     use super::*;
     use jiff::Timestamp;
-    use std::time::Duration;
 
     struct Place {
         folder: tempfile::TempDir,
