@@ -98,7 +98,7 @@ async fn calls_are_counted_by_how_they_ended() {
         r#"{"expression":"?"}"#,
     ] {
         gate.catalogue
-            .call(&principal(Role::User), "calculator", &raw(arguments), context())
+            .call(&principal(Role::User), Call::of("calculator", &raw(arguments)), context())
             .await
             .unwrap();
     }
