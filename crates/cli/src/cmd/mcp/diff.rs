@@ -75,11 +75,14 @@ impl Change<'_> {
                     View::Questions => View::Foreign,
                     View::File | View::Section | View::Ours | View::Secrets | View::Foreign => view,
                 };
-                object.children().iter().for_each(|child| self.mask(child, view, entry));
+                for child in object.children() {
+                    self.mask(&child, view, entry);
+                }
             }
             CstNode::Container(container @ (CstContainerNode::Root(_) | CstContainerNode::Array(_))) => {
-                let children = container.children();
-                children.iter().for_each(|child| self.mask(child, view, entry));
+                for child in container.children() {
+                    self.mask(&child, view, entry);
+                }
             }
             CstNode::Leaf(CstLeafNode::StringLit(text)) => {
                 let shown = view.text(&text.decoded_value().unwrap_or_default());

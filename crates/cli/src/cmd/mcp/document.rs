@@ -89,7 +89,12 @@ pub(super) fn put(
                 section.append(slot.name, tree(entry));
             }
             Some(prop) => match (prop.object_value(), former) {
-                (Some(object), Former::Merge) => merge(&object, entry),
+                (Some(object), Former::Merge) => {
+                    for name in OWNED {
+                        unambiguous(&object, name)?;
+                    }
+                    merge(&object, entry);
+                }
                 (Some(_), Former::Replace) | (None, Former::Merge | Former::Replace) => prop.set_value(tree(entry)),
             },
         }
@@ -357,3 +362,6 @@ fn ask_no_more(object: &CstObject, id: &str) {
         prop.remove();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,13 +78,13 @@ pub(super) fn run(args: &Args, context: &Context, printer: &mut Printer) -> Resu
         KeyPlace::Prompt { .. } => place.input(),
         KeyPlace::DataDir | KeyPlace::Variable(_) | KeyPlace::Given | KeyPlace::Fresh { .. } => None,
     };
-    let content = document::put("", place.slot(), &entry, Former::Replace, input.as_ref()).map_err(bug)?;
+    let document = document::put("", place.slot(), &entry, Former::Replace, input.as_ref()).map_err(bug)?;
     let exported = Exported {
         client: place.client,
         file: place.file.display().to_string(),
         link: link(place.client, &place.name, &entry, input.as_ref()),
         shell: shell(&place, &plan.connection, credential.as_deref(), &entry, input.as_ref()),
-        content: RawValue::from_string(content.trim_end().to_owned()).map_err(bug)?,
+        content: RawValue::from_string(document.trim_end().to_owned()).map_err(bug)?,
         name: place.name,
     };
     if printer.format() != Format::Table {

@@ -22,7 +22,7 @@ use crate::{
     report,
 };
 use forebay_domain::Failure;
-use forebay_runtime::Clock;
+use forebay_runtime::{Clock, Secret};
 use serde_json::Value as Json;
 use std::path::PathBuf;
 
@@ -118,7 +118,7 @@ impl Install<'_> {
         self.approval.ask(&self.place.file)?;
 
         let key = self.keys.make(credential).await?;
-        let text = self.text(seen, key.as_ref().map(|key| key.expose()), former)?;
+        let text = self.text(seen, key.as_ref().map(Secret::expose), former)?;
         let next = Next::Text {
             text: &text,
             secret: self.plan.key.is_in_file(),

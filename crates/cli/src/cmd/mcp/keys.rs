@@ -204,7 +204,11 @@ impl<'a> Keys<'a> {
             // It has ended already.
             Ok(None) => None,
             Err(failure) => {
-                say_not_revoked(&id, &failure);
+                report::say(&format!(
+                    "Nobody could say whether key {id} was made for this client: {} If it was, end it with \
+                     `forebay key revoke {id}`.",
+                    failure.message
+                ));
                 None
             }
         }
