@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pathlib
-import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,14 +16,12 @@ from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 
-import harness
 from harness import Gateway, Key
+from npm import MODULES, drive
 
 pytestmark = pytest.mark.anyio
 
-HERE = pathlib.Path(__file__).resolve().parent
-PACKAGES = pathlib.Path(os.environ.get("FOREBAY_VENV", harness.ROOT / ".venv")) / "node" / "clients"
-REMOTE = PACKAGES / "node_modules" / "mcp-remote" / "dist" / "proxy.js"
+REMOTE = MODULES / "mcp-remote" / "dist" / "proxy.js"
 SUM = {"name": "calculator", "arguments": {"expression": "6*7"}}
 STEPS: list[tuple[str, Any]] = [
     ("listTools", {}),
@@ -33,24 +29,6 @@ STEPS: list[tuple[str, Any]] = [
     ("callTool", {"name": "no_such_tool", "arguments": {}}),
     ("listResources", {}),
 ]
-
-
-def drive(gateway: Gateway, key: Key, path: str, **plan: Any) -> list[dict[str, Any]]:
-    """What came of each of the steps."""
-    told = {"url": gateway.url + path, "headers": key.bearer, "steps": STEPS} | plan
-    with (HERE / "clients" / "drive.mjs").open(encoding="utf-8") as script:
-        done = subprocess.run(
-            ["node", "--input-type=module", "-"],
-            stdin=script,
-            cwd=PACKAGES,
-            env=harness.clean_env(PLAN=json.dumps(told)),
-            text=True,
-            capture_output=True,
-            timeout=harness.WAIT_SECONDS_MAX,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["results"]
 
 
 def expect_the_usual(results: list[dict[str, Any]]) -> None:
@@ -73,13 +51,13 @@ NPM = [
 
 @pytest.mark.parametrize(("plan", "path"), NPM)
 def test_npm_clients_list_call_and_are_refused(gateway: Gateway, user: Key, plan: dict[str, Any], path: str) -> None:
-    expect_the_usual(drive(gateway, user, path, **plan))
+    expect_the_usual(drive(gateway, user, path, STEPS, **plan))
 
 
 @pytest.mark.parametrize("plan", [{"client": "sdk"}, {"client": "client", "mode": "auto"}], ids=["sdk", "client"])
 def test_npm_clients_do_not_come_in_without_a_key(gateway: Gateway, plan: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match=r"401|[Uu]nauthorized"):
-        drive(gateway, Key("", "fb_wrong"), "/mcp", **plan)
+        drive(gateway, Key("", "fb_wrong"), "/mcp", STEPS, **plan)
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/mcp/sse"])
