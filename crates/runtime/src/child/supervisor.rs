@@ -110,8 +110,7 @@ impl Supervisor {
     pub async fn stop(&self) {
         self.stopping.cancel();
         let mut state = self.state.clone();
-        // Without anybody who tells, the whole process ends.
-        let _ends = state.wait_for(|state| matches!(state, State::Stopped)).await;
+        let _told = state.wait_for(|state| matches!(state, State::Stopped)).await;
     }
 }
 
@@ -139,7 +138,7 @@ where
         command,
         restart,
         attend,
-        tell,
+        tell: Teller(tell),
         logs: logs.clone(),
         retry: retry.clone(),
     };
@@ -156,13 +155,22 @@ where
     }
 }
 
+/// Whatever ends the keeper, be it a panic of whoever attends, the last thing it tells is that it stopped.
+struct Teller(watch::Sender<State>);
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.0.send_replace(State::Stopped);
+    }
+}
+
 struct Keeper<F> {
     launcher: Launcher,
     entropy: Entropy,
     command: Command,
     restart: Restart,
     attend: F,
-    tell: watch::Sender<State>,
+    tell: Teller,
     logs: Logs,
     retry: Arc<Notify>,
 }
@@ -186,7 +194,7 @@ where
         let mut ends_in_a_row = 0;
         let mut quitting = pin!(quitting(stop, stopped));
         loop {
-            self.tell.send_replace(State::Starting);
+            self.tell.0.send_replace(State::Starting);
             let Run::Over { trouble, ran_for } = self.run(quitting.as_mut()).await else {
                 break;
             };
@@ -195,7 +203,6 @@ where
                 break;
             }
         }
-        self.tell.send_replace(State::Stopped);
         info!(child.name = self.command.name, "supervised child stopped");
     }
 
@@ -217,7 +224,7 @@ where
         };
         let process = child.process();
         let (since, begun) = (self.launcher.clock.now(), self.launcher.clock.monotonic());
-        self.tell.send_replace(State::Running { since, process });
+        self.tell.0.send_replace(State::Running { since, process });
         info!(
             child.name = self.command.name,
             child.process = process,
@@ -234,7 +241,7 @@ where
 
     /// Nothing where it was stopped.
     async fn attended(&mut self, child: &mut Child, quitting: Pin<&mut impl Future<Output = ()>>) -> Option<Trouble> {
-        let io = child.take_io()?;
+        let io = child.take_io().expect("nobody else had this child");
         let ours = Stop::new();
         let mut attending = Box::pin((self.attend)(Running {
             process: child.process(),
@@ -277,7 +284,7 @@ where
         // Who sees that it waits can end the wait.
         let mut retried = pin!(self.retry.notified());
         retried.as_mut().enable();
-        self.tell.send_replace(State::Backoff {
+        self.tell.0.send_replace(State::Backoff {
             until: self.launcher.clock.now() + wait,
             ends_in_a_row,
             trouble,

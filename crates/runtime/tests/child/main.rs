@@ -53,6 +53,7 @@ tests! {
         whoever_attends_may_let_go
         draining_lets_whoever_attends_finish
         stopping_and_dropping_end_the_child
+        ending_waits_for_nobody
         a_missing_program_is_tried_for_ever;
 }
 

@@ -195,6 +195,21 @@ pub(crate) async fn stopping_and_dropping_end_the_child() {
     within(tasks.finished()).await;
 }
 
+pub(crate) async fn ending_waits_for_nobody() {
+    let tasks = Tasks::new();
+    let restart = Restart {
+        linger: Duration::from_hours(1),
+        patience: SLOW,
+        ..BY_HAND
+    };
+    let supervisor = start(&launcher(&tasks), sh(DEAF), restart, holds);
+    let program = up(&supervisor).await;
+    tasks.stop().end();
+    within(tasks.finished()).await;
+    assert!(matches!(supervisor.state(), State::Stopped));
+    program.gone();
+}
+
 pub(crate) async fn a_missing_program_is_tried_for_ever() {
     let supervisor = start(
         &launcher(&Tasks::new()),
