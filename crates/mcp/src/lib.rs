@@ -9,6 +9,7 @@ pub mod builtin;
 pub mod call;
 pub mod catalogue;
 pub mod client;
+pub mod compose;
 pub mod envelope;
 pub mod era;
 mod files;
@@ -31,6 +32,7 @@ pub mod stdio;
 mod stream;
 mod template;
 pub mod tools;
+pub mod upstream;
 
 pub use call::{CallContext, Client, Outcome};
 pub use catalogue::{Call, Catalogue, CatalogueParts, StatusSource};

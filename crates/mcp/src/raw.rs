@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
 
 /// The members of an object in their order, each value still raw.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Members<'a> {

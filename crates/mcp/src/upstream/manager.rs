@@ -1,0 +1,340 @@
+//! All upstreams of a gateway: those of the configuration and those registered at run time, each with its loop.
+//!
+//! What is configured wins over what was registered under the same name. Taking one away ends its connections and its
+//! processes; what was approved of it stays known.
+
+use super::{
+    config::{Config, UpstreamConfig},
+    pins::{Approved, Pins, Waiting},
+    pool::{Identity, Opener},
+    server::{Ground, State, Upstream},
+    settings::{self, Kit, Origin, Settings, UPSTREAMS_MAX},
+};
+use crate::{catalogue::Catalogue, client::mailbox};
+use forebay_domain::{
+    Code, Failure,
+    id::{KeyId, SubjectId},
+    quarantine::{Kind, ServerName},
+};
+use forebay_runtime::{
+    Tasks,
+    child::{Launcher, Line, Logs},
+};
+use forebay_store::Store;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+/// What all upstreams stand on.
+#[derive(Clone)]
+pub struct UpstreamsParts {
+    pub catalogue: Catalogue,
+    pub store: Store,
+    pub tasks: Tasks,
+    pub launcher: Launcher,
+    pub kit: Kit,
+    /// The raw `Implementation` object with which the gateway introduces itself.
+    pub client_info: Box<RawValue>,
+}
+
+/// All upstreams of this gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Upstreams(Arc<Inner>);
+
+struct Inner {
+    parts: UpstreamsParts,
+    pins: Pins,
+    running: Mutex<BTreeMap<ServerName, Running>>,
+}
+
+struct Running {
+    upstream: Arc<Upstream>,
+    origin: Origin,
+    logs: Logs,
+}
+
+/// How one upstream is.
+#[derive(Debug, Clone)]
+pub struct UpstreamStatus {
+    pub name: String,
+    pub place: String,
+    pub transport: &'static str,
+    /// Whether it was registered over the API, and so may be removed there.
+    pub registered: bool,
+    pub state: State,
+    pub since: Timestamp,
+    pub protocol_version: Option<&'static str>,
+    pub server_info: Option<Box<RawValue>>,
+    pub tools: usize,
+    pub prompts: usize,
+    pub resources: usize,
+    pub held: usize,
+    pub connections: usize,
+    pub listed_at: Option<Timestamp>,
+    pub trouble: Option<String>,
+    pub warnings: Vec<String>,
+}
+
+/// One upstream with what waits for a decision, and the last lines of its standard error.
+#[derive(Debug, Clone)]
+pub struct UpstreamDetail {
+    pub status: UpstreamStatus,
+    pub config: UpstreamConfig,
+    pub waiting: Vec<Waiting>,
+    pub logs: Vec<Line>,
+}
+
+impl Upstreams {
+    /// Says why the section could not be used.
+    pub fn check(config: &Config, kit: &Kit) -> Result<(), Failure> {
+        settings::parse_all(config, kit).map(drop)
+    }
+
+    /// Starts the loops of the configured upstreams. Those registered at run time come with [`Self::sync`].
+    pub fn start(config: &Config, parts: UpstreamsParts) -> Result<Self, Failure> {
+        let this = Self(Arc::new(Inner {
+            pins: Pins::new(parts.store.clone()),
+            running: Mutex::default(),
+            parts,
+        }));
+        this.reconfigure(config)?;
+        Ok(this)
+    }
+
+    /// Puts another configuration in force, or none of it where some of it cannot be used.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), Failure> {
+        let wanted = settings::parse_all(config, &self.0.parts.kit)?;
+        let mut running = self.running();
+        let gone: Vec<ServerName> = running
+            .iter()
+            .filter(|(name, one)| one.origin == Origin::File && !wanted.iter().any(|settings| settings.name == **name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            self.end(&mut running, &name);
+        }
+        for settings in wanted {
+            self.run(&mut running, settings, Origin::File);
+        }
+        Ok(())
+    }
+
+    /// Runs what is registered in the store, and ends what no longer is; on one replica the effect of what was done on
+    /// another.
+    pub async fn sync(&self) -> Result<(), Failure> {
+        let stored: Vec<TmpRow> = Vec::new();
+        let mut wanted = Vec::new();
+        for row in stored {
+            let parsed = serde_json::from_str::<UpstreamConfig>(row.config.get())
+                .map_err(|fault| Failure::new(Code::InvalidConfig, fault.to_string()))
+                .and_then(|config| settings::parse(row.name.as_str(), &config, Origin::Api, &self.0.parts.kit));
+            match parsed {
+                Ok(settings) => wanted.push(settings),
+                Err(failure) => {
+                    tracing::warn!(upstream.name = %row.name, error.chain = %failure.chain(), "upstream left out");
+                }
+            }
+        }
+        let mut running = self.running();
+        let gone: Vec<ServerName> = running
+            .iter()
+            .filter(|(name, one)| one.origin == Origin::Api && !wanted.iter().any(|settings| settings.name == **name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            self.end(&mut running, &name);
+        }
+        for settings in wanted {
+            if running.get(&settings.name).is_none_or(|one| one.origin == Origin::Api) {
+                self.run(&mut running, settings, Origin::Api);
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers an upstream at run time, or changes one that was.
+    pub async fn register(&self, name: &str, config: &UpstreamConfig, by: SubjectId) -> Result<(), Failure> {
+        let settings = settings::parse(name, config, Origin::Api, &self.0.parts.kit).map_err(as_params)?;
+        {
+            let running = self.running();
+            if running.get(&settings.name).is_some_and(|one| one.origin == Origin::File) {
+                let message = format!("`{name}` stands in the configuration file.");
+                return Err(Failure::new(Code::Conflict, message).hint("Change it there, or choose another name."));
+            }
+            if running.len() >= UPSTREAMS_MAX && !running.contains_key(&settings.name) {
+                let message = format!("There are {UPSTREAMS_MAX} upstreams already.");
+                return Err(Failure::new(Code::Conflict, message).hint("Remove one first."));
+            }
+        }
+        let _ = by;
+        self.run(&mut self.running(), settings, Origin::Api);
+        Ok(())
+    }
+
+    /// Takes away an upstream that was registered at run time.
+    pub async fn remove(&self, name: &str) -> Result<(), Failure> {
+        let name = self.known(name)?;
+        if self.running().get(&name).is_some_and(|one| one.origin == Origin::File) {
+            let message = format!("`{name}` stands in the configuration file.");
+            return Err(Failure::new(Code::Conflict, message).hint("Take it out there; the gateway notices."));
+        }
+        self.end(&mut self.running(), &name);
+        Ok(())
+    }
+
+    pub fn list(&self) -> Vec<UpstreamStatus> {
+        self.running().values().map(status).collect()
+    }
+
+    pub async fn show(&self, name: &str) -> Result<UpstreamDetail, Failure> {
+        let name = self.known(name)?;
+        let waiting = self.0.pins.waiting(&name).await?;
+        let running = self.running();
+        let one = running.get(&name).ok_or_else(unknown)?;
+        Ok(UpstreamDetail {
+            status: status(one),
+            config: one.upstream.settings.config.clone(),
+            waiting,
+            logs: one.logs.lines(),
+        })
+    }
+
+    /// Lets held definitions pass: those named, or all that wait. Answers which.
+    pub async fn approve(
+        &self,
+        name: &str,
+        chosen: Option<&[(Kind, String)]>,
+        by: &SubjectId,
+    ) -> Result<Vec<Approved>, Failure> {
+        let name = self.known(name)?;
+        let now = self.0.parts.kit.clock.now();
+        let approved = self.0.pins.approve(&name, chosen, by, now).await?;
+        self.refresh(name.as_str())?;
+        Ok(approved)
+    }
+
+    /// Lists an upstream again now, or tries again to reach it.
+    pub fn refresh(&self, name: &str) -> Result<(), Failure> {
+        let name = self.known(name)?;
+        let running = self.running();
+        running.get(&name).ok_or_else(unknown)?.upstream.refresh();
+        Ok(())
+    }
+
+    /// Ends the connections that a revoked key opened.
+    pub fn close_key(&self, key: &KeyId) {
+        for one in self.running().values() {
+            one.upstream.pool.close_where(
+                |identity| matches!(identity, Identity::Caller { key: Some(theirs), .. } if theirs == key),
+            );
+        }
+    }
+
+    fn run(&self, running: &mut BTreeMap<ServerName, Running>, settings: Settings, origin: Origin) {
+        let same = running
+            .get(&settings.name)
+            .is_some_and(|one| one.origin == origin && one.upstream.settings.config == settings.config);
+        if same {
+            return;
+        }
+        self.end(running, &settings.name.clone());
+        if !settings.config.enabled {
+            return;
+        }
+        let parts = &self.0.parts;
+        let (listener, heard) = mailbox();
+        let logs = Logs::new();
+        let upstream = Arc::new(Upstream::new(
+            settings,
+            Ground {
+                opener: Opener {
+                    launcher: parts.launcher.clone(),
+                    tasks: parts.tasks.clone(),
+                    clock: parts.kit.clock.clone(),
+                    client_info: parts.client_info.clone(),
+                    listener,
+                    logs: logs.clone(),
+                },
+                pins: self.0.pins.clone(),
+                catalogue: parts.catalogue.downgrade(),
+                clock: parts.kit.clock.clone(),
+                entropy: parts.kit.entropy.clone(),
+            },
+        ));
+        parts.catalogue.join(upstream.clone());
+        let keeper = upstream.clone();
+        parts.tasks.spawn("upstream", move |stop| keeper.keep(heard, stop));
+        let name = upstream.settings.name.clone();
+        running.insert(
+            name,
+            Running {
+                upstream,
+                origin,
+                logs,
+            },
+        );
+    }
+
+    fn end(&self, running: &mut BTreeMap<ServerName, Running>, name: &ServerName) {
+        if let Some(one) = running.remove(name) {
+            one.upstream.gone.cancel();
+            self.0.parts.catalogue.leave(name.as_str());
+        }
+    }
+
+    fn known(&self, name: &str) -> Result<ServerName, Failure> {
+        let name = ServerName::try_from(name).map_err(|_| unknown())?;
+        if self.running().contains_key(&name) { Ok(name) } else { Err(unknown()) }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<ServerName, Running>> {
+        self.0.running.lock().expect("nobody panics while holding the upstreams")
+    }
+}
+
+fn status(one: &Running) -> UpstreamStatus {
+    use crate::source::Source;
+    let upstream = &one.upstream;
+    let condition = upstream.condition();
+    let offer = upstream.offer();
+    UpstreamStatus {
+        name: upstream.name().to_owned(),
+        place: upstream.place(),
+        transport: if upstream.is_child() { "stdio" } else { "http" },
+        registered: one.origin == Origin::Api,
+        state: condition.state,
+        since: condition.since,
+        protocol_version: condition.version,
+        server_info: condition.server_info,
+        tools: offer.tools.len(),
+        prompts: offer.prompts.len(),
+        resources: offer.resources.len(),
+        held: condition.held.len(),
+        connections: upstream.pool.count(),
+        listed_at: condition.listed_at,
+        trouble: condition.trouble,
+        warnings: condition.warnings,
+    }
+}
+
+fn unknown() -> Failure {
+    Failure::new(Code::UnknownUpstream, "There is no upstream of that name.")
+        .hint("`forebay upstream list` shows what there is.")
+}
+
+/// What is wrong with a configuration in a request is the request's fault.
+fn as_params(failure: Failure) -> Failure {
+    Failure {
+        code: if failure.code == Code::InvalidConfig {
+            Code::InvalidParams
+        } else {
+            failure.code
+        },
+        ..failure
+    }
+}
+
+struct TmpRow { name: ServerName, config: Box<RawValue> }

@@ -1,0 +1,23 @@
+//! Federation: MCP servers of other makers as sources of the catalogue.
+//!
+//! An upstream is untrusted. What it says is bounded, timed out and judged before anybody sees it; what it answers goes
+//! through as it is. The credentials of callers never reach it.
+
+mod config;
+mod judge;
+mod listing;
+mod manager;
+mod pins;
+mod pool;
+mod relay;
+mod server;
+mod settings;
+
+pub use config::{
+    AuthConfig, ClientAuth, Config, EnvValue, OAuthConfig, PrivateKeyConfig, Protocol, Sharing, SigningAlgorithm,
+    UpstreamConfig,
+};
+pub use manager::{UpstreamDetail, UpstreamStatus, Upstreams, UpstreamsParts};
+pub use pins::{Approved, Waiting};
+pub use server::State;
+pub use settings::Kit;

@@ -1,0 +1,181 @@
+//! What goes through, and what becomes of upstreams that misbehave.
+
+use crate::{
+    rig::{Rig, context, keyed, principal, raw, until},
+    server::{Era, Says, Server, offers, tool},
+};
+use forebay_domain::Code;
+use forebay_mcp::{Call, Kind, Outcome, Scope, upstream::State};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn what_nobody_here_knows_passes_through_both_ways() {
+    for era in [Era::Legacy, Era::Modern] {
+        let server = Server::start(era, offers(vec![tool("echo", "Echoes.")])).await;
+        let rig = Rig::start(&[("up", json!({"url": server.url}))]).await;
+        rig.ready("up").await;
+        let listed = rig.list(&Scope::Whole, Kind::Tools);
+        let listed = listed.iter().find(|tool| tool["name"] == "up__echo").unwrap();
+        assert_eq!(listed["vendorMember"], json!([1.0]));
+        assert_eq!(listed["inputSchema"]["x-vendor"], json!({"a": 1}));
+
+        let params = raw(&json!({"name": "up__echo", "arguments": {"x": 1}, "vendor": {"deep": [1]}, "_meta": {"vendor/y": 2, "progressToken": 5}}));
+        let arguments = raw(&json!({"x": 1}));
+        let call = Call {
+            params: Some(&params),
+            ..Call::of("up__echo", &arguments)
+        };
+        let Ok(Outcome::Complete(complete)) = rig.catalogue.call(&principal(), call, context()).await else {
+            panic!("it completes");
+        };
+        assert!(complete.raw.get().contains(r#"{"type":"hologram","vendor":1.5}"#) || complete.raw.get().contains("hologram"));
+        let result: Value = serde_json::from_str(complete.raw.get()).unwrap();
+        let asked = &result["asked"];
+        assert_eq!(asked["name"], "echo", "the upstream's own name");
+        assert_eq!(asked["vendor"], json!({"deep": [1]}));
+        assert_eq!(asked["_meta"]["vendor/y"], 2);
+        assert_ne!(asked["_meta"]["progressToken"], 5, "tokens are per hop");
+        assert_eq!(result["_meta"]["vendor/x"], 1);
+    }
+}
+
+#[tokio::test]
+async fn prompts_resources_and_completion_go_through() {
+    let server = Server::start(Era::Legacy, offers(Vec::new())).await;
+    let rig = Rig::start(&[("up", json!({"url": server.url}))]).await;
+    rig.ready("up").await;
+    let me = principal();
+    assert_eq!(rig.list(&Scope::Whole, Kind::Prompts)[0]["name"], "up__greet");
+    let params = raw(&json!({"name": "up__greet", "arguments": {"who": "you"}}));
+    let got = rig.catalogue.prompt(&me, &Scope::Whole, "up__greet", &params, context()).await.unwrap();
+    let Outcome::Complete(got) = got else { panic!("{got:?}") };
+    assert!(got.raw.get().contains(r#""name":"greet""#), "{}", got.raw);
+    let got = rig.catalogue.read(&me, &Scope::Whole, "doc://seven", None, context()).await.unwrap();
+    let Outcome::Complete(got) = got else { panic!("{got:?}") };
+    assert!(got.raw.get().contains(r#""vendor":1"#), "{}", got.raw);
+    let params = raw(&json!({"ref": {"type": "ref/prompt", "name": "up__greet"}, "argument": {"name": "who", "value": ""}}));
+    let got = rig.catalogue.complete(&me, &Scope::Whole, &params, context()).await.unwrap();
+    let Outcome::Complete(got) = got else { panic!("{got:?}") };
+    assert!(got.raw.get().contains(r#""name":"greet""#), "{}", got.raw);
+}
+
+#[tokio::test]
+async fn an_error_of_the_upstream_is_the_clients_as_it_is() {
+    let server = Server::start(Era::Modern, |method, params| match method {
+        "tools/call" => Says::Error(-32042, "my own"),
+        other => offers(vec![tool("a", "A.")])(other, params),
+    })
+    .await;
+    let rig = Rig::start(&[("up", json!({"url": server.url}))]).await;
+    rig.ready("up").await;
+    let Ok(Outcome::Refused(error)) = rig.call("up__a", &json!({})).await else { panic!("refused") };
+    assert_eq!((error.code, error.message.as_str()), (-32042, "my own"));
+    assert_eq!(error.data.unwrap().get(), r#"{"kept":[1,2.5]}"#);
+}
+
+#[tokio::test]
+async fn the_gateways_own_credential_travels_and_no_callers() {
+    let server = Server::start(Era::Modern, offers(vec![tool("a", "A.")])).await;
+    let config = json!({"url": server.url, "auth": {"bearer": {"env": "TOKEN"}}, "headers": {"X-Team": "blue"}});
+    let rig = Rig::start(&[("up", config)]).await;
+    rig.ready("up").await;
+    rig.result("up__a", &json!({})).await;
+    let (headers, _) = server.seen("tools/call").remove(0);
+    assert_eq!(headers["authorization"], "Bearer s3cret");
+    assert_eq!(headers["x-team"], "blue");
+}
+
+#[tokio::test]
+async fn each_caller_has_a_session_of_its_own_in_the_older_era() {
+    let server = Server::start(Era::Legacy, offers(vec![tool("a", "A.")])).await;
+    let rig = Rig::start(&[("up", json!({"url": server.url})), ("shared", json!({"url": server.url, "connection": "shared"}))]).await;
+    rig.ready("up").await;
+    rig.ready("shared").await;
+    let before = server.seen("initialize").len();
+    let arguments = raw(&json!({}));
+    for key in ["k1", "k2", "k1"] {
+        let caller = keyed(key, &[]);
+        rig.catalogue.call(&caller, Call::of("up__a", &arguments), context()).await.unwrap();
+        rig.catalogue.call(&caller, Call::of("shared__a", &arguments), context()).await.unwrap();
+    }
+    assert_eq!(server.seen("initialize").len() - before, 2, "one for each key, and none for the shared one");
+}
+
+#[tokio::test]
+async fn a_result_beyond_every_bound_is_refused_and_the_next_call_works() {
+    let server = Server::start(Era::Modern, |method, params| match method {
+        "tools/call" if params["arguments"]["huge"] == true => {
+            let text = "x".repeat(50 << 20);
+            Says::Result(json!({"content": [{"type": "text", "text": text}]}))
+        }
+        other => offers(vec![tool("a", "A.")])(other, params),
+    })
+    .await;
+    let rig = Rig::start(&[("up", json!({"url": server.url}))]).await;
+    rig.ready("up").await;
+    let failure = rig.call("up__a", &json!({"huge": true})).await.unwrap_err();
+    assert_eq!(failure.code, Code::ResultTooLarge);
+    assert!(failure.message.contains("`up`"), "{failure}");
+    rig.result("up__a", &json!({})).await;
+}
+
+#[tokio::test]
+async fn one_that_breaks_off_is_named_and_not_asked_twice() {
+    let server = Server::start(Era::Modern, |method, params| match method {
+        "tools/call" => Says::BreaksOff,
+        other => offers(vec![tool("a", "A.")])(other, params),
+    })
+    .await;
+    let rig = Rig::start(&[("up", json!({"url": server.url}))]).await;
+    rig.ready("up").await;
+    let failure = rig.call("up__a", &json!({})).await.unwrap_err();
+    assert_eq!(failure.code, Code::UpstreamFailed);
+    assert!(failure.message.contains("`up`"), "{failure}");
+    assert_eq!(server.seen("tools/call").len(), 1, "it may have run");
+}
+
+#[tokio::test]
+async fn one_that_hangs_costs_its_own_time_limit() {
+    let server = Server::start(Era::Modern, |method, params| match method {
+        "tools/call" => Says::Nothing,
+        other => offers(vec![tool("a", "A.")])(other, params),
+    })
+    .await;
+    let rig = Rig::start(&[("up", json!({"url": server.url, "timeout_s": 1}))]).await;
+    rig.ready("up").await;
+    let failure = rig.call("up__a", &json!({})).await.unwrap_err();
+    assert_eq!(failure.code, Code::ToolTimedOut);
+}
+
+#[tokio::test]
+async fn one_that_is_not_there_is_named_and_takes_nothing_down() {
+    let server = Server::start(Era::Modern, offers(vec![tool("a", "A.")])).await;
+    let rig = Rig::start(&[("gone", json!({"url": "http://127.0.0.1:9/mcp"})), ("up", json!({"url": server.url}))]).await;
+    rig.ready("up").await;
+    assert_eq!(rig.names(), ["up__a"]);
+    until(|| rig.status("gone").state == State::Unavailable).await;
+    assert!(rig.status("gone").trouble.unwrap().contains("`gone`"));
+    assert!(rig.list(&Scope::Server("gone".into()), Kind::Tools).is_empty());
+}
+
+#[tokio::test]
+async fn one_that_lies_about_its_version_is_not_believed() {
+    let server = Server::start(Era::Legacy, offers(vec![tool("a", "A.")])).await;
+    server.claims("2031-01-01");
+    let rig = Rig::start(&[("up", json!({"url": server.url}))]).await;
+    until(|| rig.status("up").state == State::Unavailable).await;
+    assert!(rig.names().is_empty());
+    assert!(rig.status("up").trouble.unwrap().contains("2031-01-01"));
+}
+
+#[tokio::test]
+async fn what_is_taken_out_of_the_configuration_is_gone() {
+    let server = Server::start(Era::Modern, offers(vec![tool("a", "A.")])).await;
+    let config = json!({"url": server.url});
+    let rig = Rig::start(&[("up", config.clone()), ("other", config.clone())]).await;
+    rig.ready("up").await;
+    rig.ready("other").await;
+    rig.reconfigure(&[("other", config)]);
+    assert_eq!(rig.names(), ["other__a"]);
+    assert_eq!(rig.call("up__a", &json!({})).await.unwrap_err().code, Code::UnknownTool);
+}
