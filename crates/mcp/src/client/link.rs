@@ -72,7 +72,7 @@ impl Link {
             "subscriptions/listen" => Kind::Standing,
             _ => Kind::Call,
         };
-        let mut under_way = core.begin(id, hooks.emissions.clone(), kind, self.farewell(asking.speaking));
+        let mut under_way = core.begin(id, hooks.emissions.clone(), kind, self.farewell(asking));
         let answer = match self {
             Self::Pipe => Pipe::exchange(core, &mut under_way, message).await,
             Self::Sse(pair) => pair.exchange(&mut under_way, message).await,
@@ -95,10 +95,13 @@ impl Link {
         answer
     }
 
-    /// How an upstream learns that a request was given up. A handshake cannot be taken back, and over HTTP the modern
+    /// How an upstream learns that a request was given up. An opening cannot be taken back, and over HTTP the modern
     /// era does it by closing the stream.
-    fn farewell(&self, speaking: Speaking) -> Farewell {
-        match (speaking, self) {
+    fn farewell(&self, asking: &Asking<'_>) -> Farewell {
+        if asking.method == "server/discover" {
+            return Farewell::Silent;
+        }
+        match (asking.speaking, self) {
             (Speaking::Handshake, _) | (Speaking::Modern(_), Self::Streamable(_)) => Farewell::Silent,
             (Speaking::Legacy, _) | (Speaking::Modern(_), Self::Pipe | Self::Sse(_)) => Farewell::Cancelled,
         }

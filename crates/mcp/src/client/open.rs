@@ -14,6 +14,7 @@ use super::{
 };
 use crate::era::Version;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use std::{sync::Arc, time::Duration};
@@ -268,19 +269,12 @@ impl Asker<'_> {
             Ok(Err(fault)) => return Err(fault),
             Err(_) => {}
         }
-        let initializing = self.initialize();
-        tokio::pin!(initializing);
-        let mut late = None;
-        loop {
-            tokio::select! {
-                biased;
-                outcome = &mut initializing => return match (outcome, late) {
-                    (Err(ClientFault::Refused(_)), Some(Ok(Found::Modern(peer)))) => Ok(peer),
-                    (Err(_), _) if !self.core.is_open() => Err(ClientFault::EndedOnProbe),
-                    (outcome, _) => outcome,
-                },
-                found = &mut discovering, if late.is_none() => late = Some(found),
-            }
+        let outcome = self.initialize().await;
+        // Messages are answered in their order, mostly: by now the first question has its answer, if it will have one.
+        match (outcome, discovering.now_or_never()) {
+            (Err(ClientFault::Refused(_)), Some(Ok(Found::Modern(peer)))) => Ok(peer),
+            (Err(_), _) if !self.core.is_open() => Err(ClientFault::EndedOnProbe),
+            (outcome, _) => outcome,
         }
     }
 
