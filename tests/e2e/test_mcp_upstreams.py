@@ -10,9 +10,11 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import anyio
 import httpx2
+import mcp_types
 import pytest
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -225,3 +227,68 @@ async def test_no_server_hears_the_callers_key(federation: Gateway, caller: Key,
     told = json.dumps([block.model_dump() for block in result.content])
     assert "PATH" in told
     assert caller.key not in told and federation.admin.key not in told and "FOREBAY" not in told
+
+
+async def sampled(_: Any, params: mcp_types.CreateMessageRequestParams) -> mcp_types.CreateMessageResult:
+    content = mcp_types.TextContent(type="text", text="a sampled answer")
+    return mcp_types.CreateMessageResult(role="assistant", content=content, model="none")
+
+
+async def filled_in(_: Any, params: mcp_types.ElicitRequestParams) -> mcp_types.ElicitResult:
+    return mcp_types.ElicitResult(action="accept", content={"username": "ada", "email": "ada@example.com"})
+
+
+async def rooted(_: Any) -> mcp_types.ListRootsResult:
+    return mcp_types.ListRootsResult(roots=[mcp_types.Root(uri="file:///a/root", name="a root")])
+
+
+ANSWERS = {"sampling_callback": sampled, "elicitation_callback": filled_in, "list_roots_callback": rooted}
+
+
+@pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
+@pytest.mark.parametrize("upstream", ["fixture-modern", "fixture-legacy"])
+async def test_questions_reach_the_client_and_its_answers_the_upstream(
+    federation: Gateway, caller: Key, era: str, upstream: str
+) -> None:
+    """Asked in the midst of a call, or at the end of a round; whichever of the two sides knows only the other way."""
+    async with connect(federation, caller, era, **ANSWERS) as client:
+        for tool, arguments, word in (
+            ("test_sampling", {"prompt": "Anything"}, "a sampled answer"),
+            ("test_elicitation", {"message": "Who are you?"}, "ada@example.com"),
+            ("test_input_required_result_sampling", {}, "a sampled answer"),
+            ("test_input_required_result_list_roots", {}, "file:///a/root"),
+            ("test_input_required_result_multi_round", {}, "Both steps"),
+        ):
+            result = await client.call_tool(f"{upstream}__{tool}", arguments)
+            told = json.dumps([block.model_dump() for block in result.content])
+            assert not result.is_error and word in told, f"{tool}: {told}"
+
+
+@pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
+async def test_what_a_client_cannot_answer_it_is_not_asked(federation: Gateway, caller: Key, era: str) -> None:
+    async with connect(federation, caller, era) as client:
+        with pytest.raises(MCPError) as caught:
+            await client.call_tool("fixture-modern__test_sampling", {"prompt": "Anything"})
+        assert caught.value.error.code == -32021
+        assert caught.value.error.data["requiredCapabilities"] == {"sampling": {}}
+
+
+@pytest.mark.parametrize("upstream", ["fixture-modern", "fixture-legacy"])
+async def test_a_change_of_an_upstreams_list_is_told_to_sessions(
+    federation: Gateway, caller: Key, upstream: str
+) -> None:
+    heard: list[str] = []
+    told = anyio.Event()
+
+    async def note(message: Any) -> None:
+        heard.append(getattr(message, "method", repr(message)))
+        if heard[-1] == "notifications/tools/list_changed":
+            told.set()
+
+    async with connect(federation, caller, "legacy", message_handler=note) as client:
+        before = {tool.name for tool in (await client.list_tools()).tools}
+        await client.call_tool(f"{upstream}__test_trigger_tool_change", {})
+        with anyio.fail_after(harness.WAIT_SECONDS_MAX):
+            await told.wait()
+        after = {tool.name for tool in (await client.list_tools()).tools}
+        assert f"{upstream}__test_dynamic_tool" in before ^ after
