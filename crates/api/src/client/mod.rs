@@ -5,6 +5,7 @@
 mod chat;
 mod error;
 mod tools;
+mod upstreams;
 
 pub use chat::{ChatMessage, ChatRequest};
 pub use error::ClientError;

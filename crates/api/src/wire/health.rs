@@ -23,6 +23,9 @@ pub struct Status {
     pub models: Vec<String>,
     /// How many MCP sessions are open.
     pub mcp_sessions: usize,
+    /// The upstream MCP servers.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamState>,
     /// What stands open, as URLs.
     pub surfaces: Vec<String>,
     pub config: ConfigStatus,
@@ -33,6 +36,20 @@ pub struct StoreStatus {
     /// `sqlite` or `postgres`.
     pub engine: String,
     pub healthy: bool,
+}
+
+/// How one upstream MCP server is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UpstreamState {
+    pub name: String,
+    /// `connecting`, `ready` or `unavailable`.
+    pub state: String,
+    /// Definitions that wait for a decision. Only for those who may read upstreams, as is all that follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<usize>,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

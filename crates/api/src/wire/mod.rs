@@ -3,11 +3,18 @@
 mod explain;
 mod health;
 mod keys;
+mod mcp;
 mod problem;
 mod records;
+mod upstreams;
 
 pub use explain::{ExplainQuery, Explanation, LimitInfo, TraceExplanation};
-pub use health::{ConfigStatus, Health, Status, StoreStatus};
+pub use health::{ConfigStatus, Health, Status, StoreStatus, UpstreamState};
 pub use keys::{KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery};
+pub use mcp::{McpListQuery, McpResourceRead};
 pub use problem::{PROBLEM_TYPE, Problem};
 pub use records::{AuditReport, EventInfo, EventList, EventQuery};
+pub use upstreams::{
+    ApprovedDefinition, DefinitionRef, UpstreamApprove, UpstreamApproved, UpstreamDetail, UpstreamInfo, UpstreamList,
+    UpstreamLogLine, UpstreamRef, UpstreamRegister, WaitingDefinition,
+};
