@@ -6,6 +6,7 @@
 use crate::{
     builtin::{BuiltinParts, Builtins},
     call::{CallContext, Outcome},
+    compose::Compose,
     index::{Clash, Index, Listed, Scope, View},
     ledger::{Counted, Ledger, Metrics},
     source::{Change, Naming, Source, Tool, Wanted, effects},
@@ -112,7 +113,7 @@ impl Catalogue {
             config: parts.tools,
         })?);
         let sources: Vec<Arc<dyn Source>> = vec![builtins.clone()];
-        Ok(Self(Arc::new(Inner {
+        let catalogue = Self(Arc::new(Inner {
             ledger: Ledger {
                 clock: parts.clock,
                 events: parts.events,
@@ -123,7 +124,9 @@ impl Catalogue {
             index: ArcSwap::from_pointee(Index::new(&sources)),
             sources: Mutex::new(sources),
             changes: broadcast::Sender::new(CHANGES_MAX),
-        })))
+        }));
+        catalogue.join(Arc::new(Compose::new(catalogue.downgrade())?));
+        Ok(catalogue)
     }
 
     /// Puts another configuration of the built-in tools in force, or leaves the old one where the new one cannot be

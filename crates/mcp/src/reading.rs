@@ -3,10 +3,11 @@
 use crate::{
     call::{CallContext, Outcome},
     catalogue::{Catalogue, ending, serve, view},
+    compose::SEARCH_TOOLS,
     index::{Listed, Scope, View},
     ledger::Counted,
     raw::Members,
-    source::{Naming, Source, Template, Wanted},
+    source::{Naming, Source, Template, Tool, Wanted, effects},
     template::matches,
 };
 use forebay_domain::{Action, Code, Failure, Principal};
@@ -60,10 +61,12 @@ impl Catalogue {
         let after = after.as_deref();
         let max = kind.page_max();
         Ok(match kind {
-            Kind::Tools => page(&view.tools, after, kind, max, |tool| {
-                principal.decide(&Action::tool(&tool.exposed)).is_allowed()
-                    && !tool.source.hides(&tool.item.name, principal)
-            }),
+            Kind::Tools => {
+                let usable = Usable::by(principal);
+                page(&view.tools, after, kind, max, |tool| {
+                    is_shown(principal, &tool.exposed) && usable.tool(tool)
+                })
+            }
             Kind::Prompts => page(&view.prompts, after, kind, max, |prompt| {
                 principal.decide(&Action::prompt(&prompt.exposed)).is_allowed()
             }),
@@ -193,6 +196,35 @@ impl Catalogue {
         let (ending, bytes_out) = ending(&result);
         entry.close(ending, bytes_out);
         result
+    }
+}
+
+/// Whether a list shows this tool, of those that may be used. The one that finds the others is never left out.
+fn is_shown(principal: &Principal, exposed: &str) -> bool {
+    principal.is_shown(exposed) || exposed == SEARCH_TOOLS
+}
+
+/// Which tools one caller may use, with what holds for all tools decided once.
+pub(crate) struct Usable<'a> {
+    principal: &'a Principal,
+    denied: Vec<Action>,
+}
+
+impl<'a> Usable<'a> {
+    pub(crate) fn by(principal: &'a Principal) -> Self {
+        let mut denied = vec![
+            Action::EFFECT_WRITE,
+            Action::EFFECT_DESTRUCTIVE,
+            Action::EFFECT_OPEN_WORLD,
+        ];
+        denied.retain(|effect| !principal.decide(effect).is_allowed());
+        Self { principal, denied }
+    }
+
+    pub(crate) fn tool(&self, tool: &Listed<Tool>) -> bool {
+        !effects(tool.item.hints).any(|effect| self.denied.contains(&effect))
+            && self.principal.decide(&Action::tool(&tool.exposed)).is_allowed()
+            && !tool.source.hides(&tool.item.name, self.principal)
     }
 }
 

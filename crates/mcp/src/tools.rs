@@ -10,7 +10,7 @@ mod schema;
 use crate::{catalogue::StatusSource, files::Files};
 pub(crate) use calculator::Calculator;
 pub(crate) use chat::Chat;
-pub(crate) use definition::{Answer, Definition, Job};
+pub(crate) use definition::{Answer, Definition, Job, World};
 pub(crate) use file_reader::FileReader;
 use forebay_domain::{Failure, Principal, port::AskModel};
 use forebay_runtime::Clock;

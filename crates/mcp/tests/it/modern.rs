@@ -44,12 +44,20 @@ async fn a_list_shows_what_its_reader_may_use() {
         limited.grants.push(grant.parse().unwrap());
         limited
     };
+    let all = [
+        "calculator",
+        "call_batch",
+        "call_chain",
+        "chat",
+        "gateway_status",
+        "search_tools",
+    ];
     for (reader, expected) in [
         (principal(Role::Viewer), vec!["gateway_status"]),
-        (principal(Role::User), vec!["calculator", "chat", "gateway_status"]),
-        (principal(Role::Admin), vec!["calculator", "chat", "gateway_status"]),
+        (principal(Role::User), all.to_vec()),
+        (principal(Role::Admin), all.to_vec()),
         (limited("tool:calc*"), vec!["calculator"]),
-        (limited("!tool:chat"), vec!["calculator", "gateway_status"]),
+        (limited("!tool:c*"), vec!["gateway_status", "search_tools"]),
     ] {
         let got = gate.modern(&reader, "tools/list", json!({})).await;
         let typed: ListToolsResult = serde_json::from_value(got.body["result"].clone()).unwrap();

@@ -48,7 +48,18 @@ fn keys(value: &Value, found: &mut Vec<String>) {
 async fn definitions_are_plain_enough_for_every_client() {
     let (_gate, tools) = all_tools().await;
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["calculator", "chat", "file_reader", "gateway_status"]);
+    assert_eq!(
+        names,
+        [
+            "calculator",
+            "call_batch",
+            "call_chain",
+            "chat",
+            "file_reader",
+            "gateway_status",
+            "search_tools",
+        ]
+    );
     for tool in &tools {
         let name = tool["name"].as_str().unwrap();
         assert!(
@@ -80,9 +91,12 @@ async fn results_fit_their_schema_and_stand_in_a_text_block_too() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let arguments = json!({
         "calculator": {"expression": "1+1"},
+        "call_batch": {"calls": [{"tool": "gateway_status"}]},
+        "call_chain": {"steps": [{"tool": "gateway_status"}]},
         "chat": {"prompt": "?"},
         "file_reader": {"path": file.path()},
         "gateway_status": {},
+        "search_tools": {"query": "status"},
     });
     for tool in &tools {
         let name = tool["name"].as_str().unwrap();

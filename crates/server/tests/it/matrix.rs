@@ -106,9 +106,12 @@ async fn every_route_answers_every_role_as_its_row_says() {
 /// Which of viewer, user, operator, admin and a user of another tenant may call each tool.
 const TOOLS: &[(&str, [bool; 5])] = &[
     ("calculator", [false, true, true, true, true]),
+    ("call_batch", [false, true, true, true, true]),
+    ("call_chain", [false, true, true, true, true]),
     ("chat", [false, true, true, true, true]),
     ("file_reader", [false, true, true, true, true]),
     ("gateway_status", [true, true, true, true, true]),
+    ("search_tools", [false, true, true, true, true]),
 ];
 
 #[tokio::test]
@@ -123,8 +126,11 @@ async fn every_tool_is_seen_and_called_by_those_alone_who_may() {
     let file = allowed.join("hello.txt");
     let arguments = |tool: &str| match tool {
         "calculator" => json!({"expression": "2+2"}),
+        "call_batch" => json!({"calls": [{"tool": "gateway_status"}]}),
+        "call_chain" => json!({"steps": [{"tool": "gateway_status"}]}),
         "chat" => json!({"prompt": "hi"}),
         "file_reader" => json!({"path": file}),
+        "search_tools" => json!({"query": "status"}),
         _ => json!({}),
     };
     let everybody = everybody(&rig).await;
