@@ -73,7 +73,8 @@ impl Caller {
         let Some(oauth) = oauth else {
             return self.send_once(method, url, headers, body).await;
         };
-        let token = oauth.token().await?;
+        // Boxed, so that the futures of all other requests need not have room for it.
+        let token = Box::pin(oauth.token()).await?;
         if let Some(token) = &token {
             headers.insert(header::AUTHORIZATION, token.header());
         }
@@ -83,7 +84,7 @@ impl Caller {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        let renewed = oauth.renew(token.as_deref(), response.headers()).await?;
+        let renewed = Box::pin(oauth.renew(token.as_deref(), response.headers())).await?;
         headers.insert(header::AUTHORIZATION, renewed.header());
         self.send_once(method, url, headers, body).await
     }

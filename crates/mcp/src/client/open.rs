@@ -51,7 +51,8 @@ pub(super) async fn open(target: Target, hello: &Hello, parts: Parts) -> Result<
             Target::Http(target) => over_http(*target, hello, parts).await,
         }
     };
-    tokio::time::timeout(limits.opening_wait, opening)
+    // Boxed: it is large, and rare.
+    tokio::time::timeout(limits.opening_wait, Box::pin(opening))
         .await
         .unwrap_or(Err(ClientFault::TimedOut(limits.opening_wait)))
 }

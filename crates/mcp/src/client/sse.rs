@@ -12,14 +12,19 @@ use super::{
 };
 use crate::era::{self, Version};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use http::Method;
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::sync::mpsc;
 use url::Url;
 
 /// Messages on their way at once beside requests.
 const POSTS_MAX: usize = 16;
+/// How long a post may take to end once its answer has come.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
 /// The longest address that a server may name.
 const ENDPOINT_BYTES_MAX: usize = 8 << 10;
 
@@ -90,12 +95,21 @@ impl SsePair {
         }
     }
 
-    /// The answer comes on the stream, perhaps before the post is acknowledged.
-    pub(super) async fn exchange(&self, under_way: &mut UnderWay, message: Bytes) -> Answer {
+    /// The answer comes on the stream, perhaps before the post is acknowledged. Then the post is left to end by itself:
+    /// cut off, it would cost its connection, and some servers take that for a client that went away.
+    pub(super) async fn exchange(self: &Arc<Self>, under_way: &mut UnderWay, message: Bytes) -> Answer {
+        let pair = self.clone();
+        let mut post = async move { pair.post(message).await }.boxed();
         tokio::select! {
             biased;
-            answer = &mut under_way.answer => return answer.unwrap_or_else(|_| Err(self.core.gone())),
-            posted = self.post(message) => posted?,
+            answer = &mut under_way.answer => {
+                self.core.tasks.spawn("mcp-drain", |_stop| async move {
+                    // What does not end is closed.
+                    let _late = tokio::time::timeout(DRAIN_WAIT, post).await;
+                });
+                return answer.unwrap_or_else(|_| Err(self.core.gone()));
+            }
+            posted = &mut post => posted?,
         }
         (&mut under_way.answer).await.unwrap_or_else(|_| Err(self.core.gone()))
     }

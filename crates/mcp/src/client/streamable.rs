@@ -208,7 +208,7 @@ impl Streamable {
                     });
                 }
                 Some(Err(Cut::Broken)) | None => match heading {
-                    Heading::Legacy => events = self.resume(&mut place).await?,
+                    Heading::Legacy => events = Box::pin(self.resume(&mut place)).await?,
                     Heading::Bare | Heading::Modern { .. } => {
                         return Err(ClientFault::broken("its stream ended before the answer"));
                     }

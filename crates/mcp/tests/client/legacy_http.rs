@@ -129,12 +129,11 @@ async fn a_stream_that_breaks_is_taken_up_where_it_broke() {
 async fn the_pause_that_a_server_asks_for_is_kept() {
     let began = Arc::new(Mutex::new(None));
     let ended = began.clone();
-    let (_server, connection) = answering(move |seen| match seen.asks() {
-        "tools/call" => {
+    let (_server, connection) = answering(move |seen| {
+        if seen.asks() == "tools/call" {
             *ended.lock().unwrap() = Some(tokio::time::Instant::now());
             events(&["id: e1\nretry: 300\ndata:\n\n".to_owned()])
-        }
-        _ => {
+        } else {
             let waited = ended.lock().unwrap().unwrap().elapsed();
             let answer = json!({"jsonrpc": "2.0", "id": 3, "result": {"ms": waited.as_millis()}});
             events(&[event(&answer)])
@@ -149,9 +148,10 @@ async fn the_pause_that_a_server_asks_for_is_kept() {
 async fn a_stream_that_cannot_be_taken_up_is_lost_after_some_attempts() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let counted = attempts.clone();
-    let (_server, connection) = answering(move |seen| match seen.asks() {
-        "tools/call" => events(&["id: e1\nretry: 10\ndata:\n\n".to_owned()]),
-        _ => {
+    let (_server, connection) = answering(move |seen| {
+        if seen.asks() == "tools/call" {
+            events(&["id: e1\nretry: 10\ndata:\n\n".to_owned()])
+        } else {
             counted.fetch_add(1, Ordering::SeqCst);
             status(500)
         }
@@ -205,13 +205,12 @@ async fn questions_on_the_way_are_answered_by_a_post() {
 
 #[tokio::test]
 async fn a_request_that_is_taken_back_is_told_by_a_post() {
-    let (_server, connection) = answering(|_| {
+    let (server, connection) = answering(|_| {
         let (stream, response) = live();
         tokio::spawn(async move { stream.closed().await });
         response
     })
     .await;
-    let server = _server;
     let cancel = CancellationToken::new();
     let hooks = Hooks {
         cancel: cancel.clone(),

@@ -107,7 +107,8 @@ async fn progress_finds_its_request_by_our_token_and_keeps_its_bytes() {
             }
         }
     );
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     assert_eq!(
         said(&first.recv().await.unwrap()),
         r#"progress {"extra":"x","progress":0,"progressToken":3}"#

@@ -68,7 +68,7 @@ async fn serve(json_response: bool) -> String {
     tokio::spawn(async move {
         axum::serve(listener, Router::new().fallback_service(service))
             .await
-            .unwrap()
+            .unwrap();
     });
     url
 }
@@ -114,10 +114,12 @@ async fn over_a_pipe_in_both_eras() {
     for (mode, version) in [(Mode::Auto, "2026-07-28"), (Mode::Legacy, "2025-11-25")] {
         let (opened, served) = Wish::mode(mode)
             .over_pipe(|peer| async move {
-                tokio::spawn(async move { Echo.serve(peer.into_ends()).await.unwrap().waiting().await })
+                let serving = async move { Echo.serve(peer.into_ends()).await.unwrap().waiting().await };
+                [tokio::spawn(serving)]
             })
             .await;
         check(&opened.unwrap().0, version, true).await;
-        soon(served).await.unwrap().unwrap();
+        let [serving] = served;
+        soon(serving).await.unwrap().unwrap();
     }
 }
