@@ -31,6 +31,9 @@ use tokio::net::TcpListener;
 #[derive(Parser)]
 struct Options {
     kind: Kind,
+    /// How many tools the MCP server lists.
+    #[arg(long, default_value_t = 1)]
+    tools: usize,
 }
 
 #[derive(Clone, ValueEnum)]
@@ -45,9 +48,10 @@ enum Kind {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let app = match Options::parse().kind {
+    let options = Options::parse();
+    let app = match options.kind {
         Kind::Route => Router::new().route("/", post(|_: String| async { Json(json!({"result": "4"})) })),
-        Kind::Mcp => Router::new().fallback_service(mcp()),
+        Kind::Mcp => Router::new().fallback_service(mcp(options.tools)),
         Kind::Engine => Router::new().route("/v1/chat/completions", post(engine)),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -56,15 +60,21 @@ async fn main() {
     axum::serve(listener, app).await.unwrap();
 }
 
-fn mcp() -> StreamableHttpService<Calculator, LocalSessionManager> {
+fn mcp(tools: usize) -> StreamableHttpService<Calculator, LocalSessionManager> {
     let mut config = StreamableHttpServerConfig::default();
     config.json_response = true;
     config.legacy_session_mode = false;
-    StreamableHttpService::new(|| Ok(Calculator), Arc::new(LocalSessionManager::default()), config)
+    StreamableHttpService::new(
+        move || Ok(Calculator { tools }),
+        Arc::new(LocalSessionManager::default()),
+        config,
+    )
 }
 
 #[derive(Clone)]
-struct Calculator;
+struct Calculator {
+    tools: usize,
+}
 
 impl ServerHandler for Calculator {
     fn get_info(&self) -> ServerConfig {
@@ -78,7 +88,10 @@ impl ServerHandler for Calculator {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(vec![tool()]))
+        let others = (1..self.tools).map(|index| named(&format!("tool_{index}")));
+        Ok(ListToolsResult::with_all_items(
+            std::iter::once(tool()).chain(others).collect(),
+        ))
     }
 
     fn get_tool(&self, _: &str) -> Option<Tool> {
@@ -95,9 +108,13 @@ impl ServerHandler for Calculator {
 }
 
 fn tool() -> Tool {
+    named("calculator")
+}
+
+fn named(name: &str) -> Tool {
     let schema = json!({"type": "object", "properties": {"expression": {"type": "string"}}});
     Tool::new(
-        "calculator",
+        name.to_owned(),
         "Answers 4.",
         Arc::new(schema.as_object().unwrap().clone()),
     )

@@ -1,0 +1,173 @@
+"""Upstream servers behind the gateway: what a call through to one costs, what many tools and many listeners cost."""
+
+import json
+import resource
+import socket
+import statistics
+import time
+import urllib.request
+
+from harness import REQUESTS, Gateway, cpu_ms, load, mcp_request, measure, resident_mb, row, start_reference, verdict
+
+LISTENERS = 1000
+TOOLS_EACH = 100
+
+
+def config(upstream, count):
+    """So many upstreams, all of them one server with a hundred tools."""
+    lines = [f"  up{index}: {{ url: 'http://{upstream}/' }}" for index in range(count)]
+    return "upstreams:\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def request(gateway, method, params, **headers):
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}).encode()
+    headers = {
+        "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": method,
+        "x-api-key": gateway.key,
+        **headers,
+    }
+    return body, headers
+
+
+def post(gateway, method, params):
+    body, headers = request(gateway, method, params)
+    with urllib.request.urlopen(urllib.request.Request(gateway.url + "/mcp", body, headers), timeout=60) as answer:
+        return json.load(answer)["result"]
+
+
+def wait_for_tools(gateway, count):
+    deadline = time.monotonic() + 120
+    while True:
+        tools = post(gateway, "tools/list", {})["tools"]
+        if len(tools) >= count:
+            return tools
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{len(tools)} of {count} tools are listed after two minutes")
+        time.sleep(0.2)
+
+
+def list_ms(gateway):
+    """A warm list, over one kept connection, as the median of 30."""
+    body, headers = request(gateway, "tools/list", {})
+    host, port = gateway.url.removeprefix("http://").split(":")
+    import http.client
+
+    connection = http.client.HTTPConnection(host, int(port))
+    times = []
+    for _ in range(40):
+        begin = time.perf_counter()
+        connection.request("POST", "/mcp", body, headers)
+        size = len(connection.getresponse().read())
+        times.append((time.perf_counter() - begin) * 1000)
+    return statistics.median(times[10:]), size
+
+
+def listeners_mb(gateway):
+    """Opens so many subscriptions, each on a connection of its own, and waits until each was acknowledged."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    body, headers = request(gateway, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    host, port = gateway.url.removeprefix("http://").split(":")
+    lines = ["POST /mcp HTTP/1.1", f"host: {host}:{port}", f"content-length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    message = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    sockets = []
+    for _ in range(LISTENERS):
+        one = socket.create_connection((host, int(port)), timeout=30)
+        one.sendall(message)
+        sockets.append(one)
+    for one in sockets:
+        seen = b""
+        while b"acknowledged" not in seen:
+            piece = one.recv(65536)
+            if not piece:
+                raise SystemExit(f"a listener was refused: {seen[:300]!r}")
+            seen += piece
+    time.sleep(1)
+    resident = resident_mb(gateway.process.pid)
+    for one in sockets:
+        one.close()
+    return resident
+
+
+def call_cpu_ms(binaries, gateway, tool="calculator"):
+    wanted = {"url": gateway.url + "/mcp", **mcp_request([f"x-api-key: {gateway.key}"], tool)}
+    load(binaries, **wanted, requests=4000)
+    samples = []
+    for _ in range(3):
+        before = cpu_ms(gateway.process.pid)
+        load(binaries, **wanted, requests=REQUESTS // 2, connections=16)
+        samples.append((cpu_ms(gateway.process.pid) - before) / (REQUESTS // 2))
+    return min(samples)
+
+
+def figures(binaries, folder):
+    upstream, address = start_reference(binaries, "mcp", "--tools", str(TOOLS_EACH))
+    met = []
+    gateways = []
+
+    def start(name, count):
+        gateway = Gateway(binaries["forebay"], folder / name, config(address, count))
+        gateway.start()
+        gateways.append(gateway)
+        wait_for_tools(gateway, count * TOOLS_EACH)
+        return gateway
+
+    def stop(gateway):
+        gateways.remove(gateway)
+        gateway.stop()
+
+    try:
+        print(f"\nupstreams: the SDK's server with {TOOLS_EACH} tools over HTTP, in a process of its own\n")
+        print(
+            "| path | requests/s | CPU ms a request | p50 ms | p99 ms | first byte p50 ms |\n|---|---|---|---|---|---|"
+        )
+        gateway = start("one", 1)
+        through = measure(
+            binaries,
+            gateway.process.pid,
+            url=gateway.url + "/mcp",
+            **mcp_request([f"x-api-key: {gateway.key}"], "up0__calculator"),
+        )
+        row("**Forebay, tools/call through to an upstream**", through)
+        stop(gateway)
+        gateway = start("none", 0)
+        alone = call_cpu_ms(binaries, gateway)
+        listening = listeners_mb(gateway)
+        stop(gateway)
+        gateway = start("fifty", 50)
+        took, size = list_ms(gateway)
+        stop(gateway)
+        gateway = start("hundred", 100)
+        crowded = call_cpu_ms(binaries, gateway)
+        stop(gateway)
+        print("\n| figure | measured | target | |\n|---|---|---|---|")
+        met += [
+            verdict("tools/call through to an upstream, CPU of the gateway", through["cpu_ms"], 0.4, "ms"),
+            verdict(f"resident with {LISTENERS:,} open listeners", listening, 150, "MB"),
+            verdict(
+                f"tools/list over 50 upstreams and {50 * TOOLS_EACH:,} tools ({size / 1e6:.1f} MB), warm",
+                took,
+                20,
+                "ms",
+            ),
+            verdict(
+                f"{100 * TOOLS_EACH:,} tools in the catalogue: cost of one call against none",
+                crowded / alone,
+                1.10,
+                "×",
+            ),
+        ]
+    finally:
+        for gateway in gateways:
+            gateway.process.terminate()
+        upstream.terminate()
+    return met

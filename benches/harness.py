@@ -1,0 +1,145 @@
+"""What the measurements share: building, starting the gateway, load, CPU time and memory of a process."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+REQUESTS = int(os.environ.get("BENCH_REQUESTS", "40000"))
+RATE, SECONDS = 1000, int(os.environ.get("BENCH_SECONDS", "10"))
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def build():
+    command = ["cargo", "build", "--release", "--quiet", "-p", "forebay-cli", "-p", "forebay-benches"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return {name: TARGET / "release" / name for name in ("forebay", "load", "reference")}
+
+
+def cpu_ms(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / TICKS
+
+
+def resident_mb(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+
+def start_reference(binaries, kind, *options):
+    process = subprocess.Popen([binaries["reference"], kind, *options], stdout=subprocess.PIPE, text=True)
+    return process, process.stdout.readline().strip()
+
+
+class Gateway:
+    """The release binary on a data directory of its own."""
+
+    def __init__(self, binary, folder, config):
+        self.binary, self.folder = binary, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "forebay.yaml").write_text(
+            "limits: { requests_per_minute: 100000000, tool_calls_per_minute: 100000000 }\n" + config
+        )
+
+    def start(self):
+        """Starts it and returns the milliseconds until it is ready."""
+        self.log = (self.folder / "log").open("w+")  # noqa: SIM115 -- it lives as long as the process
+        begin = time.perf_counter()
+        self.process = subprocess.Popen(
+            [
+                self.binary,
+                "serve",
+                "--config",
+                self.folder / "forebay.yaml",
+                "--data",
+                self.folder / "data",
+                "--listen",
+                "127.0.0.1:18471",
+            ],
+            stderr=self.log,
+            stdout=self.log,
+        )
+        self.url = "http://127.0.0.1:18471"
+        while True:
+            try:
+                urllib.request.urlopen(self.url + "/readyz", timeout=1)
+                break
+            except OSError:
+                if self.process.poll() is not None:
+                    sys.exit((self.folder / "log").read_text())
+                time.sleep(0.001)
+        took = (time.perf_counter() - begin) * 1000
+        self.key = (self.folder / "data" / "admin.key").read_text().strip()
+        return took
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+
+def load(binaries, url, body, expect, headers=(), **options):
+    command = [
+        binaries["load"],
+        "--url",
+        url,
+        "--body",
+        json.dumps(body),
+        "--expect",
+        expect,
+        "--header",
+        "content-type: application/json",
+        "--header",
+        "accept: application/json, text/event-stream",
+    ]
+    for header in headers:
+        command += ["--header", header]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(binaries, pid, **request):
+    """Closed for CPU, open for latency."""
+    load(binaries, **request, requests=2000)
+    before = cpu_ms(pid)
+    closed = load(binaries, **request, requests=REQUESTS, connections=16)
+    used = (cpu_ms(pid) - before) / REQUESTS
+    paced = load(binaries, **request, rate=RATE, seconds=SECONDS, connections=16)
+    return {"cpu_ms": used, "per_second": closed["per_second"], **{k: paced[k] for k in paced if k.endswith("_ms")}}
+
+
+def mcp_request(headers=(), tool="calculator"):
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    body = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": tool, "arguments": {"expression": "2+2"}, "_meta": meta},
+    }
+    modern = ["mcp-protocol-version: 2026-07-28", "mcp-method: tools/call", f"mcp-name: {tool}"]
+    return {"body": body, "expect": "4", "headers": [*modern, *headers]}
+
+
+def row(name, figures):
+    print(
+        f"| {name} | {figures['per_second']:,.0f} | {figures['cpu_ms']:.3f} | {figures['p50_ms']:.2f} | "
+        f"{figures['p99_ms']:.2f} | {figures['first_byte_p50_ms']:.2f} |",
+        flush=True,
+    )
+
+
+def verdict(name, value, target, unit):
+    word = "meets" if value <= target else "MISSES"
+    print(f"| {name} | {value:.2f} {unit} | ≤ {target} {unit} | {word} |")
+    return value <= target
