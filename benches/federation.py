@@ -72,7 +72,7 @@ def list_ms(gateway):
 
 def listeners_mb(gateway):
     """Opens so many subscriptions, each on a connection of its own, and waits until each was acknowledged."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     body, headers = request(gateway, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
     host, port = gateway.url.removeprefix("http://").split(":")

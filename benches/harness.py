@@ -50,7 +50,7 @@ class Gateway:
 
     def start(self):
         """Starts it and returns the milliseconds until it is ready."""
-        self.log = (self.folder / "log").open("w+")  # noqa: SIM115 -- it lives as long as the process
+        self.log = (self.folder / "log").open("w+")
         begin = time.perf_counter()
         self.process = subprocess.Popen(
             [
