@@ -5,6 +5,7 @@
 )]
 
 mod calls;
+mod compose;
 mod files;
 mod legacy;
 mod modern;
