@@ -17,6 +17,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ResourceUpdated, ToolsListChanged
 
 import harness
 from harness import Gateway, Key
@@ -292,3 +293,41 @@ async def test_a_change_of_an_upstreams_list_is_told_to_sessions(
             await told.wait()
         after = {tool.name for tool in (await client.list_tools()).tools}
         assert f"{upstream}__test_dynamic_tool" in before ^ after
+
+
+@pytest.mark.parametrize("upstream", ["fixture-modern", "fixture-legacy"])
+async def test_a_listener_of_the_modern_era_hears_an_upstream_of_either(
+    federation: Gateway, caller: Key, upstream: str
+) -> None:
+    watched = "test://watched-resource"
+    path = f"/servers/{upstream}/mcp"
+    async with connect(federation, caller, "2026-07-28", path) as client:
+        async with client.listen(tools_list_changed=True, resource_subscriptions=[watched]) as events:
+            for tool, expected in (
+                ("test_trigger_tool_change", ToolsListChanged),
+                ("test_trigger_resource_change", ResourceUpdated),
+            ):
+                await client.call_tool(tool, {})
+                with anyio.fail_after(harness.WAIT_SECONDS_MAX):
+                    # The legacy upstream also tells of its list once more where the gateway has just connected.
+                    while not isinstance(await anext(events), expected):
+                        pass
+
+
+@pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
+@pytest.mark.parametrize("upstream", ["fixture-modern", "fixture-legacy"])
+async def test_a_subscriber_of_a_legacy_session_hears_an_upstream_of_either(
+    federation: Gateway, caller: Key, upstream: str
+) -> None:
+    watched = "test://watched-resource"
+    told = anyio.Event()
+
+    async def note(message: Any) -> None:
+        if getattr(message, "method", "") == "notifications/resources/updated" and str(message.params.uri) == watched:
+            told.set()
+
+    async with connect(federation, caller, "legacy", f"/servers/{upstream}/mcp", message_handler=note) as client:
+        await client.subscribe_resource(watched)
+        await client.call_tool("test_trigger_resource_change", {})
+        with anyio.fail_after(harness.WAIT_SECONDS_MAX):
+            await told.wait()
