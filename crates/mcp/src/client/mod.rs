@@ -8,6 +8,7 @@
 
 mod body;
 mod core;
+mod eras;
 mod fault;
 mod framing;
 mod heard;
@@ -30,8 +31,9 @@ pub use settings::{Credential, Hello, Hooks, HttpTarget, Limits, Mode, Parts, Ta
 
 use self::core::{Core, Gone};
 use crate::era::Version;
+use eras::Peer;
 use link::{Asking, Link, Speaking};
-use open::{Opened, Peer};
+use open::Opened;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Where a server names no pause.
@@ -282,11 +282,18 @@ impl Streamable {
         }
     }
 
-    /// Hears what the server says outside of requests, for as long as the session lasts. Not every server does.
-    pub(super) async fn hear(self: Arc<Self>) {
+    /// Hears what the server says outside of requests, for as long as the session lasts. Not every server does. Once
+    /// it is known whether this one does, `ready` is told.
+    pub(super) async fn hear(self: Arc<Self>, ready: oneshot::Sender<()>) {
         let mut place = Place::default();
+        let mut ready = Some(ready);
         loop {
-            match self.get(place.last.as_ref()).await {
+            let got = self.get(place.last.as_ref()).await;
+            if let Some(ready) = ready.take() {
+                // Whoever opens the connection may have lost patience.
+                let _unheard = ready.send(());
+            }
+            match got {
                 Ok(Posted::Accepted(response)) if form(response.headers()) == Form::Events => {
                     place.failures = 0;
                     self.hear_stream(response, &mut place).await;

@@ -24,6 +24,11 @@ use tokio_util::sync::CancellationToken;
 async fn a_session_is_kept_named_and_given_back() {
     let server = Server::start(|seen| legacy(seen).unwrap_or_else(|| seen.result(&json!({})))).await;
     let (connection, _heard) = Wish::default().over_http(&server.url).await.unwrap();
+    assert_eq!(
+        server.asked("GET").len(),
+        1,
+        "before anything is asked, it is known who hears the server's questions"
+    );
     call(&connection, &json!({"name": "t"})).await.unwrap();
     connection
         .notify("notifications/roots/list_changed", None)
@@ -31,7 +36,6 @@ async fn a_session_is_kept_named_and_given_back() {
         .unwrap();
     connection.close().await;
     assert!(!connection.is_open());
-    until(|| server.asked("GET").len() == 1).await;
     let initialize = &server.asked("initialize")[0];
     assert_eq!(initialize.header("mcp-session-id"), None);
     assert_eq!(initialize.header("mcp-protocol-version"), None);

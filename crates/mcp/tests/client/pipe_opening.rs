@@ -132,6 +132,30 @@ async fn a_version_that_is_unknown_or_a_lie_is_refused() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_a_version_which_it_names_is_asked_once_more() {
+    for relents in [true, false] {
+        let (opened, _peer) = Wish::default()
+            .over_pipe(|mut peer| async move {
+                let refusal = json!({"supported": ["2026-07-28"], "requested": "2026-07-28"});
+                let asked = peer.expect("server/discover").await;
+                peer.refuse(&asked, -32022, &refusal).await;
+                let asked = peer.expect("server/discover").await;
+                if relents {
+                    peer.answer(&asked, &discovered()).await;
+                } else {
+                    peer.refuse(&asked, -32022, &refusal).await;
+                }
+                peer
+            })
+            .await;
+        match opened {
+            Ok((connection, _heard)) => assert!(relents && connection.version().is_modern()),
+            Err(fault) => assert!(!relents && matches!(fault, ClientFault::Version(_)), "{fault}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_mode_that_is_fixed_asks_nothing_else() {
     let (opened, _peer) = Wish::mode(Mode::Modern)
         .over_pipe(|mut peer| async move {
