@@ -1,6 +1,6 @@
 //! Which forms of an answer a client takes, by its headers.
 
-use crate::stream::Accepts;
+use crate::front::stream::Accepts;
 use forebay_domain::{Code, Failure};
 use http::{HeaderMap, header};
 

@@ -54,8 +54,20 @@ pub struct Notification {
 pub enum Message {
     Request(Request),
     Notification(Notification),
-    /// An answer to something that the gateway asked.
-    Response,
+    Response(Response),
+}
+
+/// An answer to something that the gateway asked, still raw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    pub id: Option<Id>,
+    pub answer: Answer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Result(Bytes),
+    Error(Bytes),
 }
 
 /// One element of a batch: a message, or why it is none.
@@ -146,12 +158,13 @@ fn one(body: &Bytes, text: &[u8]) -> Result<Message, Refused> {
         return Err(refused(id, "`jsonrpc` must be the string \"2.0\"."));
     }
     let Some(method) = wire.method else {
-        let answers = wire.result.is_some() ^ wire.error.is_some();
-        return if answers {
-            Ok(Message::Response)
-        } else {
-            Err(refused(id, "A request needs a `method`."))
+        let slice = |raw: &RawValue| body.slice_ref(raw.get().as_bytes());
+        let answer = match (wire.result, wire.error) {
+            (Some(result), None) => Answer::Result(slice(result)),
+            (None, Some(error)) => Answer::Error(slice(error)),
+            (Some(_), Some(_)) | (None, None) => return Err(refused(id, "A request needs a `method`.")),
         };
+        return Ok(Message::Response(Response { id, answer }));
     };
     let Ok(method) = serde_json::from_str::<String>(method.get()) else {
         return Err(refused(id, "`method` must be a string."));
@@ -195,6 +208,12 @@ mod tests {
                 params: params.map(|p| Bytes::from(p.to_owned())),
             })
         };
+        let answer = |answer| {
+            Message::Response(Response {
+                id: Id::parse("1"),
+                answer,
+            })
+        };
         for (body, expected) in [
             (r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#, request("1", None)),
             (
@@ -216,10 +235,13 @@ mod tests {
                     params: None,
                 }),
             ),
-            (r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, Message::Response),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"result":{"x": 1.0}}"#,
+                answer(Answer::Result(Bytes::from_static(br#"{"x": 1.0}"#))),
+            ),
             (
                 r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}"#,
-                Message::Response,
+                answer(Answer::Error(Bytes::from_static(br#"{"code":1,"message":""}"#))),
             ),
         ] {
             let Ok(Incoming::One(message)) = check(body) else {

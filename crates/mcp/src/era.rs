@@ -126,6 +126,23 @@ pub(crate) fn decide(headers: &HeaderMap, request: &Request, params: &Params<'_>
     Ok(Era::Modern(version))
 }
 
+/// Decides the era of one request that came without headers.
+pub(crate) fn decide_by_body(request: &Request, params: &Params<'_>) -> Result<Era, Refusal> {
+    if request.method == "initialize" {
+        return Ok(Era::Handshake);
+    }
+    let meta = params.meta();
+    if meta.protocol_version.is_none() && request.method != "server/discover" {
+        return Ok(Era::Legacy);
+    }
+    let named = meta.version();
+    let version = check_version(named.as_deref(), named.as_deref(), &meta)?;
+    if !meta.has_capabilities() {
+        return Err(malformed_meta(&["io.modelcontextprotocol/clientCapabilities"]));
+    }
+    Ok(Era::Modern(version))
+}
+
 /// Checks the version header of a message that carries no version of its own (a notification, GET, DELETE) and says
 /// whether it claims the modern era.
 pub(crate) fn claims_modern(headers: &HeaderMap) -> Result<bool, Refusal> {
@@ -221,7 +238,7 @@ pub(crate) fn named_target<'a>(method: &str, params: &Params<'a>) -> Option<Cow<
 }
 
 /// The one value of a header. Two of them could be read differently by two readers, so they are refused.
-fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Refusal> {
+pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
     let mut values = headers.get_all(name).iter();
     let Some(first) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -234,7 +251,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a s
     })
 }
 
-fn mismatch(message: String) -> Refusal {
+pub(crate) fn mismatch(message: String) -> Refusal {
     Refusal::bad(Failure::new(Code::HeaderMismatch, message).hint("Send headers that repeat what the body says."))
 }
 

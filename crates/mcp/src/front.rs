@@ -1,33 +1,56 @@
-//! The MCP front of `/mcp`: raw HTTP in, raw HTTP out, both eras on one endpoint.
+//! The MCP front: raw HTTP in, raw HTTP out, both eras on one endpoint.
 //!
 //! It reads the envelope once, decides the era, checks the headers and hands the request to its method. Who asks was
 //! settled at the door; what they may do is the catalogue's to say.
 
+mod begun;
+pub(crate) mod duplex;
+mod method;
+pub(crate) mod news;
+mod offered;
+mod param_headers;
+mod parked;
+mod plain;
+mod running;
+mod served;
+pub(crate) mod state;
+pub(crate) mod stream;
+mod subscribe;
+mod told;
+mod turn;
+
+use self::{begun::Begun, news::Newsroom, parked::Parked, state::StateKeys, stream::Accepts, told::Hears};
 use crate::{
     accept::{accepted, negotiate, not_acceptable},
-    begun::Begun,
+    call::Client,
     catalogue::Catalogue,
-    envelope::{self, Id, Incoming, Message, Notification, Request},
+    envelope::{self, Id, Incoming, Message, Notification, Request, Response},
     era::{self, Era, Refusal, Version},
     flight::Flights,
-    params::{Params, text},
+    index::Scope,
+    params::{Params, declared, text},
     reply::Reply,
     rpc::{self, Answered, Dialect},
-    session::{Session, Sessions},
-    stream::{self, Accepts},
+    session::{Hello, Outlet, Session, Sessions},
 };
 use bytes::Bytes;
 use forebay_domain::{
     Code, Failure, Principal,
     id::{KeyId, TraceId},
 };
-use forebay_runtime::Stop;
+use forebay_runtime::{Entropy, Tasks, telemetry::TRACEPARENT};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// Messages in one batch at most.
 pub(crate) const BATCH_MAX: usize = 100;
+
+/// The header by which a client comes back to a stream.
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// One request as the door lets it in.
 pub struct HttpIn<'a> {
@@ -35,6 +58,8 @@ pub struct HttpIn<'a> {
     pub body: Bytes,
     pub principal: Principal,
     pub trace: TraceId,
+    /// The part of the catalogue that the request's path names.
+    pub scope: Scope,
 }
 
 /// Who we are, for clients to show.
@@ -58,8 +83,11 @@ pub struct FrontParts {
     pub catalogue: Catalogue,
     pub sessions: Sessions,
     pub server: ServerInfo,
-    /// Streams without a call end when this drains.
-    pub stop: Stop,
+    /// Owns what outlives a connection. Streams without a call end when it drains.
+    pub tasks: Tasks,
+    pub entropy: Entropy,
+    /// Signs what clients carry between two rounds.
+    pub states: StateKeys,
 }
 
 /// The MCP front. Cheap to clone; all clones are one front.
@@ -70,89 +98,151 @@ struct Inner {
     catalogue: Catalogue,
     sessions: Sessions,
     flights: Flights,
+    parked: Parked,
+    newsroom: Newsroom,
     server: ServerInfo,
     /// The `_meta` of every modern result.
     signature: String,
-    stop: Stop,
+    tasks: Tasks,
+    entropy: Entropy,
+    states: StateKeys,
+    numbers: AtomicU64,
 }
 
 impl Front {
+    /// Makes the front, and starts the task that carries news of the catalogue to whoever listens.
     pub fn new(parts: FrontParts) -> Self {
         let signature = format!(r#"{{"io.modelcontextprotocol/serverInfo":{}}}"#, parts.server.to_json());
-        Self(Arc::new(Inner {
+        let changes = parts.catalogue.changes();
+        let front = Self(Arc::new(Inner {
             catalogue: parts.catalogue,
             sessions: parts.sessions,
             flights: Flights::default(),
+            parked: Parked::default(),
+            newsroom: Newsroom::default(),
             server: parts.server,
             signature,
-            stop: parts.stop,
-        }))
+            tasks: parts.tasks,
+            entropy: parts.entropy,
+            states: parts.states,
+            numbers: AtomicU64::new(0),
+        }));
+        let carrier = front.clone();
+        front
+            .tasks()
+            .spawn("mcp news", move |stop| carrier.carry_news(changes, stop));
+        front
     }
 
-    /// `POST /mcp`. Dropping the future, or the stream of its reply, cancels the call.
+    /// A POST to an MCP endpoint. Dropping the future cancels the call, and in the modern era so does dropping the
+    /// stream of its reply.
     pub async fn post(&self, input: HttpIn<'_>) -> Reply {
-        let accepts = match negotiate(input.headers) {
+        let accepts = match self.admit(&input.scope).and_then(|()| negotiate(input.headers)) {
             Ok(accepts) => accepts,
             Err(failure) => return refuse(None, &failure, None),
         };
         match envelope::read(&input.body, BATCH_MAX) {
             Err(refused) => refuse(refused.id.as_ref(), &refused.failure, None),
             Ok(Incoming::Batch(elements)) => self.post_batch(elements, &input).await,
-            Ok(Incoming::One(Message::Response)) => self.accept_response(&input),
+            Ok(Incoming::One(Message::Response(response))) => self.accept_response(&response, &input),
             Ok(Incoming::One(Message::Notification(notification))) => self.accept_notification(&notification, &input),
             Ok(Incoming::One(Message::Request(request))) => self.post_request(request, input, accepts).await,
         }
     }
 
+    fn admit(&self, scope: &Scope) -> Result<(), Failure> {
+        let index = self.catalogue().index();
+        crate::catalogue::view(&index, scope).map(|_| ())
+    }
+
     async fn post_request(&self, request: Request, input: HttpIn<'_>, accepts: Accepts) -> Reply {
-        let begun = match self.begin(&request, input) {
+        let hears = match accepts {
+            Accepts::Json => Hears::AnswerOnly,
+            Accepts::JsonAndEvents => Hears::Everything,
+        };
+        let begun = match self.begin(&request, input, hears) {
             Ok(begun) => begun,
             Err(refusal) => return refuse(Some(&request.id), &refusal.failure, Some(refusal.status)),
         };
-        let opened = begun.opened.clone();
-        let reply = stream::answer(begun.into_running(self.clone(), request), accepts).await;
-        match opened {
-            Some(id) => reply.with(era::SESSION_ID, &id),
-            None => reply,
+        let Some(session) = begun.session.clone() else {
+            return self.post_modern(request, begun, accepts).await;
+        };
+        let opens = request.method == "initialize";
+        let id = session.id.clone();
+        let reply = self
+            .answer_legacy(begun.run(self.clone(), request), session, accepts)
+            .await;
+        if opens {
+            reply.with(era::SESSION_ID, id.as_str())
+        } else {
+            reply
+        }
+    }
+
+    async fn post_modern(&self, request: Request, begun: Begun, accepts: Accepts) -> Reply {
+        let dialect = begun.dialect;
+        if request.method == "subscriptions/listen" {
+            if accepts == Accepts::Json {
+                let failure = not_acceptable("Send `Accept: application/json, text/event-stream`.");
+                return refuse(Some(&request.id), &failure, None);
+            }
+            return self.answer_listen(&request, begun.turn(Client::nobody())).await;
+        }
+        let id = request.id.clone();
+        match self.run(begun, request).await {
+            Ok((running, ticket)) => self.answer(running, ticket, accepts).await,
+            Err(failure) => rpc::failed(Some(&id), &failure, dialect).reply(),
         }
     }
 
     /// Everything that has to be settled before a request is served.
-    fn begin(&self, request: &Request, input: HttpIn<'_>) -> Result<Begun, Refusal> {
-        let params = Params::read(request.params.as_ref()).map_err(|failure| Refusal::new(StatusCode::OK, failure))?;
-        let mut begun = Begun {
-            version: Version::LEGACY_NEWEST,
-            principal: input.principal,
-            trace: input.trace,
-            session: None,
-            opened: None,
-            token: params.meta().progress_token(),
+    fn begin(&self, request: &Request, input: HttpIn<'_>, hears: Hears) -> Result<Begun, Refusal> {
+        let ok = |failure| Refusal::new(StatusCode::OK, failure);
+        let params = Params::read(request.params.as_ref()).map_err(ok)?;
+        let trace = match params.meta().trace() {
+            Some(trace) if !input.headers.contains_key(TRACEPARENT) => trace,
+            Some(_) | None => input.trace,
         };
+        let dialect = Dialect::Streamable(Version::LEGACY_NEWEST);
+        let mut begun = Begun::new(dialect, input.scope, input.principal, trace);
         match era::decide(input.headers, request, &params)? {
-            Era::Modern(version) => begun.version = version,
-            Era::Handshake => {
-                let asked = params.protocol_version.map(|raw| text("protocolVersion", Some(raw)));
-                let asked = asked.transpose().map_err(Refusal::bad)?;
-                begun.version = Version::negotiate(asked.as_deref().unwrap_or_default());
-                let session = self
-                    .0
-                    .sessions
-                    .open(&begun.principal, begun.version)
-                    .map_err(unavailable)?;
-                begun.opened = Some(session.id.as_str().to_owned());
-                begun.join(session);
-            }
-            Era::Legacy => {
-                let session = self.session(input.headers, &begun.principal)?;
-                begun.version = session.version;
-                begun.join(session);
-            }
+            Era::Modern(version) => begun.dialect = Dialect::Streamable(version),
+            Era::Handshake => begun.join(self.open(&begun, &params, Outlet::Streams)?),
+            Era::Legacy => begun.join(self.session(input.headers, &begun.principal, &begun.scope)?),
         }
+        if begun.dialect.is_modern() && request.method == "tools/call" {
+            self.check_param_headers(input.headers, &begun, &params)?;
+        }
+        begun.read(self, request, &params, hears).map_err(ok)?;
         Ok(begun)
     }
 
+    /// Opens the session that a handshake asks for.
+    pub(crate) fn open(&self, begun: &Begun, params: &Params<'_>, outlet: Outlet) -> Result<Arc<Session>, Refusal> {
+        let asked = params.protocol_version.map(|raw| text("protocolVersion", Some(raw)));
+        let asked = asked.transpose().map_err(Refusal::bad)?;
+        let hello = Hello {
+            version: Version::negotiate(asked.as_deref().unwrap_or_default()),
+            scope: begun.scope.clone(),
+            caps: declared(params.capabilities),
+            outlet,
+        };
+        self.sessions().open(&begun.principal, hello).map_err(unavailable)
+    }
+
+    /// A tool that nobody knows is refused later, by whoever looks for it.
+    fn check_param_headers(&self, headers: &HeaderMap, begun: &Begun, params: &Params<'_>) -> Result<(), Refusal> {
+        let Ok(name) = text("name", params.name) else {
+            return Ok(());
+        };
+        match self.catalogue().find(&begun.principal, &begun.scope, &name) {
+            Some(found) => param_headers::check(headers, &found.item, params.arguments),
+            None => Ok(()),
+        }
+    }
+
     /// The session that a legacy message names.
-    fn session(&self, headers: &HeaderMap, principal: &Principal) -> Result<Arc<Session>, Refusal> {
+    fn session(&self, headers: &HeaderMap, principal: &Principal, scope: &Scope) -> Result<Arc<Session>, Refusal> {
         let Some(id) = headers.get(era::SESSION_ID) else {
             let failure = Failure::new(Code::InvalidRequest, "The header Mcp-Session-Id is missing.").hint(
                 "Open a session with `initialize` and send its id, or send protocol version 2026-07-28 in every request.",
@@ -160,9 +250,8 @@ impl Front {
             return Err(Refusal::bad(failure));
         };
         let id = id.to_str().unwrap_or_default();
-        self.0
-            .sessions
-            .find(id, principal)
+        self.sessions()
+            .find(id, principal, scope)
             .map_err(|failure| Refusal::new(StatusCode::NOT_FOUND, failure))
     }
 
@@ -173,7 +262,7 @@ impl Front {
             Ok(false) => {}
             Err(refusal) => return refuse(None, &refusal.failure, Some(refusal.status)),
         }
-        match self.session(input.headers, &input.principal) {
+        match self.session(input.headers, &input.principal, &input.scope) {
             Ok(session) => {
                 self.heed(notification, &session);
                 Reply::empty(StatusCode::ACCEPTED)
@@ -183,24 +272,23 @@ impl Front {
     }
 
     pub(crate) fn heed(&self, notification: &Notification, session: &Session) {
-        if notification.method != "notifications/cancelled" {
-            return;
-        }
-        let params = Params::read(notification.params.as_ref()).unwrap_or_default();
-        if let Some(id) = params.request_id.and_then(|raw| Id::parse(raw.get())) {
-            self.0.flights.cancel(&session.id, &id);
+        if let Some(id) = taken_back(notification) {
+            self.flights().cancel(&session.id, &id);
         }
     }
 
-    /// We ask clients nothing, so an answer is taken in a session and refused elsewhere.
-    fn accept_response(&self, input: &HttpIn<'_>) -> Reply {
+    /// Clients of sessions answer what they were asked; in the modern era nobody is asked this way.
+    fn accept_response(&self, response: &Response, input: &HttpIn<'_>) -> Reply {
         match era::claims_modern(input.headers) {
             Ok(true) => {
                 let failure = Failure::new(Code::InvalidRequest, "The body must be a request or a notification.");
                 refuse(None, &failure, None)
             }
-            Ok(false) => match self.session(input.headers, &input.principal) {
-                Ok(_) => Reply::empty(StatusCode::ACCEPTED),
+            Ok(false) => match self.session(input.headers, &input.principal, &input.scope) {
+                Ok(session) => {
+                    session.questions.answer(response);
+                    Reply::empty(StatusCode::ACCEPTED)
+                }
                 Err(refusal) => refuse(None, &refusal.failure, Some(refusal.status)),
             },
             Err(refusal) => refuse(None, &refusal.failure, Some(refusal.status)),
@@ -209,37 +297,32 @@ impl Front {
 
     /// Batches were part of 2025-03-26 alone.
     async fn post_batch(&self, elements: Vec<envelope::Element>, input: &HttpIn<'_>) -> Reply {
-        let session = self.session(input.headers, &input.principal).ok();
+        let session = self.session(input.headers, &input.principal, &input.scope).ok();
         let Some(session) = session.filter(|session| session.version == Version::V2025_03_26) else {
             let failure = Failure::new(Code::BatchNotSupported, "A batch is not accepted here.")
                 .hint("Send one message per request, or use /api/v1/mcp, which takes batches.");
             return refuse(None, &failure, None);
         };
+        let dialect = Dialect::Streamable(session.version);
         let begin = || {
-            let mut begun = Begun {
-                version: session.version,
-                principal: input.principal.clone(),
-                trace: input.trace,
-                session: None,
-                opened: None,
-                token: None,
-            };
+            let (scope, principal) = (input.scope.clone(), input.principal.clone());
+            let mut begun = Begun::new(dialect, scope, principal, input.trace);
             begun.join(session.clone());
             begun
         };
-        let answers = self
-            .run_batch(elements, Dialect::Streamable(session.version), begin, |notification| {
-                self.heed(notification, &session);
-            })
-            .await;
-        match answers {
+        let heed = |message: Message| match message {
+            Message::Notification(notification) => self.heed(&notification, &session),
+            Message::Response(response) => session.questions.answer(&response),
+            Message::Request(_) => {}
+        };
+        match self.run_batch(elements, begin, heed).await {
             Some(body) => Reply::json(StatusCode::OK, body),
             None => Reply::empty(StatusCode::ACCEPTED),
         }
     }
 
-    /// `GET /mcp`: the notifications of a legacy session.
-    pub fn get(&self, headers: &HeaderMap, principal: &Principal) -> Reply {
+    /// A GET: the notifications of a legacy session, or what is left of a stream whose connection broke.
+    pub fn get(&self, headers: &HeaderMap, principal: &Principal, scope: &Scope) -> Reply {
         match era::claims_modern(headers) {
             Ok(false) => {}
             Ok(true) => return not_allowed("GET"),
@@ -248,32 +331,25 @@ impl Front {
         if !accepted(headers).any(|essence| matches!(essence, "text/event-stream" | "*/*" | "text/*")) {
             return refuse(None, &not_acceptable("Send `Accept: text/event-stream`."), None);
         }
-        match self.session(headers, principal) {
+        match self.session(headers, principal, scope) {
             Err(refusal) => refuse(None, &refusal.failure, Some(refusal.status)),
             Ok(session) => {
-                let (stop, closed) = (self.0.stop.clone(), session.closed.clone());
-                let until = async move {
-                    tokio::select! {
-                        () = closed.cancelled() => {}
-                        () = stop.draining() => {}
-                    }
-                };
-                let busy = self.0.sessions.busy(&session);
-                Reply::events(stream::listen(session.listen(), until, busy))
+                let last_event = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
+                self.answer_get(&session, last_event)
             }
         }
     }
 
-    /// `DELETE /mcp`: ends a legacy session and all that is under way in it.
-    pub fn delete(&self, headers: &HeaderMap, principal: &Principal) -> Reply {
+    /// A DELETE: ends a legacy session and all that is under way in it.
+    pub fn delete(&self, headers: &HeaderMap, principal: &Principal, scope: &Scope) -> Reply {
         match era::claims_modern(headers) {
             Ok(false) => {}
             Ok(true) => return not_allowed("DELETE"),
             Err(refusal) => return refuse(None, &refusal.failure, Some(refusal.status)),
         }
-        match self.session(headers, principal) {
+        match self.session(headers, principal, scope) {
             Ok(session) => {
-                self.0.sessions.close(&session);
+                self.sessions().close(&session);
                 Reply::empty(StatusCode::NO_CONTENT)
             }
             Err(refusal) => refuse(None, &refusal.failure, Some(refusal.status)),
@@ -282,16 +358,13 @@ impl Front {
 
     /// Ends everything that a key has open or under way; to be called when it is revoked.
     pub fn close_key(&self, key: &KeyId) {
-        self.0.sessions.close_key(key);
-        self.0.flights.cancel_key(key);
+        self.sessions().close_key(key);
+        self.flights().cancel_key(key);
     }
 
-    /// Tells every listening session that the lists of tools and resources have changed.
-    pub fn lists_changed(&self) {
-        for list in ["tools", "resources"] {
-            let message = format!(r#"{{"jsonrpc":"2.0","method":"notifications/{list}/list_changed"}}"#);
-            self.0.sessions.notify_all(&message.into());
-        }
+    /// Calls that wait for their clients to come back with answers.
+    pub fn parked_calls(&self) -> usize {
+        self.parked().count()
     }
 
     pub(crate) fn catalogue(&self) -> &Catalogue {
@@ -306,6 +379,26 @@ impl Front {
         &self.0.flights
     }
 
+    pub(crate) fn parked(&self) -> &Parked {
+        &self.0.parked
+    }
+
+    pub(crate) fn newsroom(&self) -> &Newsroom {
+        &self.0.newsroom
+    }
+
+    pub(crate) fn states(&self) -> &StateKeys {
+        &self.0.states
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    pub(crate) fn entropy(&self) -> &Entropy {
+        &self.0.entropy
+    }
+
     pub(crate) fn server(&self) -> &ServerInfo {
         &self.0.server
     }
@@ -313,6 +406,25 @@ impl Front {
     pub(crate) fn signature(&self) -> &str {
         &self.0.signature
     }
+
+    /// A number that nothing else in this process has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.0.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Completes when the gateway drains.
+    pub(crate) async fn stopping(&self) {
+        self.tasks().stop().draining().await;
+    }
+}
+
+/// The request that a notification takes back.
+pub(crate) fn taken_back(notification: &Notification) -> Option<Id> {
+    if notification.method != "notifications/cancelled" {
+        return None;
+    }
+    let params = Params::read(notification.params.as_ref()).ok()?;
+    Id::parse(params.request_id?.get())
 }
 
 fn unavailable(failure: Failure) -> Refusal {

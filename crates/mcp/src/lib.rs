@@ -4,7 +4,6 @@
 //! through stays raw JSON, because a typed copy would lose what it does not know.
 
 mod accept;
-mod begun;
 pub mod builtin;
 pub mod call;
 pub mod catalogue;
@@ -18,9 +17,7 @@ pub mod front;
 mod header_value;
 pub mod index;
 mod ledger;
-mod method;
 mod params;
-mod plain;
 mod raw;
 pub mod reading;
 pub mod reply;
@@ -29,14 +26,13 @@ mod rpc;
 pub mod session;
 pub mod source;
 pub mod stdio;
-mod stream;
 mod template;
 pub mod tools;
 pub mod upstream;
 
 pub use call::{CallContext, Client, Outcome};
 pub use catalogue::{Call, Catalogue, CatalogueParts, StatusSource};
-pub use front::{Front, FrontParts, HttpIn, ServerInfo};
+pub use front::{Front, FrontParts, HttpIn, ServerInfo, duplex::DuplexHandle, state::StateKeys};
 pub use index::Scope;
 pub use ledger::Metrics;
 pub use reading::{Kind, Page};

@@ -1,10 +1,12 @@
 //! The few parameters that the front itself reads; everything else stays raw.
 
+use crate::call::{ClientCaps, LogLevel};
 use bytes::Bytes;
-use forebay_domain::{Code, Failure};
+use forebay_domain::{Code, Failure, id::TraceId};
+use forebay_runtime::telemetry::TraceContext;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 /// `params._meta`, as far as the front acts on it.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -15,6 +17,10 @@ pub(crate) struct Meta<'a> {
     pub(crate) client_capabilities: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "progressToken")]
     pub(crate) progress_token: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "io.modelcontextprotocol/logLevel")]
+    pub(crate) log_level: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(crate) traceparent: Option<&'a RawValue>,
 }
 
 impl Meta<'_> {
@@ -25,6 +31,23 @@ impl Meta<'_> {
 
     pub(crate) fn has_capabilities(&self) -> bool {
         self.client_capabilities.is_some_and(|raw| raw.get().starts_with('{'))
+    }
+
+    /// What the client of 2026-07-28 declares.
+    pub(crate) fn caps(&self) -> Arc<ClientCaps> {
+        declared(self.client_capabilities)
+    }
+
+    /// The least severe log message that this request wants.
+    pub(crate) fn log_level(&self) -> Result<Option<LogLevel>, Failure> {
+        let read = |raw| text("io.modelcontextprotocol/logLevel", Some(raw)).and_then(|level| level.parse());
+        self.log_level.map(read).transpose()
+    }
+
+    /// The trace in which the client sees this request. What is not well-formed counts as absent.
+    pub(crate) fn trace(&self) -> Option<TraceId> {
+        let value = text("traceparent", self.traceparent).ok()?;
+        TraceContext::parse(&value).map(|place| place.trace)
     }
 
     /// The token under which progress is reported: a string or a number, as JSON text.
@@ -52,6 +75,16 @@ pub(crate) struct Params<'a> {
     pub(crate) protocol_version: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "requestId")]
     pub(crate) request_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(crate) capabilities: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(crate) level: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(crate) notifications: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "inputResponses")]
+    pub(crate) input_responses: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "requestState")]
+    pub(crate) request_state: Option<&'a RawValue>,
 }
 
 impl<'a> Params<'a> {
@@ -65,6 +98,19 @@ impl<'a> Params<'a> {
     pub(crate) fn meta(&self) -> Meta<'a> {
         self.meta.unwrap_or_default()
     }
+}
+
+/// The capabilities of a client, where it declared any.
+pub(crate) fn declared(raw: Option<&RawValue>) -> Arc<ClientCaps> {
+    match raw {
+        Some(raw) if raw.get() != "{}" => Arc::new(ClientCaps::new(raw)),
+        Some(_) | None => Arc::default(),
+    }
+}
+
+/// The params as they were sent.
+pub(crate) fn whole(params: Option<&Bytes>) -> Option<&RawValue> {
+    serde_json::from_slice(params?).ok()
 }
 
 /// Reads a parameter that has to be a string.

@@ -81,13 +81,35 @@ impl Reply {
 /// A comment: it keeps the connection alive, and every client ignores it.
 pub(crate) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
-/// The first bytes of a stream. A comment and not an event with an id: an id would promise that the stream can be
-/// resumed.
+/// The first bytes of a stream that cannot be resumed. A comment and not an event with an id: an id would promise that
+/// it can.
 pub(crate) const OPENING: Bytes = Bytes::from_static(b": stream\n\n");
+
+/// How soon a client whose connection ended is to come back, in milliseconds.
+const RETRY_MS: u32 = 1000;
+
+/// The first event of a stream of 2025-11-25: it names the place from which the stream can be resumed, and nothing else.
+pub(crate) fn priming(id: &str) -> Bytes {
+    format!("id: {id}\nretry: {RETRY_MS}\ndata: \n\n").into()
+}
 
 /// One JSON-RPC message as one event, in one piece, so that it leaves in one write.
 pub(crate) fn event(message: &[u8]) -> Bytes {
-    let mut event = Vec::with_capacity(message.len() + 32);
+    write_event(None, message)
+}
+
+/// The same with the place from which the stream can be resumed.
+pub(crate) fn numbered_event(id: &str, message: &[u8]) -> Bytes {
+    write_event(Some(id), message)
+}
+
+fn write_event(id: Option<&str>, message: &[u8]) -> Bytes {
+    let mut event = Vec::with_capacity(message.len() + 48);
+    if let Some(id) = id {
+        event.extend_from_slice(b"id: ");
+        event.extend_from_slice(id.as_bytes());
+        event.push(b'\n');
+    }
     event.extend_from_slice(b"event: message\n");
     // Raw JSON may hold line breaks between its tokens, and a line break ends a field.
     for line in message.split(|b| *b == b'\n' || *b == b'\r') {

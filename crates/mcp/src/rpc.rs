@@ -3,7 +3,7 @@
 //! This is the MCP column of the error table; what stays in it is for the client, what a model can mend becomes a
 //! result with `isError`.
 
-use crate::{envelope::Id, era::Version, reply::Reply};
+use crate::{call::RpcError, envelope::Id, era::Version, reply::Reply};
 use bytes::Bytes;
 use forebay_domain::{Code, ErrorKind, Failure};
 use http::StatusCode;
@@ -56,6 +56,76 @@ impl Answered {
             None => reply,
         }
     }
+}
+
+/// How a request ended: the JSON text of its result, or why there is none.
+pub(crate) type Ending = Result<String, Fault>;
+
+/// Why a request has no result.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Failure(Failure),
+    /// An error of somebody else's making, to be passed on as it is.
+    Refused(RpcError),
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl Fault {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.code == Code::Cancelled)
+    }
+}
+
+/// The answer to a request that ended.
+pub(crate) fn answered(id: &Id, ending: &Ending, dialect: Dialect) -> Answered {
+    match ending {
+        Ok(result) => succeeded(id, result),
+        Err(Fault::Failure(failure)) => failed(Some(id), failure, dialect),
+        Err(Fault::Refused(error)) => refused(id, error, dialect),
+    }
+}
+
+/// The answer that passes somebody else's error on.
+fn refused(id: &Id, error: &RpcError, dialect: Dialect) -> Answered {
+    let message = Value::from(error.message.as_str()).to_string();
+    let code = error.code.to_string();
+    let mut members = vec![("code", code.as_str()), ("message", message.as_str())];
+    members.extend(error.data.as_deref().map(|data| ("data", data.get())));
+    let status = match error.code {
+        -32601 if dialect.is_modern() => StatusCode::NOT_FOUND,
+        -32022..=-32020 if dialect.is_modern() => StatusCode::BAD_REQUEST,
+        _ => StatusCode::OK,
+    };
+    Answered {
+        status,
+        message: format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{}}}"#, object(&members)).into(),
+        retry_after_s: None,
+        failed: Some(Code::UpstreamFailed),
+    }
+}
+
+/// The text of a notification or of a request, whose params are JSON text already.
+pub(crate) fn notification(method: &str, params: Option<&str>) -> Bytes {
+    let method = Value::from(method).to_string();
+    let mut members = vec![("jsonrpc", "\"2.0\""), ("method", method.as_str())];
+    members.extend(params.map(|params| ("params", params)));
+    object(&members).into()
+}
+
+pub(crate) fn request(id: &Id, method: &str, params: Option<&str>) -> Bytes {
+    let method = Value::from(method).to_string();
+    let mut members = vec![
+        ("jsonrpc", "\"2.0\""),
+        ("id", id.as_json()),
+        ("method", method.as_str()),
+    ];
+    members.extend(params.map(|params| ("params", params)));
+    object(&members).into()
 }
 
 /// The answer that carries a result, which is JSON text already.

@@ -1,24 +1,32 @@
 //! The sessions of the legacy era: each belongs to one principal, and there are only so many of them.
 //!
-//! A session that is not its asker's does not exist for that asker. One with something under way never expires. Here
-//! is no message queue: a listener that does not read loses notifications, and nobody waits for it.
+//! A session that is not its asker's, or belongs to another scope, does not exist for that asker. One with something
+//! under way never expires. What it says waits in bounded streams; nobody waits for a listener that does not read.
 
-use crate::era::Version;
-use bytes::Bytes;
+pub(crate) mod log;
+pub(crate) mod questions;
+pub(crate) mod streams;
+
+use self::{questions::Questions, streams::Streams};
+use crate::{
+    call::{ClientCaps, LogLevel},
+    era::Version,
+    front::news::Bell,
+    index::Scope,
+};
 use forebay_domain::{
     Code, Failure, Principal,
     id::{KeyId, SessionId, SubjectId, TenantId},
 };
 use forebay_runtime::{Clock, Entropy};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How many sessions there may be, and how long one may lie idle.
@@ -39,8 +47,11 @@ impl Default for SessionLimits {
     }
 }
 
-/// Notifications that wait for a slow listener at most; the next one is dropped.
-const NOTIFICATIONS_MAX: usize = 32;
+/// Resources to whose changes one session may listen.
+const SUBSCRIPTIONS_MAX: usize = 1000;
+
+/// The least severe log message that a client is sent which has not said what it wants.
+const LEVEL_DEFAULT: LogLevel = LogLevel::Info;
 
 /// Random bytes of a session id.
 const ID_BYTES: usize = 20;
@@ -58,10 +69,19 @@ struct Inner {
 
 /// Whose a session is. Another key of the same subject is somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Owner {
+pub(crate) struct Owner {
     tenant: TenantId,
     subject: SubjectId,
     key: Option<KeyId>,
+}
+
+impl Owner {
+    /// A text that is the same for the same owner, and for nobody else.
+    pub(crate) fn fingerprint(&self) -> String {
+        let key = self.key.as_ref().map_or("", KeyId::as_str);
+        // No identifier holds a line break, so no two owners have one text.
+        format!("{}\n{}\n{key}", self.tenant, self.subject)
+    }
 }
 
 impl From<&Principal> for Owner {
@@ -74,16 +94,38 @@ impl From<&Principal> for Owner {
     }
 }
 
+/// How a client introduced itself.
+pub(crate) struct Hello {
+    pub(crate) version: Version,
+    pub(crate) scope: Scope,
+    pub(crate) caps: Arc<ClientCaps>,
+    pub(crate) outlet: Outlet,
+}
+
+/// Where a session is told what belongs to none of its calls.
+pub(crate) enum Outlet {
+    /// On the streams that its client opens.
+    Streams,
+    /// On the one pipe that it has, whose owner listens to this bell.
+    Pipe(Arc<Bell>),
+}
+
 /// One session.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) version: Version,
+    pub(crate) scope: Scope,
+    pub(crate) caps: Arc<ClientCaps>,
+    pub(crate) outlet: Outlet,
     /// Fires when the session ends; what is under way ends with it.
     pub(crate) closed: CancellationToken,
+    pub(crate) questions: Questions,
+    pub(crate) streams: Streams,
     owner: Owner,
+    level: Mutex<LogLevel>,
+    subscriptions: Mutex<BTreeSet<String>>,
     under_way: AtomicUsize,
     touched_ms: AtomicU64,
-    listener: Mutex<Option<mpsc::Sender<Bytes>>>,
 }
 
 /// Keeps a session from expiring while it exists.
@@ -112,40 +154,46 @@ impl Sessions {
     }
 
     /// Opens a session. At a limit the one that lay idle longest makes room; where none is idle, this is refused.
-    pub(crate) fn open(&self, principal: &Principal, version: Version) -> Result<Arc<Session>, Failure> {
+    pub(crate) fn open(&self, principal: &Principal, hello: Hello) -> Result<Arc<Session>, Failure> {
         let owner = Owner::from(principal);
         let now = self.now_ms();
         let mut table = self.table();
         table.retain(|_, session| {
             let stale = self.is_stale(session, now);
             if stale {
-                session.closed.cancel();
+                session.end(now);
             }
             !stale
         });
         let own = table.values().filter(|session| session.owner == owner).count();
         if own >= self.0.limits.per_principal {
-            make_room(&mut table, |session| session.owner == owner)?;
+            make_room(&mut table, now, |session| session.owner == owner)?;
         }
         if table.len() >= self.0.limits.total {
-            make_room(&mut table, |_| true)?;
+            make_room(&mut table, now, |_| true)?;
         }
         let id = hex::encode(self.0.entropy.bytes::<ID_BYTES>());
         let session = Arc::new(Session {
             id: SessionId::try_from(id).expect("hex digits are an identifier"),
-            version,
+            version: hello.version,
+            scope: hello.scope,
+            caps: hello.caps,
+            outlet: hello.outlet,
             closed: CancellationToken::new(),
+            questions: Questions::default(),
+            streams: Streams::default(),
             owner,
+            level: Mutex::new(LEVEL_DEFAULT),
+            subscriptions: Mutex::default(),
             under_way: AtomicUsize::new(0),
             touched_ms: AtomicU64::new(now),
-            listener: Mutex::default(),
         });
         table.insert(session.id.clone(), session.clone());
         Ok(session)
     }
 
     /// The session of that id, if it is this principal's and still open.
-    pub(crate) fn find(&self, id: &str, principal: &Principal) -> Result<Arc<Session>, Failure> {
+    pub(crate) fn find(&self, id: &str, principal: &Principal, scope: &Scope) -> Result<Arc<Session>, Failure> {
         let unknown = || {
             Failure::new(Code::UnknownSession, "There is no such session, or it has ended.")
                 .hint("Open a new one with `initialize`.")
@@ -154,11 +202,11 @@ impl Sessions {
         let now = self.now_ms();
         let mut table = self.table();
         let session = table.get(&id).cloned().ok_or_else(unknown)?;
-        if session.owner != Owner::from(principal) {
+        if session.owner != Owner::from(principal) || session.scope != *scope {
             return Err(unknown());
         }
         if self.is_stale(&session, now) {
-            session.closed.cancel();
+            session.end(now);
             table.remove(&id);
             return Err(unknown());
         }
@@ -175,28 +223,39 @@ impl Sessions {
     }
 
     pub(crate) fn close(&self, session: &Session) {
-        session.closed.cancel();
+        session.end(self.now_ms());
         self.table().remove(&session.id);
     }
 
     /// Closes every session of a key, with all that is under way in them.
     pub(crate) fn close_key(&self, key: &KeyId) {
+        let now = self.now_ms();
         self.table().retain(|_, session| {
             let theirs = session.owner.key.as_ref() == Some(key);
             if theirs {
-                session.closed.cancel();
+                session.end(now);
             }
             !theirs
         });
     }
 
-    /// Hands a message to every listener. One whose buffer is full misses it.
-    pub(crate) fn notify_all(&self, message: &Bytes) {
-        for session in self.table().values() {
-            if let Some(listener) = session.listener().as_ref() {
-                let _missed = listener.try_send(message.clone());
+    /// The sessions that are open now.
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
+        self.table().values().cloned().collect()
+    }
+
+    /// Lets go of what nobody will ask for any more.
+    pub(crate) fn sweep(&self) {
+        let now = self.now_ms();
+        let mut table = self.table();
+        table.retain(|_, session| {
+            let stale = self.is_stale(session, now);
+            if stale {
+                session.end(now);
             }
-        }
+            session.streams.sweep(now);
+            !stale
+        });
     }
 
     fn is_stale(&self, session: &Session, now_ms: u64) -> bool {
@@ -204,7 +263,7 @@ impl Sessions {
         session.under_way.load(Ordering::SeqCst) == 0 && u128::from(idle_ms) >= self.0.limits.idle.as_millis()
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.0.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -215,6 +274,7 @@ impl Sessions {
 
 fn make_room(
     table: &mut HashMap<SessionId, Arc<Session>>,
+    now_ms: u64,
     candidate: impl Fn(&Session) -> bool,
 ) -> Result<(), Failure> {
     let oldest = table
@@ -230,21 +290,50 @@ fn make_room(
         .hint("End one with DELETE, or use protocol version 2026-07-28, which needs none.")
     })?;
     if let Some(session) = table.remove(&oldest) {
-        session.closed.cancel();
+        session.end(now_ms);
     }
     Ok(())
 }
 
 impl Session {
-    /// Becomes the one listener of the session; an earlier one, whose connection is probably gone, ends.
-    pub(crate) fn listen(&self) -> mpsc::Receiver<Bytes> {
-        let (sender, receiver) = mpsc::channel(NOTIFICATIONS_MAX);
-        *self.listener() = Some(sender);
-        receiver
+    fn end(&self, now_ms: u64) {
+        self.closed.cancel();
+        self.streams.close(now_ms);
     }
 
-    fn listener(&self) -> MutexGuard<'_, Option<mpsc::Sender<Bytes>>> {
-        self.listener.lock().expect("nobody panics while holding a listener")
+    /// The least severe log message that its client wants.
+    pub(crate) fn level(&self) -> LogLevel {
+        *self.level.lock().expect("nobody panics while holding a level")
+    }
+
+    pub(crate) fn set_level(&self, level: LogLevel) {
+        *self.level.lock().expect("nobody panics while holding a level") = level;
+    }
+
+    /// Its client wants to hear of changes of a resource.
+    pub(crate) fn subscribe(&self, uri: &str) -> Result<(), Failure> {
+        let mut subscriptions = self.subscriptions();
+        if subscriptions.len() >= SUBSCRIPTIONS_MAX && !subscriptions.contains(uri) {
+            let message = format!("A session listens to {SUBSCRIPTIONS_MAX} resources at most.");
+            return Err(Failure::new(Code::Overloaded, message).hint("Unsubscribe from some."));
+        }
+        subscriptions.insert(uri.to_owned());
+        Ok(())
+    }
+
+    /// True where it listened to that resource.
+    pub(crate) fn unsubscribe(&self, uri: &str) -> bool {
+        self.subscriptions().remove(uri)
+    }
+
+    pub(crate) fn is_subscribed(&self, uri: &str) -> bool {
+        self.subscriptions().contains(uri)
+    }
+
+    fn subscriptions(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.subscriptions
+            .lock()
+            .expect("nobody panics while holding the subscriptions")
     }
 }
 
@@ -274,6 +363,15 @@ mod tests {
         }
     }
 
+    fn hello() -> Hello {
+        Hello {
+            version: Version::V2025_11_25,
+            scope: Scope::Whole,
+            caps: Arc::default(),
+            outlet: Outlet::Streams,
+        }
+    }
+
     fn sessions(total: usize, per_principal: usize) -> (Sessions, Clock) {
         let clock = Clock::manual(Timestamp::UNIX_EPOCH);
         let limits = SessionLimits {
@@ -287,31 +385,43 @@ mod tests {
     #[test]
     fn a_session_is_its_owners_alone() {
         let (sessions, _) = sessions(10, 10);
-        let session = sessions.open(&principal("a"), Version::V2025_11_25).unwrap();
-        assert!(sessions.find(session.id.as_str(), &principal("a")).is_ok());
+        let session = sessions.open(&principal("a"), hello()).unwrap();
+        assert!(
+            sessions
+                .find(session.id.as_str(), &principal("a"), &Scope::Whole)
+                .is_ok()
+        );
         for (id, key) in [(session.id.as_str(), "b"), ("nothing", "a"), ("b\u{e4}d", "a")] {
-            let failure = sessions.find(id, &principal(key)).err().unwrap();
+            let failure = sessions.find(id, &principal(key), &Scope::Whole).err().unwrap();
             assert_eq!(failure.code, Code::UnknownSession);
         }
+        let elsewhere = Scope::Server("docs".into());
+        assert!(sessions.find(session.id.as_str(), &principal("a"), &elsewhere).is_err());
         assert!(session.id.as_str().len() * 4 >= 128, "an id nobody guesses");
     }
 
     #[test]
     fn an_idle_session_expires_and_a_busy_one_does_not() {
         let (sessions, clock) = sessions(10, 10);
-        let session = sessions.open(&principal("a"), Version::V2025_11_25).unwrap();
+        let session = sessions.open(&principal("a"), hello()).unwrap();
         let busy = sessions.busy(&session);
         clock.advance(Duration::from_mins(10));
         assert_eq!(sessions.count(), 1);
         drop(busy);
         clock.advance(Duration::from_secs(59));
         assert!(
-            sessions.find(session.id.as_str(), &principal("a")).is_ok(),
+            sessions
+                .find(session.id.as_str(), &principal("a"), &Scope::Whole)
+                .is_ok(),
             "the end of a call counts as use"
         );
         clock.advance(Duration::from_mins(1));
         assert_eq!(sessions.count(), 0);
-        assert!(sessions.find(session.id.as_str(), &principal("a")).is_err());
+        assert!(
+            sessions
+                .find(session.id.as_str(), &principal("a"), &Scope::Whole)
+                .is_err()
+        );
         assert!(session.closed.is_cancelled());
     }
 
@@ -320,7 +430,7 @@ mod tests {
         let (sessions, clock) = sessions(3, 2);
         let open = |key| {
             clock.advance(Duration::from_secs(1));
-            sessions.open(&principal(key), Version::V2025_11_25)
+            sessions.open(&principal(key), hello())
         };
         let (first, second) = (open("a").unwrap(), open("a").unwrap());
         let other = open("b").unwrap();
@@ -338,7 +448,7 @@ mod tests {
             .map(|session| sessions.busy(session))
             .collect();
         assert_eq!(
-            sessions.open(&principal("d"), Version::V2025_11_25).err().unwrap().code,
+            sessions.open(&principal("d"), hello()).err().unwrap().code,
             Code::Overloaded
         );
         drop(held);
@@ -347,29 +457,9 @@ mod tests {
     #[test]
     fn a_revoked_key_ends_its_sessions() {
         let (sessions, _) = sessions(10, 10);
-        let theirs = sessions.open(&principal("a"), Version::V2025_11_25).unwrap();
-        let others = sessions.open(&principal("b"), Version::V2025_11_25).unwrap();
+        let theirs = sessions.open(&principal("a"), hello()).unwrap();
+        let others = sessions.open(&principal("b"), hello()).unwrap();
         sessions.close_key(&KeyId::try_from("a").unwrap());
         assert!(theirs.closed.is_cancelled() && !others.closed.is_cancelled());
-    }
-
-    #[test]
-    fn a_listener_that_does_not_read_stalls_nobody() {
-        let (sessions, _) = sessions(10, 10);
-        let session = sessions.open(&principal("a"), Version::V2025_11_25).unwrap();
-        let mut receiver = session.listen();
-        for _ in 0..NOTIFICATIONS_MAX * 3 {
-            sessions.notify_all(&Bytes::from_static(b"x"));
-        }
-        let mut read = 0;
-        while receiver.try_recv().is_ok() {
-            read += 1;
-        }
-        assert_eq!(read, NOTIFICATIONS_MAX);
-        let _second = session.listen();
-        assert!(matches!(
-            receiver.try_recv(),
-            Err(mpsc::error::TryRecvError::Disconnected)
-        ));
     }
 }

@@ -140,7 +140,9 @@ impl App {
             catalogue: catalogue.clone(),
             sessions: sessions.clone(),
             server: server_info(),
-            stop: tasks.stop().clone(),
+            tasks: tasks.clone(),
+            entropy: entropy.clone(),
+            states: forebay_mcp::StateKeys::new(clock.clone(), entropy.clone()),
         });
         let app = Arc::new(Self {
             store,

@@ -80,7 +80,7 @@ impl Link {
             }
             Ok(Incoming::One(Message::Request(request))) => (false, self.request(request, line).boxed()),
             Ok(Incoming::One(Message::Notification(notification))) => (false, self.notify(notification, line).boxed()),
-            Ok(Incoming::One(Message::Response) | Incoming::Batch(_)) => (false, self.pass(line).boxed()),
+            Ok(Incoming::One(Message::Response(_)) | Incoming::Batch(_)) => (false, self.pass(line).boxed()),
         }
     }
 

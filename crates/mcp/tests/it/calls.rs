@@ -98,7 +98,11 @@ async fn calls_are_counted_by_how_they_ended() {
         r#"{"expression":"?"}"#,
     ] {
         gate.catalogue
-            .call(&principal(Role::User), Call::of("calculator", &raw(arguments)), context())
+            .call(
+                &principal(Role::User),
+                Call::of("calculator", &raw(arguments)),
+                context(),
+            )
             .await
             .unwrap();
     }
@@ -166,7 +170,7 @@ async fn without_a_model_there_is_no_chat() {
 
 #[tokio::test]
 async fn a_result_has_a_bound() {
-    let gate = Gate::open(talkative(vec!["x".repeat(3 << 20)], Duration::ZERO)).await;
+    let gate = Gate::open(talkative(vec!["x".repeat(6 << 20)], Duration::ZERO)).await;
     let call = json!({"name": "chat", "arguments": {"prompt": "Go on for ever."}});
     let got = gate.modern(&principal(Role::User), "tools/call", call).await;
     assert_eq!(got.body["result"]["isError"], true);

@@ -2,6 +2,7 @@
 
 use crate::support::{Gate, Got, Wish, keyed, principal, request};
 use forebay_domain::{Role, id::KeyId};
+use forebay_mcp::Scope;
 use futures_util::StreamExt;
 use rmcp::model::InitializeResult;
 use serde_json::json;
@@ -23,7 +24,7 @@ async fn the_handshake_settles_the_version_and_opens_a_session() {
         let got = gate.post(&user, &[], &request(1, "initialize", &params)).await;
         assert_eq!(got.body["result"]["protocolVersion"], answered, "{asked}");
         let typed: InitializeResult = serde_json::from_value(got.body["result"].clone()).unwrap();
-        assert!(typed.capabilities.tools.is_some() && typed.capabilities.logging.is_none());
+        assert!(typed.capabilities.tools.is_some() && typed.capabilities.logging.is_some());
         let session = got.headers["mcp-session-id"].to_str().unwrap();
         for method in ["ping", "tools/list", "resources/list", "resources/templates/list"] {
             let got = gate
@@ -56,13 +57,16 @@ async fn a_session_is_needed_and_is_nobody_elses() {
         assert_eq!(got.error(), (404, -32001, "unknown_session".to_owned()), "{key}");
         let headers = crate::support::headers(&[("mcp-session-id", id)]);
         assert_eq!(
-            gate.front.delete(&headers, &keyed(Role::User, key)).status.as_u16(),
+            gate.front
+                .delete(&headers, &keyed(Role::User, key), &Scope::Whole)
+                .status
+                .as_u16(),
             404
         );
     }
     let owner = keyed(Role::User, "k1");
     let headers = crate::support::headers(&[("mcp-session-id", &session)]);
-    assert_eq!(gate.front.delete(&headers, &owner).status.as_u16(), 204);
+    assert_eq!(gate.front.delete(&headers, &owner, &Scope::Whole).status.as_u16(), 204);
     assert_eq!(
         gate.post(&owner, &[("mcp-session-id", &session)], &list).await.status,
         404
@@ -122,7 +126,7 @@ async fn who_is_told_of_wrong_arguments_depends_on_the_version() {
         .post(
             &user,
             &[("mcp-session-id", &session)],
-            &request(5, "prompts/list", &json!({})),
+            &request(5, "prompts/nothing", &json!({})),
         )
         .await;
     assert_eq!(got.error(), (200, -32601, "unknown_method".to_owned()));
@@ -165,12 +169,12 @@ async fn a_listener_hears_of_changes_until_its_session_ends() {
     let user = keyed(Role::User, "k1");
     let session = gate.open_session(&user, "2025-11-25").await;
     let headers = crate::support::headers(&[("mcp-session-id", &session)]);
-    let reply = gate.front.get(&headers, &user);
+    let reply = gate.front.get(&headers, &user, &Scope::Whole);
     assert_eq!(reply.headers["content-type"], "text/event-stream");
     let forebay_mcp::ReplyBody::Events(mut stream) = reply.body else {
         panic!("a stream")
     };
-    assert_eq!(stream.next().await.unwrap(), ": stream\n\n");
+    assert_eq!(stream.next().await.unwrap(), "id: 1-0\nretry: 1000\ndata: \n\n");
     gate.front.lists_changed();
     for list in ["tools", "resources"] {
         let event = stream.next().await.unwrap();
@@ -193,11 +197,11 @@ async fn a_listener_ends_when_the_gateway_drains() {
     let user = principal(Role::User);
     let session = gate.open_session(&user, "2025-06-18").await;
     let headers = crate::support::headers(&[("mcp-session-id", &session)]);
-    let reply = gate.front.get(&headers, &user);
+    let reply = gate.front.get(&headers, &user, &Scope::Whole);
     gate.stop.drain();
     let got = Got::read(reply).await;
     assert_eq!(got.events.unwrap(), [": stream\n\n"]);
     let mut plain = headers.clone();
     plain.insert("accept", "application/json".parse().unwrap());
-    assert_eq!(gate.front.get(&plain, &user).status.as_u16(), 406);
+    assert_eq!(gate.front.get(&plain, &user, &Scope::Whole).status.as_u16(), 406);
 }

@@ -2,6 +2,7 @@
 
 use crate::support::{Gate, Scripted, Wish, modern_request, principal, request};
 use forebay_domain::Role;
+use forebay_mcp::Scope;
 use rmcp::model::{CallToolResult, DiscoverResult, ListToolsResult};
 use serde_json::json;
 
@@ -18,7 +19,7 @@ async fn discovery_names_versions_capabilities_and_server() {
             "resultType": "complete",
             "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "forebay", "title": "Forebay", "version": "1.2.3"}},
             "supportedVersions": ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"],
-            "capabilities": {"tools": {}, "resources": {}},
+            "capabilities": {"tools": {"listChanged": true}, "resources": {"listChanged": true}, "logging": {}},
             "instructions": "Ask away.",
             "ttlMs": 60000,
             "cacheScope": "private",
@@ -239,7 +240,10 @@ async fn there_is_no_stream_and_no_session_to_end() {
     let gate = Gate::open(Wish::default()).await;
     let headers = crate::support::headers(&[("mcp-protocol-version", "2026-07-28")]);
     let user = principal(Role::User);
-    for reply in [gate.front.get(&headers, &user), gate.front.delete(&headers, &user)] {
+    for reply in [
+        gate.front.get(&headers, &user, &Scope::Whole),
+        gate.front.delete(&headers, &user, &Scope::Whole),
+    ] {
         assert_eq!(
             (reply.status.as_u16(), reply.headers["allow"].to_str().unwrap()),
             (405, "POST")

@@ -14,7 +14,7 @@ use axum::{
 };
 use forebay_domain::Role;
 use forebay_mcp::{
-    Front, HttpIn, Reply, ReplyBody,
+    Front, HttpIn, Reply, ReplyBody, Scope,
     stdio::{self, BridgeTo},
 };
 use forebay_runtime::{Secret, Stop};
@@ -69,11 +69,12 @@ async fn handle(State(served): State<Served>, request: Request) -> Response {
                 body,
                 principal: user,
                 trace: trace(),
+                scope: Scope::Whole,
             };
             front.post(input).await
         }
-        Method::GET => front.get(&parts.headers, &user),
-        _ => front.delete(&parts.headers, &user),
+        Method::GET => front.get(&parts.headers, &user, &Scope::Whole),
+        _ => front.delete(&parts.headers, &user, &Scope::Whole),
     };
     response(reply)
 }

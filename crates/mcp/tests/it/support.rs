@@ -8,8 +8,8 @@ use forebay_domain::{
     port::{AskModel, BoxFuture, Via},
 };
 use forebay_mcp::{
-    Catalogue, CatalogueParts, Front, FrontParts, HttpIn, Metrics, Reply, ReplyBody, ServerInfo, SessionLimits,
-    Sessions, tools,
+    Catalogue, CatalogueParts, Front, FrontParts, HttpIn, Metrics, Reply, ReplyBody, Scope, ServerInfo, SessionLimits,
+    Sessions, StateKeys, tools,
 };
 use forebay_runtime::{
     Clock, Entropy, Stop, Tasks,
@@ -136,7 +136,8 @@ impl Gate {
         })
         .unwrap();
         let sessions = Sessions::new(SessionLimits::default(), clock.clone(), Entropy::seeded(2));
-        let stop = Stop::new();
+        let tasks = Tasks::new();
+        let stop = tasks.stop().clone();
         let front = Front::new(FrontParts {
             catalogue: catalogue.clone(),
             sessions: sessions.clone(),
@@ -146,7 +147,9 @@ impl Gate {
                 version: "1.2.3".to_owned(),
                 instructions: "Ask away.".to_owned(),
             },
-            stop: stop.clone(),
+            tasks,
+            entropy: Entropy::seeded(3),
+            states: StateKeys::new(clock.clone(), Entropy::seeded(4)),
         });
         Self {
             front,
@@ -257,9 +260,14 @@ impl Got {
     /// The messages in a stream.
     pub(crate) fn messages(&self) -> Vec<Value> {
         let chunks = self.events.as_deref().unwrap_or_default().iter();
-        let data = chunks.filter_map(|chunk| chunk.strip_prefix("event: message\ndata: "));
-        data.map(|data| serde_json::from_str(data).unwrap()).collect()
+        chunks.filter_map(|chunk| message_of(chunk)).collect()
     }
+}
+
+/// The message in one event, where it has one.
+pub(crate) fn message_of(chunk: &str) -> Option<Value> {
+    let data = chunk.lines().find_map(|line| line.strip_prefix("data: "))?;
+    (!data.is_empty()).then(|| serde_json::from_str(data).unwrap())
 }
 
 impl Gate {
@@ -271,6 +279,7 @@ impl Gate {
                 body: Bytes::from(body.to_owned()),
                 principal: principal.clone(),
                 trace: trace(),
+                scope: Scope::Whole,
             })
             .await
     }
@@ -304,6 +313,7 @@ impl Gate {
                 body: Bytes::from(body.to_owned()),
                 principal: principal.clone(),
                 trace: trace(),
+                scope: Scope::Whole,
             })
             .await;
         Got::read(reply).await

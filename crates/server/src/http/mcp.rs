@@ -14,7 +14,7 @@ use axum::{
 };
 use bytes::Bytes;
 use forebay_domain::Failure;
-use forebay_mcp::{HttpIn, Reply, ReplyBody};
+use forebay_mcp::{HttpIn, Reply, ReplyBody, Scope};
 use futures_util::StreamExt;
 use http::HeaderMap;
 use std::{convert::Infallible, sync::Arc};
@@ -55,7 +55,7 @@ pub(crate) async fn get(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Response {
-    answer(app.front.get(&headers, &caller.principal))
+    answer(app.front.get(&headers, &caller.principal, &Scope::Whole))
 }
 
 /// Ends a legacy session.
@@ -65,7 +65,7 @@ pub(crate) async fn delete(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Response {
-    answer(app.front.delete(&headers, &caller.principal))
+    answer(app.front.delete(&headers, &caller.principal, &Scope::Whole))
 }
 
 /// The content type is the front's to judge: the plain endpoint is more patient than the specification.
@@ -81,6 +81,7 @@ fn incoming<'a>(headers: &'a HeaderMap, body: Bytes, caller: &Caller) -> HttpIn<
         body,
         principal: caller.principal.clone(),
         trace: caller.trace,
+        scope: Scope::Whole,
     }
 }
 

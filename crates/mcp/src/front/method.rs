@@ -1,0 +1,156 @@
+//! The methods of the protocol: which there are, in every era.
+//!
+//! What is not listed here does not exist.
+
+use super::{Front, served::Aim, turn::Turn};
+use crate::{
+    call::Outcome,
+    envelope::Request,
+    params::{Params, invalid, text, whole},
+    reading::Kind,
+    rpc::{Dialect, Ending, Fault},
+};
+use forebay_domain::{Code, Failure};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+impl Front {
+    /// Answers one request; `Ok` is the JSON text of its result.
+    pub(crate) async fn serve(&self, request: &Request, turn: &Turn) -> Ending {
+        let params = Params::read(request.params.as_ref())?;
+        let raw = || whole(request.params.as_ref());
+        match (request.method.as_str(), Era::of(turn.dialect)) {
+            ("tools/call", _) => self.call_tool(&params, raw(), turn).await,
+            ("tools/list", _) => self.list("tools", Kind::Tools, &params, turn),
+            ("prompts/list", _) => self.list("prompts", Kind::Prompts, &params, turn),
+            ("prompts/get", _) => self.get_prompt(&params, raw(), turn).await,
+            ("resources/list", _) => self.list("resources", Kind::Resources, &params, turn),
+            ("resources/templates/list", _) => self.list("resourceTemplates", Kind::Templates, &params, turn),
+            ("resources/read", _) => self.read_resource(&params, raw(), turn).await,
+            ("completion/complete", _) => self.complete(raw(), turn).await,
+            ("server/discover", Era::Modern) => Ok(self.discover(turn)?),
+            ("initialize", Era::Legacy) => Ok(self.initialize(turn)?),
+            ("ping", Era::Legacy) => Ok("{}".to_owned()),
+            ("logging/setLevel", Era::Legacy) => Ok(set_level(&params, turn)?),
+            ("resources/subscribe", Era::Legacy) => Ok(self.subscribe_session(&params, turn).await?),
+            ("resources/unsubscribe", Era::Legacy) => Ok(self.unsubscribe_session(&params, turn).await?),
+            _ => Err(unknown_method(&request.method).into()),
+        }
+    }
+
+    async fn call_tool(&self, params: &Params<'_>, raw: Option<&RawValue>, turn: &Turn) -> Ending {
+        let name = text("name", params.name)?;
+        let none = no_members();
+        let arguments = match params.arguments {
+            None => &none,
+            Some(raw) if raw.get().starts_with('{') => raw,
+            Some(_) => return Err(invalid("`arguments` must be a JSON object.".to_owned()).into()),
+        };
+        let aim = Aim::Tool {
+            name: &name,
+            arguments,
+            params: raw,
+        };
+        self.pursue(&aim, turn).await
+    }
+
+    async fn read_resource(&self, params: &Params<'_>, raw: Option<&RawValue>, turn: &Turn) -> Ending {
+        let uri = text("uri", params.uri)?;
+        self.pursue(&Aim::Resource { uri: &uri, params: raw }, turn).await
+    }
+
+    async fn get_prompt(&self, params: &Params<'_>, raw: Option<&RawValue>, turn: &Turn) -> Ending {
+        let name = text("name", params.name)?;
+        let none = no_members();
+        let aim = Aim::Prompt {
+            name: &name,
+            params: raw.unwrap_or(&none),
+        };
+        self.pursue(&aim, turn).await
+    }
+
+    async fn complete(&self, raw: Option<&RawValue>, turn: &Turn) -> Ending {
+        let none = no_members();
+        let outcome = self
+            .catalogue()
+            .complete(&turn.principal, &turn.scope, raw.unwrap_or(&none), turn.context(None))
+            .await?;
+        match outcome {
+            Outcome::Complete(complete) => Ok(self.dress(&complete.raw, turn.dialect)),
+            Outcome::Refused(error) => Err(Fault::Refused(error)),
+            Outcome::Cancelled => Err(cancelled().into()),
+            Outcome::InputRequired(_) => {
+                let message = "The server asked for input where the protocol has none.";
+                Err(Failure::new(Code::UpstreamFailed, message).into())
+            }
+        }
+    }
+
+    async fn subscribe_session(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
+        let session = turn
+            .session
+            .as_ref()
+            .ok_or_else(|| unknown_method("resources/subscribe"))?;
+        if !self.offered(&turn.scope)?.watches {
+            return Err(unknown_method("resources/subscribe"));
+        }
+        let uri = text("uri", params.uri)?;
+        let name: Arc<str> = session.id.as_str().into();
+        self.watch(&turn.principal, &turn.scope, &uri, &name, &session.closed)
+            .await?;
+        session.subscribe(&uri)?;
+        Ok("{}".to_owned())
+    }
+
+    async fn unsubscribe_session(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
+        let session = turn
+            .session
+            .as_ref()
+            .ok_or_else(|| unknown_method("resources/unsubscribe"))?;
+        let uri = text("uri", params.uri)?;
+        if session.unsubscribe(&uri) {
+            self.unwatch(&turn.principal, &turn.scope, &uri, session.id.as_str())
+                .await;
+        }
+        Ok("{}".to_owned())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Era {
+    Legacy,
+    Modern,
+}
+
+impl Era {
+    fn of(dialect: Dialect) -> Self {
+        if dialect.is_modern() {
+            Self::Modern
+        } else {
+            Self::Legacy
+        }
+    }
+}
+
+fn set_level(params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
+    let level = text("level", params.level)?.parse()?;
+    // Without a session there is nothing that could be logged to this client.
+    if let Some(session) = &turn.session {
+        session.set_level(level);
+    }
+    Ok("{}".to_owned())
+}
+
+fn no_members() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")
+}
+
+fn unknown_method(method: &str) -> Failure {
+    let method: String = method.chars().take(80).collect();
+    Failure::new(Code::UnknownMethod, format!("There is no method `{method}` here."))
+        .hint("Its protocol version may not have it; see what the server's capabilities name.")
+}
+
+pub(crate) fn cancelled() -> Failure {
+    Failure::new(Code::Cancelled, "The request was cancelled.")
+}

@@ -1,0 +1,149 @@
+//! What a scope has to offer, as the handshake, the discovery and the lists tell it.
+
+use super::{Front, turn::Turn};
+use crate::{
+    catalogue::view,
+    era::Version,
+    index::Scope,
+    params::{Params, text},
+    reading::Kind,
+    rpc::{Dialect, Ending, array, object},
+};
+use forebay_domain::Failure;
+use serde_json::{Value, json};
+
+/// How long clients may keep a list or a discovery, in milliseconds.
+const LIST_TTL_MS: &str = "60000";
+
+/// What there is in a scope. Tools need no word: every server may have some, if only later.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each capability that a server may lack"
+)]
+pub(crate) struct Offered {
+    pub(crate) prompts: bool,
+    pub(crate) resources: bool,
+    pub(crate) watches: bool,
+    pub(crate) completes: bool,
+    instructions: Option<String>,
+}
+
+impl Offered {
+    fn capabilities(&self, dialect: Dialect) -> Value {
+        let changes = match dialect {
+            // Nobody can be told of changes where there is nothing but answers.
+            Dialect::Plain(_) => json!({}),
+            Dialect::Streamable(_) => json!({"listChanged": true}),
+        };
+        let mut capabilities = json!({"tools": changes});
+        if self.resources {
+            capabilities["resources"] = changes.clone();
+            if self.watches && matches!(dialect, Dialect::Streamable(_)) {
+                capabilities["resources"]["subscribe"] = json!(true);
+            }
+        }
+        if self.prompts {
+            capabilities["prompts"] = changes;
+        }
+        if self.completes {
+            capabilities["completions"] = json!({});
+        }
+        if matches!(dialect, Dialect::Streamable(_)) {
+            capabilities["logging"] = json!({});
+        }
+        capabilities
+    }
+}
+
+impl Front {
+    pub(crate) fn offered(&self, scope: &Scope) -> Result<Offered, Failure> {
+        let index = self.catalogue().index();
+        let mut offered = Offered::default();
+        for (_, offer) in &view(&index, scope)?.sources {
+            offered.prompts |= !offer.prompts.is_empty();
+            offered.resources |= !offer.resources.is_empty() || !offer.templates.is_empty();
+            offered.watches |= offer.watches;
+            offered.completes |= offer.completes;
+            if matches!(scope, Scope::Server(_)) {
+                offered.instructions.clone_from(&offer.instructions);
+            }
+        }
+        if *scope == Scope::Whole || *scope == Scope::Server(crate::builtin::NAME.into()) {
+            offered.instructions = Some(self.server().instructions.clone());
+        }
+        Ok(offered)
+    }
+
+    /// The handshake of the legacy era. Its version was negotiated when the dialect was chosen.
+    pub(crate) fn initialize(&self, turn: &Turn) -> Result<String, Failure> {
+        let offered = self.offered(&turn.scope)?;
+        let version = json!(turn.dialect.version().as_str()).to_string();
+        let capabilities = offered.capabilities(turn.dialect).to_string();
+        let server = self.server();
+        Ok(match turn.dialect {
+            Dialect::Plain(_) => object(&[
+                ("protocolVersion", &version),
+                (
+                    "serverInfo",
+                    &json!({"name": server.name, "version": server.version}).to_string(),
+                ),
+                ("capabilities", &capabilities),
+            ]),
+            Dialect::Streamable(_) => {
+                let own = server.to_json();
+                let mut members = vec![
+                    ("protocolVersion", version.as_str()),
+                    ("capabilities", &capabilities),
+                    ("serverInfo", &own),
+                ];
+                let instructions = offered.instructions.map(|text| Value::from(text).to_string());
+                members.extend(instructions.as_deref().map(|text| ("instructions", text)));
+                object(&members)
+            }
+        })
+    }
+
+    pub(crate) fn discover(&self, turn: &Turn) -> Result<String, Failure> {
+        let offered = self.offered(&turn.scope)?;
+        let versions: Vec<String> = Version::ALL
+            .iter()
+            .rev()
+            .map(|version| json!(version.as_str()).to_string())
+            .collect();
+        let versions = array(versions.iter().map(String::as_str));
+        let capabilities = offered.capabilities(turn.dialect).to_string();
+        let mut members = vec![
+            ("supportedVersions", versions.as_str()),
+            ("capabilities", &capabilities),
+        ];
+        let instructions = offered.instructions.map(|text| Value::from(text).to_string());
+        members.extend(instructions.as_deref().map(|text| ("instructions", text)));
+        members.extend([("ttlMs", LIST_TTL_MS), ("cacheScope", "\"private\"")]);
+        Ok(self.stamp(&members))
+    }
+
+    /// What a caller sees depends on what it may use, so a list is private.
+    pub(crate) fn list(&self, name: &str, kind: Kind, params: &Params<'_>, turn: &Turn) -> Ending {
+        let cursor = params.cursor.map(|raw| text("cursor", Some(raw))).transpose()?;
+        let page = self
+            .catalogue()
+            .list(&turn.principal, &turn.scope, kind, cursor.as_deref())?;
+        let next = page.next.map(|next| json!(next).to_string());
+        let mut members = vec![(name, page.items.as_str())];
+        members.extend(next.as_deref().map(|next| ("nextCursor", next)));
+        Ok(if turn.dialect.is_modern() {
+            members.extend([("ttlMs", LIST_TTL_MS), ("cacheScope", "\"private\"")]);
+            self.stamp(&members)
+        } else {
+            object(&members)
+        })
+    }
+
+    /// A modern result: complete, and signed with who we are.
+    fn stamp(&self, members: &[(&str, &str)]) -> String {
+        let mut all = vec![("resultType", "\"complete\""), ("_meta", self.signature())];
+        all.extend_from_slice(members);
+        object(&all)
+    }
+}

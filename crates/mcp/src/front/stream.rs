@@ -1,0 +1,273 @@
+//! From a call to an HTTP answer: plain JSON where it ends soon, a stream of events where it does not.
+//!
+//! In the modern era the stream drives the call itself, so when the client goes away the call is dropped with it. A
+//! legacy call that becomes a stream is driven by a task of its own, because its client may come back for the rest. A
+//! comment every few seconds keeps a silent connection alive.
+
+use super::{
+    Front,
+    parked::Ticket,
+    running::{Next, Running},
+    told::Said,
+};
+use crate::{
+    era::Version,
+    reply::{KEEP_ALIVE, OPENING, Reply, event},
+    rpc::{self, Answered, Dialect},
+    session::{
+        Busy, Session,
+        log::{Log, Reader},
+        streams::Found,
+    },
+};
+use bytes::Bytes;
+use forebay_domain::Code;
+use futures_util::{Stream, stream};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+/// A call that takes longer than this answers with a stream.
+const PATIENCE: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_PERIOD: Duration = Duration::from_secs(15);
+
+/// Which forms of an answer the client takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepts {
+    Json,
+    JsonAndEvents,
+}
+
+enum First {
+    Say(Said),
+    HangUp,
+    End(Answered),
+    Nothing,
+}
+
+impl Front {
+    /// Answers a modern request.
+    pub(crate) async fn answer(&self, mut running: Running, ticket: Ticket, accepts: Accepts) -> Reply {
+        let (front, patience) = (self.clone(), tokio::time::sleep(PATIENCE));
+        tokio::pin!(patience);
+        let first = loop {
+            let next = tokio::select! {
+                biased;
+                next = running.next() => next,
+                () = &mut patience, if accepts == Accepts::JsonAndEvents => break First::Nothing,
+            };
+            match next {
+                Next::Say(said) if accepts == Accepts::JsonAndEvents => break First::Say(said),
+                Next::Say(_) | Next::HangUp => {}
+                Next::Ask => return self.park(running, &ticket).reply(),
+                Next::End(answered) => break First::End(answered),
+            }
+        };
+        let mut live = Live {
+            front,
+            waiting: VecDeque::from([OPENING]),
+            running: Some((running, ticket)),
+        };
+        match first {
+            First::End(answered) => return answered.reply(),
+            First::Say(said) => live.waiting.push_back(event(&said.message)),
+            First::HangUp | First::Nothing => {}
+        }
+        Reply::events(live.into_stream())
+    }
+
+    /// Answers a request of a legacy session.
+    pub(crate) async fn answer_legacy(&self, mut running: Running, session: Arc<Session>, accepts: Accepts) -> Reply {
+        if accepts == Accepts::Json {
+            return finish(&mut running).await.reply();
+        }
+        let first = tokio::select! {
+            biased;
+            next = running.next() => match next {
+                Next::Say(said) => First::Say(said),
+                Next::End(answered) => First::End(answered),
+                Next::HangUp => First::HangUp,
+                Next::Ask => First::Nothing,
+            },
+            () = tokio::time::sleep(PATIENCE) => First::Nothing,
+        };
+        if let First::End(answered) = first {
+            return answered.reply();
+        }
+        let log = match session.streams.open(self.sessions().now_ms()) {
+            Ok(log) => log,
+            Err(failure) => {
+                return rpc::failed(Some(running.id()), &failure, Dialect::Streamable(session.version)).reply();
+            }
+        };
+        let opening = opening(&log, &session);
+        let reply = self.read(&log, 0, opening, Lasts::UntilItsEnd, &session);
+        match first {
+            First::Say(said) => log.push(&said.message, said.weight),
+            First::HangUp => hang_up(&log, &session),
+            First::End(_) | First::Nothing => {}
+        }
+        self.host(running, log, session);
+        reply
+    }
+
+    /// Hands a legacy call to a task of its own: whether anybody reads its stream does not concern it.
+    fn host(&self, mut running: Running, log: Arc<Log>, session: Arc<Session>) {
+        let front = self.clone();
+        self.tasks().spawn("mcp call", |_| async move {
+            loop {
+                match running.next().await {
+                    Next::Say(said) => log.push(&said.message, said.weight),
+                    Next::HangUp => hang_up(&log, &session),
+                    Next::Ask => {}
+                    Next::End(answered) => {
+                        // A request that was taken back gets no answer: the end of the stream is all there is to say.
+                        let told = answered.failed != Some(Code::Cancelled);
+                        log.end(told.then_some(&*answered.message), front.sessions().now_ms());
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// The events of a stream from some place on.
+    fn read(&self, log: &Arc<Log>, after: u64, opening: Bytes, lasts: Lasts, session: &Arc<Session>) -> Reply {
+        let reading = Reading {
+            front: self.clone(),
+            opening: Some(opening),
+            reader: log.read(after),
+            keep_alive: keep_alive(),
+            lasts,
+            _busy: self.sessions().busy(session),
+        };
+        Reply::events(stream::unfold(reading, |mut reading| async move {
+            let next = reading.next().await?;
+            Some((next, reading))
+        }))
+    }
+
+    /// The stream on which the gateway speaks first, or what is left of another one where an event of it is named.
+    pub(crate) fn answer_get(&self, session: &Arc<Session>, last_event: Option<&str>) -> Reply {
+        let now_ms = self.sessions().now_ms();
+        match last_event.and_then(|id| session.streams.find(id)) {
+            Some(Found::Call(log, after)) => self.read(&log, after, OPENING, Lasts::UntilItsEnd, session),
+            Some(Found::Listener(log, after)) => self.read(&log, after, OPENING, Lasts::UntilDrained, session),
+            // What is not there any more cannot be resumed; what comes from now on can be heard.
+            None => {
+                let log = session.streams.listen(now_ms);
+                self.read(&log, 0, opening(&log, session), Lasts::UntilDrained, session)
+            }
+        }
+    }
+}
+
+/// How a new stream begins. Clients of older versions could not read an event without a message.
+fn opening(log: &Log, session: &Session) -> Bytes {
+    if session.version >= Version::V2025_11_25 {
+        log.priming()
+    } else {
+        OPENING
+    }
+}
+
+/// Lets go of the connection, where the client's version says that it comes back.
+fn hang_up(log: &Log, session: &Session) {
+    if session.version >= Version::V2025_11_25 {
+        log.hang_up();
+    }
+}
+
+/// Drives a call to its end, for a client that hears nothing else.
+pub(crate) async fn finish(running: &mut Running) -> Answered {
+    loop {
+        if let Next::End(answered) = running.next().await {
+            return answered;
+        }
+    }
+}
+
+pub(crate) fn keep_alive() -> Interval {
+    let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE_PERIOD, KEEP_ALIVE_PERIOD);
+    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    keep_alive
+}
+
+/// How long a stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lasts {
+    UntilItsEnd,
+    /// One that belongs to no call ends when the gateway drains.
+    UntilDrained,
+}
+
+/// A reader of a legacy stream and its connection.
+struct Reading {
+    front: Front,
+    opening: Option<Bytes>,
+    reader: Reader,
+    keep_alive: Interval,
+    lasts: Lasts,
+    _busy: Busy,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(opening) = self.opening.take() {
+            return Some(opening);
+        }
+        tokio::select! {
+            biased;
+            frame = self.reader.next() => frame,
+            () = self.front.stopping(), if self.lasts == Lasts::UntilDrained => None,
+            _ = self.keep_alive.tick() => Some(KEEP_ALIVE),
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.reader.leave(self.front.sessions().now_ms());
+    }
+}
+
+/// A modern answer that is being streamed.
+struct Live {
+    front: Front,
+    waiting: VecDeque<Bytes>,
+    running: Option<(Running, Ticket)>,
+}
+
+impl Live {
+    fn into_stream(self) -> impl Stream<Item = Bytes> + Send + 'static {
+        stream::unfold((self, keep_alive()), |(mut live, mut keep_alive)| async move {
+            while live.waiting.is_empty() {
+                let (running, _) = live.running.as_mut()?;
+                let next = tokio::select! {
+                    biased;
+                    next = running.next() => next,
+                    _ = keep_alive.tick() => {
+                        live.waiting.push_back(KEEP_ALIVE);
+                        continue;
+                    }
+                };
+                match next {
+                    Next::Say(said) => live.waiting.push_back(event(&said.message)),
+                    Next::HangUp => {}
+                    Next::Ask => {
+                        let (running, ticket) = live.running.take()?;
+                        let answered = live.front.park(running, &ticket);
+                        live.waiting.push_back(event(&answered.message));
+                    }
+                    Next::End(answered) => {
+                        live.running = None;
+                        if answered.failed != Some(Code::Cancelled) {
+                            live.waiting.push_back(event(&answered.message));
+                        }
+                    }
+                }
+            }
+            let next = live.waiting.pop_front()?;
+            Some((next, (live, keep_alive)))
+        })
+    }
+}
