@@ -49,6 +49,13 @@ pub enum StoreError {
     Cursor { text: String },
     #[error("no key `{0}`")]
     UnknownKey(String),
+    /// What was to be stored is past its bound.
+    #[error("{what} has {bytes} bytes; at most {bytes_max} are kept")]
+    TooLarge {
+        what: &'static str,
+        bytes: usize,
+        bytes_max: usize,
+    },
     /// The database refused a statement of ours: a bug.
     #[error("the database refused a statement")]
     Refused(#[source] Arc<sqlx::Error>),
@@ -226,6 +233,7 @@ impl From<StoreError> for Failure {
                 Code::InvalidRequest,
                 "Leave the cursor out to begin anew, or send one back as it was given.",
             ),
+            StoreError::TooLarge { .. } => (Code::BodyTooLarge, "Send less of it."),
             StoreError::UnknownKey(_) => (Code::UnknownKey, "List the keys to see which there are."),
             StoreError::Corrupt { .. } | StoreError::Migration(_) | StoreError::Refused(_) => (
                 Code::InternalError,

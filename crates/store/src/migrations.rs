@@ -24,6 +24,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0002_audit_reads.sql"),
         include_str!("../migrations/postgres/0002_audit_reads.sql"),
     ),
+    (
+        3,
+        "mcp",
+        include_str!("../migrations/sqlite/0003_mcp.sql"),
+        include_str!("../migrations/postgres/0003_mcp.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

@@ -10,6 +10,7 @@ use crate::{
     db::{Db, DbParts},
     events,
     keys::Keys,
+    mcp::{McpSessions, McpStreams, Pins, Signing, Upstreams},
     metrics::Metrics,
     open,
     sql::{Both, on_both},
@@ -73,6 +74,26 @@ impl Store {
 
     pub fn keys(&self) -> Keys {
         Keys::new(self.db.clone())
+    }
+
+    pub fn upstreams(&self) -> Upstreams {
+        Upstreams::new(self.db.clone())
+    }
+
+    pub fn pins(&self) -> Pins {
+        Pins::new(self.db.clone())
+    }
+
+    pub fn mcp_sessions(&self) -> McpSessions {
+        McpSessions::new(self.db.clone())
+    }
+
+    pub fn mcp_streams(&self) -> McpStreams {
+        McpStreams::new(self.db.clone())
+    }
+
+    pub fn signing(&self) -> Signing {
+        Signing::new(self.db.clone())
     }
 
     pub fn events(&self) -> &EventLog {
