@@ -48,6 +48,7 @@ pub async fn ensure_admin(store: &Store, data: &Path, clock: &Clock, entropy: &E
         subject: SubjectId::try_from("admin").expect("a plain word is an identifier"),
         role: Role::Admin,
         grants: Vec::new(),
+        shown: Vec::new(),
         created_at: clock.now(),
         created_by: None,
         expires_at: None,

@@ -3,8 +3,8 @@
 //! Keys are revoked and never deleted, because the log names them.
 
 use forebay_domain::{
-    Grant, Role,
-    id::{IdFault, KeyId, ProjectId, SubjectId, TenantId},
+    Grant, Pattern, Role,
+    id::{KeyId, ProjectId, SubjectId, TenantId},
     key::KeyHash,
 };
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use sqlx::Row;
 use crate::{
     StoreError,
     db::Db,
+    row::{known, moment},
     sql::{Both, Tx, on_both, row_on_both},
 };
 
@@ -30,6 +31,8 @@ pub struct NewKey {
     pub subject: SubjectId,
     pub role: Role,
     pub grants: Vec<Grant>,
+    /// The tools that lists show to it; all where there is none.
+    pub shown: Vec<Pattern>,
     pub created_at: Timestamp,
     /// `None` for the key that the first start makes.
     pub created_by: Option<SubjectId>,
@@ -46,6 +49,8 @@ pub struct StoredKey {
     pub subject: SubjectId,
     pub role: Role,
     pub grants: Vec<Grant>,
+    /// The tools that lists show to it; all where there is none.
+    pub shown: Vec<Pattern>,
     pub created_at: Timestamp,
     pub created_by: Option<SubjectId>,
     pub expires_at: Option<Timestamp>,
@@ -77,14 +82,14 @@ pub struct Keys(Db);
 
 macro_rules! columns {
     () => {
-        "id, hash, tenant, project, subject, role, grants, created_at_ms, created_by, expires_at_ms, revoked_at_ms"
+        "id, hash, tenant, project, subject, role, grants, shown, created_at_ms, created_by, expires_at_ms, revoked_at_ms"
     };
 }
 
 const INSERT: &str = concat!(
     "INSERT INTO api_key (",
     columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)"
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL)"
 );
 const FIND: &str = concat!("SELECT ", columns!(), " FROM api_key WHERE id = $1");
 const LIST: &str = concat!(
@@ -246,6 +251,7 @@ impl Keys {
 
 async fn insert(tx: &mut Tx, key: &NewKey) -> Result<(), StoreError> {
     let grants = serde_json::to_string(&key.grants).map_err(|_| StoreError::corrupt("grants"))?;
+    let shown = serde_json::to_string(&key.shown).map_err(|_| StoreError::corrupt("patterns"))?;
     on_both!(tx, |tx| sqlx::query(INSERT)
         .bind(key.id.as_str())
         .bind(&key.hash.0[..])
@@ -254,6 +260,7 @@ async fn insert(tx: &mut Tx, key: &NewKey) -> Result<(), StoreError> {
         .bind(key.subject.as_str())
         .bind(key.role.as_str())
         .bind(&grants)
+        .bind(&shown)
         .bind(key.created_at.as_millisecond())
         .bind(key.created_by.as_ref().map(SubjectId::as_str))
         .bind(key.expires_at.map(Timestamp::as_millisecond))
@@ -272,6 +279,7 @@ struct KeyRow {
     subject: String,
     role: String,
     grants: String,
+    shown: String,
     created_at_ms: i64,
     created_by: Option<String>,
     expires_at_ms: Option<i64>,
@@ -286,6 +294,7 @@ row_on_both!(KeyRow, |row| Ok(Self {
     subject: row.try_get("subject")?,
     role: row.try_get("role")?,
     grants: row.try_get("grants")?,
+    shown: row.try_get("shown")?,
     created_at_ms: row.try_get("created_at_ms")?,
     created_by: row.try_get("created_by")?,
     expires_at_ms: row.try_get("expires_at_ms")?,
@@ -307,18 +316,11 @@ impl TryFrom<KeyRow> for StoredKey {
             subject: known("subject", SubjectId::try_from(row.subject))?,
             role: row.role.parse().map_err(|_| StoreError::corrupt("the role of a key"))?,
             grants: serde_json::from_str(&row.grants).map_err(|_| StoreError::corrupt("the grants of a key"))?,
+            shown: serde_json::from_str(&row.shown).map_err(|_| StoreError::corrupt("the patterns of a key"))?,
             created_at: moment(row.created_at_ms)?,
             created_by: known("creator", row.created_by.map(SubjectId::try_from).transpose())?,
             expires_at: row.expires_at_ms.map(moment).transpose()?,
             revoked_at: row.revoked_at_ms.map(moment).transpose()?,
         })
     }
-}
-
-fn known<T>(what: &str, id: Result<T, IdFault>) -> Result<T, StoreError> {
-    id.map_err(|fault| StoreError::corrupt(format!("{what}: {fault}")))
-}
-
-fn moment(ms: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_millisecond(ms).map_err(|_| StoreError::corrupt("a time outside the calendar"))
 }

@@ -30,6 +30,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0003_mcp.sql"),
         include_str!("../migrations/postgres/0003_mcp.sql"),
     ),
+    (
+        4,
+        "key_shown",
+        include_str!("../migrations/sqlite/0004_key_shown.sql"),
+        include_str!("../migrations/postgres/0004_key_shown.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

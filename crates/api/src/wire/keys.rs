@@ -20,6 +20,10 @@ pub struct KeyCreate {
     /// Narrow the role: `tool:web_*`, `model:qwen`, `!tool:destroy_*`.
     #[serde(default)]
     pub grants: Vec<String>,
+    /// The tools that lists show to it, by patterns of their names: `github__list_*`, `calculator`. All that it may use
+    /// where there is none. What is not shown may be called all the same, and is found with `search_tools`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shown: Vec<String>,
     /// Seconds until the key ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
@@ -37,6 +41,9 @@ pub struct KeyCreated {
     pub name: String,
     pub role: String,
     pub grants: Vec<String>,
+    /// The tools that lists show to it; all that it may use where there is none.
+    #[serde(default)]
+    pub shown: Vec<String>,
     pub created_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -52,6 +59,9 @@ pub struct KeyInfo {
     pub name: String,
     pub role: String,
     pub grants: Vec<String>,
+    /// The tools that lists show to it; all that it may use where there is none.
+    #[serde(default)]
+    pub shown: Vec<String>,
     pub created_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,

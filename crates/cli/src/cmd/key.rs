@@ -22,6 +22,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   forebay key create --role user --tenant acme
   forebay key create --role user --tenant acme --name web --grant 'tool:*' --grant '!tool:file_reader' --expires-in 30d
+  forebay key create --role user --name agent --show 'github__list_*' --show calculator
   forebay key create --role viewer -o json | jq -r .key")]
     Create(CreateArgs),
     /// List API keys, without their secrets
@@ -54,6 +55,9 @@ pub(crate) struct CreateArgs {
     /// Narrow the role: `tool:web_*` allows only that, `!tool:destroy_*` denies that; may be repeated
     #[arg(long = "grant", value_name = "GLOB")]
     grants: Vec<String>,
+    /// Show only these tools in lists: `github__list_*`; may be repeated. The others may still be called
+    #[arg(long = "show", value_name = "GLOB")]
+    shown: Vec<String>,
     /// End it by itself after this long: 12h, 30d, 1w
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     expires_in: Option<u64>,
@@ -86,6 +90,7 @@ async fn create(args: CreateArgs, context: &Context, printer: &mut Printer) -> R
         tenant: args.tenant,
         project: args.project,
         grants: args.grants,
+        shown: args.shown,
         expires_in_s: args.expires_in,
     };
     let made = context.client()?.create_key(&wanted).await?;
@@ -102,6 +107,7 @@ async fn create(args: CreateArgs, context: &Context, printer: &mut Printer) -> R
             ("tenant", made.tenant),
             ("role", made.role),
             ("grants", made.grants.join(" ")),
+            ("shown", made.shown.join(" ")),
             ("expires", end),
         ])
     })?;
@@ -143,10 +149,11 @@ fn keys(keys: &[KeyInfo]) -> Table {
             key.name.clone(),
             key.role.clone(),
             key.grants.join(" "),
+            key.shown.join(" "),
             state,
         ]
     });
-    Table::new(["id", "tenant", "name", "role", "grants", "state"], rows)
+    Table::new(["id", "tenant", "name", "role", "grants", "shown", "state"], rows)
 }
 
 /// A time such as `30d`; a day has 24 hours here.

@@ -101,7 +101,7 @@ pub fn principal_of(stored: &StoredKey) -> Principal {
         session: None,
         role: stored.role,
         grants: stored.grants.clone(),
-        shown: Vec::new(),
+        shown: stored.shown.clone(),
     }
 }
 

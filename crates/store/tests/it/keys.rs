@@ -21,6 +21,7 @@ fn key(id: &str, tenant: &str, role: Role) -> NewKey {
         subject: SubjectId::try_from("ann").unwrap(),
         role,
         grants: Vec::new(),
+        shown: Vec::new(),
         created_at: at(1_000),
         created_by: None,
         expires_at: None,
@@ -40,6 +41,7 @@ async fn a_key_is_kept_whole() {
             hash: KeyHash(std::array::from_fn(|n| u8::try_from(n * 8).unwrap())),
             project: Some(ProjectId::try_from("team").unwrap()),
             grants: vec!["tool:*".parse().unwrap(), "!tool:destroy_*".parse().unwrap()],
+            shown: vec!["web_*".parse().unwrap(), "calculator".parse().unwrap()],
             created_by: Some(SubjectId::try_from("root").unwrap()),
             expires_at: Some(at(9_000)),
             ..key("a1", "acme", Role::Operator)
@@ -53,6 +55,7 @@ async fn a_key_is_kept_whole() {
             subject: new.subject.clone(),
             role: new.role,
             grants: new.grants.clone(),
+            shown: new.shown.clone(),
             created_at: new.created_at,
             created_by: new.created_by.clone(),
             expires_at: new.expires_at,

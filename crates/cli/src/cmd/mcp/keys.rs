@@ -97,6 +97,7 @@ impl<'a> Keys<'a> {
                     tenant: None,
                     project: None,
                     grants: grants.clone(),
+                    shown: Vec::new(),
                     expires_in_s: None,
                 };
                 self.fresh(wanted, standing).await

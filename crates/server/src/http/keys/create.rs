@@ -19,6 +19,7 @@ use serde_json::json;
 use std::{fmt::Display, sync::Arc};
 
 const GRANTS_MAX: usize = 100;
+const SHOWN_MAX: usize = 100;
 /// Ten years. A key that shall live longer has no end.
 const EXPIRES_IN_S_MAX: u64 = 315_576_000;
 
@@ -45,6 +46,7 @@ pub(crate) async fn create(
         name: new.subject.to_string(),
         role: new.role.to_string(),
         grants: new.grants.iter().map(ToString::to_string).collect(),
+        shown: new.shown.iter().map(ToString::to_string).collect(),
         created_at: new.created_at,
         expires_at: new.expires_at,
     };
@@ -65,6 +67,13 @@ fn parse(wanted: &KeyCreate, key: &ApiKey, caller: &Caller, now: Timestamp) -> R
         .grants
         .iter()
         .map(|grant| grant.parse().map_err(|fault| unfit("grants", &fault)));
+    if wanted.shown.len() > SHOWN_MAX {
+        return Err(unfit("shown", &format!("at most {SHOWN_MAX} are possible")));
+    }
+    let shown = wanted
+        .shown
+        .iter()
+        .map(|pattern| pattern.parse().map_err(|fault| unfit("shown", &fault)));
     let expires_at = match wanted.expires_in_s {
         None => None,
         Some(seconds @ 1..=EXPIRES_IN_S_MAX) => {
@@ -85,6 +94,7 @@ fn parse(wanted: &KeyCreate, key: &ApiKey, caller: &Caller, now: Timestamp) -> R
         subject: SubjectId::try_from(wanted.name.as_str()).map_err(|fault| unfit("name", &fault))?,
         role,
         grants: grants.collect::<Result<_, _>>()?,
+        shown: shown.collect::<Result<_, _>>()?,
         created_at: now,
         created_by: Some(maker.subject.clone()),
         expires_at,

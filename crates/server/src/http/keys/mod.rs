@@ -19,6 +19,7 @@ fn info(stored: &StoredKey) -> KeyInfo {
         name: stored.subject.to_string(),
         role: stored.role.to_string(),
         grants: stored.grants.iter().map(ToString::to_string).collect(),
+        shown: stored.shown.iter().map(ToString::to_string).collect(),
         created_at: stored.created_at,
         expires_at: stored.expires_at,
         revoked_at: stored.revoked_at,
