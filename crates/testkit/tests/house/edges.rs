@@ -29,7 +29,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rmcp", &["mcp"]),
     ("axum", &["server", "testkit"]),
     ("clap", &["cli"]),
-    ("jsonwebtoken", &["server", "testkit"]),
+    ("jsonwebtoken", &["mcp", "server", "testkit"]),
     ("opentelemetry", &["runtime"]),
     ("governor", &["runtime"]),
     ("hickory-resolver", &["runtime"]),
