@@ -7,7 +7,7 @@ use crate::{
     surfaces::{self, OpenSurface},
 };
 use arc_swap::ArcSwap;
-use forebay_api::{ConfigStatus, Status, StoreStatus};
+use forebay_api::{ConfigStatus, Status, StoreStatus, UpstreamState};
 use forebay_domain::{
     Action, Failure, Principal,
     event::{Intent, Surface},
@@ -15,11 +15,14 @@ use forebay_domain::{
     port::AskModel,
 };
 use forebay_llm::{Router, RouterParts, Settings};
-use forebay_mcp::{Catalogue, CatalogueParts, Front, FrontParts, ServerInfo, SessionLimits, Sessions, StatusSource};
-use forebay_runtime::{Clock, Entropy, Tasks, rate::RateLimiter, secret::SecretReader};
+use forebay_mcp::{
+    Catalogue, CatalogueParts, Front, FrontParts, ServerInfo, SessionLimits, Sessions, StatusSource,
+    upstream::{Kit, UpstreamStatus, Upstreams, UpstreamsParts},
+};
+use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, rate::RateLimiter, secret::SecretReader};
 use forebay_store::Store;
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json, value::RawValue};
 use std::{
     net::SocketAddr,
     sync::{Arc, OnceLock, Weak},
@@ -33,6 +36,7 @@ pub struct AppConfig {
     pub limits: LimitsConfig,
     pub models: forebay_llm::Config,
     pub tools: forebay_mcp::tools::Config,
+    pub upstreams: forebay_mcp::upstream::Config,
 }
 
 impl AppConfig {
@@ -43,9 +47,11 @@ impl AppConfig {
             clock: Clock::system(),
             tasks: Tasks::new(),
         };
+        let kit = kit(secrets, &outside.client, &outside.clock, &Entropy::system());
         Rules::new(&door_config(self, secrets, self.server.listen, None), &outside)?;
         model_settings(self, secrets)?;
-        self.tools.check()
+        self.tools.check()?;
+        Upstreams::check(&self.upstreams, &kit)
     }
 }
 
@@ -56,6 +62,8 @@ pub struct AppParts {
     pub entropy: Entropy,
     pub tasks: Tasks,
     pub secrets: SecretReader,
+    /// Starts the programs that the configuration names.
+    pub launcher: Launcher,
     /// The address really bound.
     pub bound: SocketAddr,
     /// The listener for metrics alone, where there is one.
@@ -71,6 +79,7 @@ pub struct App {
     pub door: Door,
     pub models: Arc<Router>,
     pub catalogue: Catalogue,
+    pub upstreams: Upstreams,
     pub front: Front,
     sessions: Sessions,
     pub metrics: Metrics,
@@ -99,6 +108,7 @@ impl App {
             entropy,
             tasks,
             secrets,
+            launcher,
             bound,
             metrics_bound,
         } = parts;
@@ -113,7 +123,7 @@ impl App {
         let door = Door::new(&door_config(config, &secrets, bound, metrics_bound), &store, outside)?;
         let models = Arc::new(Router::new(RouterParts {
             settings: model_settings(config, &secrets)?,
-            http: client,
+            http: client.clone(),
             events: store.events().clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
@@ -135,6 +145,15 @@ impl App {
             status: status_source(whole.clone()),
             tools: config.tools.clone(),
         })?;
+        let upstreams = UpstreamsParts {
+            catalogue: catalogue.clone(),
+            store: store.clone(),
+            tasks: tasks.clone(),
+            launcher,
+            kit: kit(&secrets, &client, &clock, &entropy),
+            client_info: client_info(),
+        };
+        let upstreams = Upstreams::start(&config.upstreams, upstreams)?;
         let sessions = Sessions::new(SessionLimits::default(), clock.clone(), entropy.clone());
         let front = Front::new(FrontParts {
             catalogue: catalogue.clone(),
@@ -152,6 +171,7 @@ impl App {
             door,
             models,
             catalogue,
+            upstreams,
             front,
             sessions,
             metrics,
@@ -177,9 +197,17 @@ impl App {
             .door
             .prepare(&door_config(config, &self.secrets, self.bound, self.metrics_bound))?;
         config.tools.check()?;
+        let kit = kit(
+            &self.secrets,
+            &forebay_runtime::http::trusted(),
+            &self.clock,
+            &self.entropy,
+        );
+        Upstreams::check(&config.upstreams, &kit)?;
         self.announce("config:reload", "the configuration has changed").await?;
-        // The catalogue goes first, since it alone can still refuse: a folder may have gone since it was checked.
+        // These go first, since they alone can still refuse: a folder or a secret may have gone since it was checked.
         self.catalogue.reconfigure(config.tools.clone())?;
+        self.upstreams.reconfigure(&config.upstreams)?;
         self.door.adopt(rules, &config.limits);
         self.models.reconfigure(models);
         self.tool_calls
@@ -221,6 +249,7 @@ impl App {
     pub fn close_key(&self, key: &KeyId) {
         self.door.close_key(key);
         self.front.close_key(key);
+        self.upstreams.close_key(key);
     }
 
     /// What stands open.
@@ -241,6 +270,9 @@ impl App {
         if principal.decide(&Action::EVENTS_READ).is_allowed() {
             status.config.last_error.clone_from(&self.loaded.load().last_error);
         }
+        if principal.decide(&Action::UPSTREAMS_READ).is_allowed() {
+            status.upstreams = self.upstreams.list().iter().map(whole_state).collect();
+        }
         status
     }
 
@@ -257,12 +289,41 @@ impl App {
             },
             models: Vec::new(),
             mcp_sessions: self.sessions.count(),
+            upstreams: self.upstreams.list().iter().map(public_state).collect(),
             surfaces: self.surfaces().into_iter().map(|surface| surface.url).collect(),
             config: ConfigStatus {
                 loaded_at: loaded.at,
                 last_error: None,
             },
         }
+    }
+}
+
+/// What everybody may know of an upstream.
+fn public_state(status: &UpstreamStatus) -> UpstreamState {
+    UpstreamState {
+        name: status.name.clone(),
+        state: status.state.as_str().to_owned(),
+        held: None,
+        trouble: None,
+    }
+}
+
+fn whole_state(status: &UpstreamStatus) -> UpstreamState {
+    UpstreamState {
+        held: Some(status.held),
+        trouble: status.trouble.clone(),
+        ..public_state(status)
+    }
+}
+
+/// What upstreams are read with. They are the operator's own choice, so their client may go anywhere.
+fn kit(secrets: &SecretReader, client: &reqwest::Client, clock: &Clock, entropy: &Entropy) -> Kit {
+    Kit {
+        secrets: secrets.clone(),
+        client: client.clone(),
+        clock: clock.clone(),
+        entropy: entropy.clone(),
     }
 }
 
@@ -301,6 +362,12 @@ fn status_source(whole: Arc<OnceLock<Weak<App>>>) -> StatusSource {
             _ => Map::new(),
         }
     })
+}
+
+/// How the gateway introduces itself to upstreams: an MCP `Implementation`.
+fn client_info() -> Box<RawValue> {
+    let info = json!({"name": "forebay", "title": "Forebay", "version": crate::VERSION});
+    serde_json::value::to_raw_value(&info).expect("it is JSON")
 }
 
 fn server_info() -> ServerInfo {

@@ -9,6 +9,7 @@ use crate::{
 use forebay_domain::{Code, Failure};
 use forebay_runtime::{
     Clock, Entropy, Tasks,
+    child::Launcher,
     lifecycle::{self, Ending, Signal},
     secret::SecretReader,
 };
@@ -28,8 +29,20 @@ pub struct GatewayParts {
     pub data: PathBuf,
     pub store_url: String,
     pub secrets: SecretReader,
+    pub children: ChildrenParts,
     pub clock: Clock,
     pub entropy: Entropy,
+}
+
+/// Looks up a variable of this process.
+pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send>;
+
+/// What programs are started with that run beside the gateway.
+pub struct ChildrenParts {
+    /// Our own binary, which guards them.
+    pub guard: PathBuf,
+    /// Of which they inherit a few variables.
+    pub environment: Environment,
 }
 
 /// A gateway that serves.
@@ -51,6 +64,7 @@ impl Gateway {
             data,
             store_url,
             secrets,
+            children,
             clock,
             entropy,
         } = parts;
@@ -68,6 +82,7 @@ impl Gateway {
         let store = Store::open(&store_url, store_parts).await?;
         let first_key = first_start::ensure_admin(&store, &data, &clock, &entropy).await?;
         let patience = Duration::from_secs(config.server.drain_seconds);
+        let launcher = Launcher::new(children.guard, children.environment, tasks.clone(), clock.clone());
         let app = App::build(
             &config,
             AppParts {
@@ -76,6 +91,7 @@ impl Gateway {
                 entropy,
                 tasks: tasks.clone(),
                 secrets,
+                launcher,
                 bound: address(&listener)?,
                 metrics_bound: metrics_listener.as_ref().map(address).transpose()?,
             },

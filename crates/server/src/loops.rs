@@ -8,6 +8,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 const REVOCATIONS_EVERY: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(1);
+const UPSTREAMS_EVERY: Duration = Duration::from_secs(15);
 /// How far back a pass looks: replicas' clocks differ, and a revocation commits a little after its own time.
 const LOOK_BACK: SignedDuration = SignedDuration::from_secs(120);
 
@@ -20,6 +21,8 @@ pub fn start(app: &Arc<App>) {
         Nudge::new(),
     );
     drive(&app.tasks, StorePing { app: app.clone() }, PING_EVERY, Nudge::new());
+    let registered = RegisteredUpstreams { app: app.clone() };
+    drive(&app.tasks, registered, UPSTREAMS_EVERY, Nudge::new());
 }
 
 /// Closes what revoked keys hold open, whichever replica revoked them.
@@ -87,6 +90,32 @@ impl Loop for StorePing {
 
     async fn observe(&mut self) -> Result<(), Failure> {
         self.app.store.ping().await.map_err(Failure::from)
+    }
+
+    fn decide(&self, (): &()) -> Vec<()> {
+        Vec::new()
+    }
+
+    async fn act(&mut self, (): ()) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Runs the upstreams that were registered at run time, on whichever replica, and ends those that were taken away.
+struct RegisteredUpstreams {
+    app: Arc<App>,
+}
+
+impl Loop for RegisteredUpstreams {
+    type Seen = ();
+    type Action = ();
+
+    fn name(&self) -> &'static str {
+        "registered_upstreams"
+    }
+
+    async fn observe(&mut self) -> Result<(), Failure> {
+        self.app.upstreams.sync().await
     }
 
     fn decide(&self, (): &()) -> Vec<()> {

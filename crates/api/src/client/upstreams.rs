@@ -25,7 +25,11 @@ impl Client {
     }
 
     /// Lets definitions pass that wait for a decision, or says which would.
-    pub async fn approve_upstream(&self, name: &str, chosen: &UpstreamApprove) -> Result<UpstreamApproved, ClientError> {
+    pub async fn approve_upstream(
+        &self,
+        name: &str,
+        chosen: &UpstreamApprove,
+    ) -> Result<UpstreamApproved, ClientError> {
         self.json(self.request(Method::POST, &path(name, "/approve")).json(chosen))
             .await
     }

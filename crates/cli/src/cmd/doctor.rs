@@ -6,7 +6,7 @@ use crate::{
     exit::exit_code,
     printer::{Printer, Table},
 };
-use forebay_api::Status;
+use forebay_api::{Status, UpstreamState};
 use forebay_domain::{Code, ErrorKind, Failure};
 use forebay_llm::BackendConfig;
 use forebay_runtime::{http, secret::SecretReader};
@@ -158,6 +158,7 @@ async fn gateway(context: &Context, checks: &mut Vec<Check>) {
         Ok(status) => {
             checks.push(Check::new("key", Verdict::Ok, "it is accepted"));
             checks.extend([store(&status), in_force(&status), models(&status)]);
+            checks.extend(status.upstreams.iter().filter_map(upstream));
         }
         Err(failure) => checks.push(Check::failed("key", &failure)),
     }
@@ -197,6 +198,25 @@ fn models(status: &Status) -> Check {
         return check.advise("add one to `models:` in the configuration");
     }
     Check::new("models", Verdict::Ok, status.models.join(", "))
+}
+
+/// An upstream that needs somebody: one that is not there, or one of which something waits for a decision.
+fn upstream(upstream: &UpstreamState) -> Option<Check> {
+    let name = &upstream.name;
+    let what = format!("upstream {name}");
+    if upstream.state != "ready" {
+        let why = upstream
+            .trouble
+            .as_ref()
+            .map_or_else(String::new, |why| format!(": {why}"));
+        let check = Check::new(&what, Verdict::Warn, format!("it is {}{why}", upstream.state));
+        return Some(check.advise(format!(
+            "see `forebay upstream show {name}`; the gateway tries again by itself"
+        )));
+    }
+    let held = upstream.held.filter(|held| *held > 0)?;
+    let check = Check::new(&what, Verdict::Warn, format!("{held} definitions wait for a decision"));
+    Some(check.advise(format!("look at them with `forebay upstream approve {name}`")))
 }
 
 /// The engines of the configuration on this side, as they are seen from here.

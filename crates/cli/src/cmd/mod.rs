@@ -16,6 +16,7 @@ mod serve;
 mod status;
 mod stdio;
 mod tool;
+mod upstream;
 
 use crate::{
     connect::Context,
@@ -83,6 +84,8 @@ enum Command {
     #[command(subcommand)]
     Tool(tool::Command),
     #[command(subcommand)]
+    Upstream(upstream::Command),
+    #[command(subcommand)]
     Mcp(mcp::Command),
     #[command(subcommand)]
     Model(model::Command),
@@ -109,6 +112,9 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
         Command::Explain(args) => light()?.block_on(explain::run(args, &context, printer)).map(|()| done),
         Command::Chat(args) => light()?.block_on(chat::run(args, &context, printer)).map(|()| done),
         Command::Tool(command) => light()?.block_on(tool::run(command, &context, printer)),
+        Command::Upstream(command) => light()?
+            .block_on(upstream::run(command, &context, printer))
+            .map(|()| done),
         Command::Mcp(command) => light()?.block_on(mcp::run(command, &context, printer)).map(|()| done),
         Command::Model(model::Command::List) => light()?.block_on(model::list(&context, printer)).map(|()| done),
         Command::Status(args) => light()?.block_on(status::run(args, &context, printer)).map(|()| done),

@@ -7,14 +7,14 @@ use crate::{
     files::{UrlNote, make_data_dir},
     report,
 };
-use forebay_domain::{ErrorKind, Failure};
+use forebay_domain::{Code, ErrorKind, Failure};
 use forebay_runtime::{
-    Clock, Entropy, Tasks,
+    Clock, Entropy, Tasks, child,
     lifecycle::{self, Ending},
     looping::{Nudge, drive},
     telemetry,
 };
-use forebay_server::{Gateway, GatewayParts, first_start::FirstKey};
+use forebay_server::{ChildrenParts, Gateway, GatewayParts, first_start::FirstKey};
 use std::{
     io::{IsTerminal, stderr},
     net::SocketAddr,
@@ -56,6 +56,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         data: context.data.clone(),
         store_url: loaded.config.store.resolve(&context.data, &secrets)?,
         secrets,
+        children: children(context)?,
         clock: Clock::system(),
         entropy: Entropy::system(),
     })
@@ -79,6 +80,18 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         telemetry.shut_down().await;
     }
     Ok(code(ending))
+}
+
+/// What programs beside the gateway are started with: this binary as their guard, and this process's environment, of
+/// which they get a short list.
+fn children(context: &Context) -> Result<ChildrenParts, Failure> {
+    let guard = child::own_binary()
+        .map_err(|error| Failure::new(Code::InternalError, "This binary cannot find itself.").caused_by(error))?;
+    let env = context.env.clone();
+    Ok(ChildrenParts {
+        guard,
+        environment: Box::new(move |name| env.get(name).map(str::to_owned)),
+    })
 }
 
 fn listen_flag(address: &SocketAddr) -> FlagValue {

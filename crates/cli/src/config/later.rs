@@ -9,7 +9,6 @@ const SECTIONS: &[&str] = &[
     "providers",
     "secrets_dir",
     "tasks",
-    "upstreams",
 ];
 
 /// Keys inside sections that this version has; `*` stands for any name.

@@ -6,8 +6,9 @@ use super::{
     Config,
     check::mistake,
     mistake::Mistake,
-    schema::{self, Schema},
+    schema::Schema,
     tree::{Node, Shape},
+    upstreams,
 };
 use forebay_domain::Failure;
 use forebay_llm::{ConfigFault, ModelConfig, Settings};
@@ -32,7 +33,7 @@ pub(super) fn secrets(written: &Node, schema: &Schema) -> Vec<(Vec<String>, Secr
 }
 
 fn collect(node: &Node, schema: &Schema, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, SecretRef)>) {
-    if schema.at(path).is_some_and(schema::is_secret) {
+    if schema.may_be_secret(path) {
         if let Ok(reference) = serde_json::from_value(node.to_json()) {
             found.push((path.clone(), reference));
         }
@@ -119,6 +120,7 @@ impl<'a> Judge<'a> {
                 self.tell_at(&segments(&fault.path, name), fault.problem, None);
             }
         }
+        self.upstreams();
         self.collector();
     }
 
@@ -195,6 +197,22 @@ impl<'a> Judge<'a> {
             if HeaderName::try_from(name).is_err() {
                 let path = ["telemetry", "otlp", "headers", name].map(str::to_owned);
                 self.tell_at(&path, "it is no name of a header".to_owned(), None);
+            }
+        }
+    }
+
+    /// Each upstream by itself, so that each tells its own mistake.
+    fn upstreams(&mut self) {
+        for (name, upstream) in &self.config.upstreams.0 {
+            let key = format!("upstreams.{name}");
+            // Where a part of it was refused and put aside, the rest may lack just that.
+            let is_told = |found: &Mistake| found.path == key || found.path.starts_with(&format!("{key}."));
+            if self.mistakes.iter().any(is_told) {
+                continue;
+            }
+            if let Err(failure) = upstreams::check(name, upstream) {
+                let problem = without_key(&key, &failure).to_owned();
+                self.tell_at(&["upstreams".to_owned(), name.clone()], problem, failure.hint);
             }
         }
     }

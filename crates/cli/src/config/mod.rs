@@ -12,6 +12,7 @@ mod mistake;
 mod schema;
 mod shown;
 mod tree;
+mod upstreams;
 mod watch;
 
 pub use layers::FlagValue;
@@ -44,6 +45,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub models: forebay_llm::Config,
     pub tools: forebay_mcp::tools::Config,
+    pub upstreams: forebay_mcp::upstream::Config,
     pub metrics: MetricsConfig,
     pub telemetry: telemetry::Config,
 }
@@ -57,6 +59,7 @@ impl Config {
             limits: self.limits.clone(),
             models: self.models.clone(),
             tools: self.tools.clone(),
+            upstreams: self.upstreams.clone(),
         }
     }
 }

@@ -50,6 +50,13 @@ impl Schema {
             .into_iter()
             .flatten()
             .find(|inner| inner.is_object())
+            .or_else(|| forms(node).find_map(|form| self.child(form, segment)))
+    }
+
+    /// Whether what stands at a path is a secret by reference, or may be one.
+    pub(super) fn may_be_secret(&self, path: &[String]) -> bool {
+        self.at(path)
+            .is_some_and(|node| is_secret(node) || forms(node).any(|form| is_secret(self.resolve(form))))
     }
 
     /// Follows references, and sees through "this or nothing".
@@ -132,6 +139,12 @@ fn reload(node: &Value) -> Option<Reload> {
 
 fn is_scalar(node: &Value) -> bool {
     node.get("properties").is_none() && node.get("additionalProperties").is_none() && node.get("items").is_none()
+}
+
+/// The forms of which a value has one.
+fn forms(node: &Value) -> impl Iterator<Item = &Value> {
+    let all = [node.get("oneOf"), node.get("anyOf")];
+    all.into_iter().flatten().filter_map(Value::as_array).flatten()
 }
 
 /// Whether a value of these stands elsewhere: `{env: NAME}` or `{file: PATH}`.

@@ -134,7 +134,7 @@ fn an_unknown_key_gets_a_suggestion() {
         "xyz:",
         &no_such(
             "1:1: `xyz`",
-            "Here may stand: `auth`, `limits`, `metrics`, `models`, `server`, `store`, `telemetry`, `tools`.",
+            "Here may stand: `auth`, `limits`, `metrics`, `models`, `server`, `store`, `telemetry`, `tools`, `upstreams`.",
         ),
     );
 }
@@ -149,7 +149,6 @@ fn what_a_later_version_brings_is_refused_by_name() {
         "prices",
         "providers",
         "tasks",
-        "upstreams",
     ] {
         for value in ["[]", "{a: {}}", ""] {
             let words = refused(&format!("server: {{}}\n{section}: {value}"), &[]);

@@ -55,7 +55,7 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
             let verdict = caller.as_ref().map(|caller| caller.verdict);
             arrival.note(Passage { caller, reason });
             let mut response = errors::respond(route.dialect, &failure, arrival.trace);
-            challenge(app, &failure, &mut response, request.headers());
+            challenge(app, &failure, &mut response, &request);
             (response, verdict)
         }
     };
@@ -169,15 +169,16 @@ async fn announce(app: &App, route: &Route, action: &Action, caller: &Caller, re
 }
 
 /// `WWW-Authenticate` as RFC 6750 and RFC 9728 write it: where to learn which issuer to ask, and what was wrong.
-fn challenge(app: &App, failure: &Failure, response: &mut Response, headers: &HeaderMap) {
+fn challenge(app: &App, failure: &Failure, response: &mut Response, request: &Request) {
     let error = match (failure.kind(), failure.code) {
         (ErrorKind::Unauthenticated, Code::MissingCredentials) => None,
         (ErrorKind::Unauthenticated, _) => Some("invalid_token"),
         (ErrorKind::Forbidden, _) => Some("insufficient_scope"),
         _ => return,
     };
-    let base = crate::http::base_url(app, headers);
-    let metadata = format!(r#"resource_metadata="{base}/.well-known/oauth-protected-resource""#);
+    let base = crate::http::base_url(app, request.headers());
+    let document = crate::http::metadata_path(request.uri().path());
+    let metadata = format!(r#"resource_metadata="{base}{document}""#);
     let plain: String = failure
         .message
         .chars()

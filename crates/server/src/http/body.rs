@@ -86,7 +86,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     json::check_strict(bytes)?;
     serde_json::from_slice(bytes).map_err(|error| {
         Failure::new(Code::InvalidRequest, format!("The body does not fit: {error}."))

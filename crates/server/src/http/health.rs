@@ -3,8 +3,9 @@
 use crate::app::App;
 use axum::{Json, extract::State, response::IntoResponse};
 use forebay_api::Health;
+use forebay_mcp::upstream::State as UpstreamState;
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// Whether the gateway and what it stands on are well.
@@ -39,18 +40,38 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, &'static
     }
 }
 
-/// The health of the MCP and the OpenAI side, in the form that test suites of other gateways read.
+/// The health of the MCP side with each of its servers, and of the OpenAI side, in the form that test suites of other gateways read.
 #[utoipa::path(get, path = "/mcp/health", tag = "health", security(()),
     responses((status = 200, body = serde_json::Value), (status = 503, body = serde_json::Value)))]
 pub(crate) async fn mcp_health(State(app): State<Arc<App>>) -> impl IntoResponse {
     let well = is_ready(&app);
     let word = if well { "healthy" } else { "unavailable" };
+    let (servers, all_well) = servers(&app, word);
+    let mcp = if well && !all_well { "degraded" } else { word };
     let body = json!({
-        "status": word,
-        "mcp": { "status": word, "servers": { "forebay": { "status": word } } },
+        "status": mcp,
+        "mcp": { "status": mcp, "servers": servers },
         "openai": { "status": word },
     });
     (code(well), Json(body))
+}
+
+/// The built-in server and every upstream with its state, and whether all upstreams are well. Anybody may read this, so
+/// it says neither where they are nor what is wrong with them.
+fn servers(app: &App, own: &str) -> (Map<String, Value>, bool) {
+    let mut servers = Map::new();
+    let mut all_well = true;
+    for status in app.upstreams.list() {
+        let word = match status.state {
+            UpstreamState::Ready => "healthy",
+            UpstreamState::Connecting => "connecting",
+            UpstreamState::Unavailable => "unavailable",
+        };
+        all_well &= status.state == UpstreamState::Ready;
+        servers.insert(status.name, json!({ "status": word }));
+    }
+    servers.insert("forebay".to_owned(), json!({ "status": own }));
+    (servers, all_well)
 }
 
 fn is_ready(app: &App) -> bool {

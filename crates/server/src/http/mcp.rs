@@ -28,7 +28,7 @@ pub(crate) async fn post(
     request: Request,
 ) -> Response {
     match read(&app, request).await {
-        Ok((headers, bytes)) => answer(app.front.post(incoming(&headers, bytes, &caller)).await),
+        Ok((headers, bytes)) => answer(app.front.post(incoming(&headers, bytes, &caller, Scope::Whole)).await),
         Err(failure) => errors::respond(Dialect::Mcp, &failure, caller.trace),
     }
 }
@@ -42,7 +42,7 @@ pub(crate) async fn plain(
     request: Request,
 ) -> Response {
     match read(&app, request).await {
-        Ok((headers, bytes)) => answer(app.front.plain(incoming(&headers, bytes, &caller)).await),
+        Ok((headers, bytes)) => answer(app.front.plain(incoming(&headers, bytes, &caller, Scope::Whole)).await),
         Err(failure) => errors::respond(Dialect::Mcp, &failure, caller.trace),
     }
 }
@@ -69,23 +69,23 @@ pub(crate) async fn delete(
 }
 
 /// The content type is the front's to judge: the plain endpoint is more patient than the specification.
-async fn read(app: &App, request: Request) -> Result<(HeaderMap, Bytes), Failure> {
+pub(super) async fn read(app: &App, request: Request) -> Result<(HeaderMap, Bytes), Failure> {
     let (parts, stream) = request.into_parts();
     let bytes = body::read(stream, app.body_bytes_max).await?;
     Ok((parts.headers, bytes))
 }
 
-fn incoming<'a>(headers: &'a HeaderMap, body: Bytes, caller: &Caller) -> HttpIn<'a> {
+pub(super) fn incoming<'a>(headers: &'a HeaderMap, body: Bytes, caller: &Caller, scope: Scope) -> HttpIn<'a> {
     HttpIn {
         headers,
         body,
         principal: caller.principal.clone(),
         trace: caller.trace,
-        scope: Scope::Whole,
+        scope,
     }
 }
 
-fn answer(reply: Reply) -> Response {
+pub(super) fn answer(reply: Reply) -> Response {
     let body = match reply.body {
         ReplyBody::Empty => Body::empty(),
         ReplyBody::Json(bytes) => Body::from(bytes),

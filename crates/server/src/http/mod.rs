@@ -13,10 +13,14 @@ mod openai;
 mod openapi;
 mod page;
 mod records;
+mod rest;
+mod servers;
 mod status;
+mod upstreams;
 mod wellknown;
 
 pub use openapi::document;
+pub(crate) use wellknown::metadata_path;
 
 use crate::{
     app::App,
@@ -88,6 +92,7 @@ routes! {
     "GET" "/mcp/health" Api Problem Anonymous, get(health::mcp_health);
     "GET" "/.well-known/oauth-protected-resource" Api Problem Anonymous, get(wellknown::protected_resource);
     "GET" "/.well-known/oauth-protected-resource/mcp" Api Problem Anonymous, get(wellknown::protected_resource_mcp);
+    "GET" "/.well-known/oauth-protected-resource/servers/{name}/mcp" Api Problem Anonymous, get(wellknown::protected_resource_server);
     "GET" "/metrics" Api Problem Needs(Action::METRICS_READ), get(metrics::metrics);
     "GET" "/openapi.json" Api Problem Needs(Action::STATUS_READ), get(openapi::serve);
     "GET" "/api/v1/status" Api Problem Needs(Action::STATUS_READ), get(status::status);
@@ -98,11 +103,24 @@ routes! {
     "GET" "/api/v1/events" Api Problem Needs(Action::EVENTS_READ), get(records::events);
     "GET" "/api/v1/audit" Api Problem Needs(Action::AUDIT_READ), get(records::audit);
     "GET" "/api/v1/audit/verify" Api Problem Needs(Action::AUDIT_READ), get(records::verify);
+    "GET" "/api/v1/upstreams" Api Problem Needs(Action::UPSTREAMS_READ), get(upstreams::list);
+    "POST" "/api/v1/upstreams" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::register);
+    "GET" "/api/v1/upstreams/{name}" Api Problem Needs(Action::UPSTREAMS_READ), get(upstreams::show);
+    "DELETE" "/api/v1/upstreams/{name}" Api Problem Audited(Action::UPSTREAMS_WRITE), delete(upstreams::remove);
+    "POST" "/api/v1/upstreams/{name}/approve" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::approve);
+    "POST" "/api/v1/upstreams/{name}/refresh" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::refresh);
     "GET" "/v1/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::models);
     "POST" "/v1/chat/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::chat);
     "POST" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(mcp::post);
     "GET" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), get(mcp::get);
     "DELETE" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), delete(mcp::delete);
+    "POST" "/servers/{name}/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(servers::post);
+    "GET" "/servers/{name}/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), get(servers::get);
+    "DELETE" "/servers/{name}/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), delete(servers::delete);
+    "GET" "/mcp/tools" Mcp Problem Needs(Action::TOOLS_LIST), get(rest::tools);
+    "POST" "/mcp/tools/{name}" Mcp Problem Needs(Action::MCP_CONNECT), post(rest::call);
+    "GET" "/mcp/resources" Mcp Problem Needs(Action::RESOURCES_READ), get(rest::list);
+    "POST" "/mcp/resources" Mcp Problem Needs(Action::RESOURCES_READ), post(rest::read);
     "POST" "/api/v1/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(mcp::plain);
 }
 
@@ -146,12 +164,21 @@ fn around(router: Router<Arc<App>>, app: &Arc<App>, listener: Listener) -> Route
 
 /// Whose error shape a path speaks and to which surface it belongs, whether or not there is a route.
 pub fn manners(path: &str) -> (Surface, Dialect) {
-    let row = ROUTES.iter().find(|row| row.path == path);
-    match row {
+    let by_form = || ROUTES.iter().find(|row| fits(row.path, path));
+    match ROUTES.iter().find(|row| row.path == path).or_else(by_form) {
         Some(row) => (row.surface, row.dialect),
         None if path.starts_with("/v1/") => (Surface::OpenAi, Dialect::OpenAi),
         None => (Surface::Api, Dialect::Problem),
     }
+}
+
+/// Whether a path has the form of a row's, in which `{name}` stands for any one segment.
+fn fits(form: &str, path: &str) -> bool {
+    let (form, path) = (form.split('/'), path.split('/'));
+    form.clone().count() == path.clone().count()
+        && form
+            .zip(path)
+            .all(|(part, segment)| part == segment || part.starts_with('{'))
 }
 
 /// The URL under which this request's client reaches the gateway. The Host was checked by the edge.

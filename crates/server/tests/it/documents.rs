@@ -81,3 +81,29 @@ async fn protected_resource_metadata_is_found_from_the_challenge() {
             .contains("insufficient_scope")
     );
 }
+
+#[tokio::test]
+async fn each_endpoint_has_its_own_document_and_no_secret_tells_whether_it_is_there() {
+    let rig = Rig::start().await;
+    for path in ["/servers/forebay/mcp", "/servers/nobody/mcp"] {
+        let refused = rig.request("POST", path, "").body("{}").send().await.unwrap();
+        assert_eq!(refused.status(), 401, "{path}");
+        let challenge = refused.headers()["www-authenticate"].to_str().unwrap().to_owned();
+        let url = format!("{}/.well-known/oauth-protected-resource{path}", rig.gateway.url());
+        assert!(
+            challenge.contains(&format!("resource_metadata=\"{url}\"")),
+            "{challenge}"
+        );
+        let document: Value = rig.outside("GET", &url).send().await.unwrap().json().await.unwrap();
+        assert_eq!(document["resource"], format!("{}{path}", rig.gateway.url()));
+    }
+    let no_name = "/.well-known/oauth-protected-resource/servers/a__b/mcp";
+    assert_eq!(rig.request("GET", no_name, "").send().await.unwrap().status(), 404);
+    let unknown = rig.request("POST", "/servers/nobody/mcp", &rig.admin);
+    let unknown = unknown
+        .header("accept", "application/json, text/event-stream")
+        .json(&serde_json::json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}}));
+    assert_eq!(unknown.send().await.unwrap().status(), 404);
+}

@@ -21,6 +21,7 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("GET /mcp/health", OPEN),
         ("GET /.well-known/oauth-protected-resource", OPEN),
         ("GET /.well-known/oauth-protected-resource/mcp", OPEN),
+        ("GET /.well-known/oauth-protected-resource/servers/{name}/mcp", OPEN),
         ("GET /metrics", [401, 403, 403, 200, 200, 403]),
         ("GET /openapi.json", [401, 200, 200, 200, 200, 200]),
         ("GET /api/v1/status", [401, 200, 200, 200, 200, 200]),
@@ -31,12 +32,25 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("GET /api/v1/events", [401, 403, 403, 200, 200, 403]),
         ("GET /api/v1/audit", [401, 403, 403, 403, 200, 403]),
         ("GET /api/v1/audit/verify", [401, 403, 403, 403, 200, 403]),
+        ("GET /api/v1/upstreams", [401, 403, 403, 200, 200, 403]),
+        ("POST /api/v1/upstreams", [401, 403, 403, 403, 201, 403]),
+        ("GET /api/v1/upstreams/{name}", [401, 403, 403, 404, 404, 403]),
+        ("DELETE /api/v1/upstreams/{name}", [401, 403, 403, 403, 404, 403]),
+        ("POST /api/v1/upstreams/{name}/approve", [401, 403, 403, 403, 404, 403]),
+        ("POST /api/v1/upstreams/{name}/refresh", [401, 403, 403, 403, 404, 403]),
         ("GET /v1/models", [401, 200, 200, 200, 200, 200]),
         ("POST /v1/chat/completions", [401, 403, 200, 200, 200, 200]),
         ("POST /mcp", [401, 200, 200, 200, 200, 200]),
         // Without a session there is no stream to read and nothing to end.
         ("GET /mcp", [401, 400, 400, 400, 400, 400]),
         ("DELETE /mcp", [401, 400, 400, 400, 400, 400]),
+        ("POST /servers/{name}/mcp", [401, 200, 200, 200, 200, 200]),
+        ("GET /servers/{name}/mcp", [401, 400, 400, 400, 400, 400]),
+        ("DELETE /servers/{name}/mcp", [401, 400, 400, 400, 400, 400]),
+        ("GET /mcp/tools", [401, 200, 200, 200, 200, 200]),
+        ("POST /mcp/tools/{name}", [401, 403, 200, 200, 200, 200]),
+        ("GET /mcp/resources", [401, 200, 200, 200, 200, 200]),
+        ("POST /mcp/resources", [401, 200, 200, 200, 200, 200]),
         ("POST /api/v1/mcp", [401, 200, 200, 200, 200, 200]),
     ])
 }
@@ -58,7 +72,10 @@ fn body(route: &str) -> Option<Value> {
     match route {
         "POST /api/v1/keys" => Some(json!({"name": "n", "role": "user"})),
         "POST /v1/chat/completions" => Some(json!({"model": "stub", "messages": [{"role": "user", "content": "hi"}]})),
-        "POST /mcp" | "POST /api/v1/mcp" => Some(discover),
+        "POST /mcp" | "POST /servers/{name}/mcp" | "POST /api/v1/mcp" => Some(discover),
+        "POST /api/v1/upstreams" => Some(json!({"name": "far", "url": "http://127.0.0.1:9/mcp"})),
+        "POST /api/v1/upstreams/{name}/approve" => Some(json!({"all": true})),
+        "POST /mcp/tools/{name}" => Some(json!({"expression": "1+1"})),
         _ => None,
     }
 }
@@ -81,7 +98,9 @@ async fn every_route_answers_every_role_as_its_row_says() {
         let (method, path) = route.split_once(' ').unwrap();
         let path = match path {
             "/api/v1/explain" => "/api/v1/explain?action=tool:calculator".to_owned(),
-            path => path.replace("{id}", "0000000000000000"),
+            "/mcp/tools/{name}" => "/mcp/tools/calculator".to_owned(),
+            "/servers/{name}/mcp" => "/servers/forebay/mcp".to_owned(),
+            path => path.replace("{id}", "0000000000000000").replace("{name}", "none"),
         };
         for (key, expected) in everybody.iter().zip(row) {
             let mut request = rig

@@ -6,7 +6,7 @@ use forebay_domain::{
     key::ApiKey,
 };
 use forebay_runtime::{Clock, Entropy, secret::SecretReader};
-use forebay_server::{AppConfig, Gateway, GatewayParts, config::MetricsConfig};
+use forebay_server::{AppConfig, ChildrenParts, Gateway, GatewayParts, config::MetricsConfig};
 use forebay_store::{keys::NewKey, sqlite_url};
 use forebay_testkit::openai::Engine;
 use reqwest::{Method, RequestBuilder, Response};
@@ -70,6 +70,11 @@ impl Rig {
             data: data.path().to_path_buf(),
             store_url: store_url.to_owned(),
             secrets: secrets(),
+            // Programs beside the gateway are tested where its binary is.
+            children: ChildrenParts {
+                guard: "/no/such/guard".into(),
+                environment: Box::new(|_| None),
+            },
             clock: Clock::system(),
             entropy: Entropy::system(),
         })
@@ -143,6 +148,7 @@ impl Rig {
             subject: SubjectId::try_from(subject).unwrap(),
             role,
             grants: grants.iter().map(|grant| grant.parse::<Grant>().unwrap()).collect(),
+            shown: Vec::new(),
             created_at: app.clock.now(),
             created_by: None,
             expires_at: None,

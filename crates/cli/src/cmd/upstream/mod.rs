@@ -1,0 +1,64 @@
+//! `forebay upstream`: the MCP servers behind the gateway, and deciding about their definitions.
+//!
+//! Nothing is judged here: the gateway says what waits and why, people say what passes.
+
+mod add;
+mod approve;
+mod difference;
+mod list;
+mod show;
+
+use crate::{
+    connect::Context,
+    printer::{Printer, Table},
+};
+use clap::Subcommand;
+use forebay_api::UpstreamRef;
+use forebay_domain::Failure;
+
+/// See, add and remove upstream MCP servers, and approve what they define
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the upstreams and how they are
+    List,
+    /// Show one upstream: how it is, what waits for a decision, what its command last said
+    Show {
+        /// The upstream's name
+        name: String,
+    },
+    Add(add::Args),
+    /// Take away an upstream that was added with `forebay upstream add`
+    Remove {
+        /// The upstream's name
+        name: String,
+    },
+    Approve(approve::Args),
+    /// Have an upstream listed again now, or reached again
+    Refresh {
+        /// The upstream's name
+        name: String,
+    },
+}
+
+pub(crate) async fn run(command: Command, context: &Context, printer: &mut Printer) -> Result<(), Failure> {
+    match command {
+        Command::List => list::run(context, printer).await,
+        Command::Show { name } => show::run(&name, context, printer).await,
+        Command::Add(args) => add::run(args, context, printer).await,
+        Command::Remove { name } => {
+            let removed = context.client()?.remove_upstream(&name).await?;
+            done(&removed, "removed", printer)
+        }
+        Command::Approve(args) => approve::run(args, context, printer).await,
+        Command::Refresh { name } => {
+            let refreshed = context.client()?.refresh_upstream(&name).await?;
+            done(&refreshed, "looked at again", printer)
+        }
+    }
+}
+
+fn done(upstream: &UpstreamRef, what: &str, printer: &mut Printer) -> Result<(), Failure> {
+    printer.print(upstream, |upstream| {
+        Table::of_one([("name", upstream.name.clone()), ("done", what.to_owned())])
+    })
+}
