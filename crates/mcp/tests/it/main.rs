@@ -4,6 +4,8 @@
     reason = "a part that does not work shall fail its test at once"
 )]
 
+mod actor;
+mod asking;
 mod calls;
 mod compose;
 mod files;
@@ -11,6 +13,7 @@ mod legacy;
 mod modern;
 mod plain;
 mod resources;
+mod resuming;
 mod rules;
 mod stdio;
 mod streams;
