@@ -15,6 +15,7 @@ mod matrix;
 mod rest;
 mod revocation;
 mod rig;
+mod shown;
 mod store_gone;
 mod telling;
 mod tokens;
