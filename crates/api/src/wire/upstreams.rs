@@ -78,8 +78,7 @@ pub struct WaitingDefinition {
     pub flags: Vec<String>,
     pub since: Timestamp,
     /// Stands for exactly this text. An approval that names it approves nothing else.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<String>,
+    pub fingerprint: String,
     /// The difference to what was approved, readable, with every character that may deceive written as its number.
     pub difference: String,
     /// The approved definition, as the upstream sent it.

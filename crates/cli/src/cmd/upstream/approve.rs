@@ -46,16 +46,17 @@ pub(super) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
     let client = context.client()?;
     let waiting = chosen(client.upstream(&args.name).await?.waiting, &args)?;
     show(&waiting, context);
+    let count = waiting.len();
     let approved = if waiting.is_empty() || args.dry_run {
         nothing(&waiting, args.dry_run)
     } else {
         if !args.yes {
-            ask(waiting.len())?;
+            ask(count)?;
         }
         let names = waiting.into_iter().map(|one| DefinitionRef {
             kind: one.kind,
             name: one.name,
-            fingerprint: one.fingerprint,
+            fingerprint: Some(one.fingerprint),
         });
         let wanted = UpstreamApprove {
             names: names.collect(),
@@ -63,7 +64,12 @@ pub(super) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
         };
         client.approve_upstream(&args.name, &wanted).await?
     };
-    printer.print(&approved, table)
+    printer.print(&approved, table)?;
+    if approved.approved.len() == count {
+        return Ok(());
+    }
+    let message = "Something else waits by now than what was shown, and was not approved.";
+    Err(Failure::new(Code::Conflict, message).hint("Run it again to see it."))
 }
 
 /// Of what waits, that which is meant.

@@ -59,7 +59,7 @@ mod tests {
     fn waiting() -> WaitingDefinition {
         from_value(json!({
             "kind": "tool", "name": "add\n+ \u{202e}", "why": "changed", "flags": ["hidden_characters"],
-            "since": "2026-01-01T00:00:00Z", "difference": "/description\n  - \"a\"\n  + \"\u{1b}[2Jb\"\n", "held": {},
+            "since": "2026-01-01T00:00:00Z", "fingerprint": "f", "difference": "/description\n  - \"a\"\n  + \"\u{1b}[2Jb\"\n", "held": {},
         }))
         .unwrap()
     }

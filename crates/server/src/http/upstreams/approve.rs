@@ -2,7 +2,6 @@
 //!
 //! Whoever approves has looked at a text. If another text waits by then under the same name, it is not approved.
 
-use super::{difference, fingerprint, rendered};
 use crate::{
     app::App,
     door::Caller,
@@ -13,8 +12,11 @@ use axum::{
     extract::{Path, State},
 };
 use forebay_api::{ApprovedDefinition, DefinitionRef, UpstreamApprove, UpstreamApproved};
-use forebay_domain::{Code, Failure, quarantine::Kind};
-use forebay_mcp::upstream::Waiting;
+use forebay_domain::{
+    Code, Failure,
+    quarantine::{DefinitionName, Fingerprint, render},
+};
+use forebay_mcp::upstream::{Chosen, Reviewed, Waiting};
 use std::sync::Arc;
 
 /// Approves the named definitions, or all that wait; or only says what would be approved.
@@ -39,26 +41,38 @@ async fn decide(app: &App, caller: &Caller, name: &str, wanted: &UpstreamApprove
         let approved = chosen.into_iter().map(|one| ApprovedDefinition {
             kind: one.kind.as_str().to_owned(),
             name: one.name.clone(),
-            difference: difference(one),
+            difference: render(&one.changes),
         });
         return Ok(UpstreamApproved {
             approved: approved.collect(),
             dry_run: wanted.dry_run,
         });
     }
-    let chosen: Vec<(Kind, String)> = chosen.into_iter().map(|one| (one.kind, one.name.clone())).collect();
+    let reviewed = chosen.into_iter().map(reviewed).collect::<Result<_, _>>()?;
     let approved = app
         .upstreams
-        .approve(name, Some(&chosen), &caller.principal.subject)
+        .approve(name, Chosen::These(reviewed), &caller.principal.subject)
         .await?;
     let approved = approved.into_iter().map(|one| ApprovedDefinition {
         kind: one.kind.as_str().to_owned(),
         name: one.name,
-        difference: rendered(&one.changes),
+        difference: render(&one.changes),
     });
     Ok(UpstreamApproved {
         approved: approved.collect(),
         dry_run: false,
+    })
+}
+
+/// By the text that waits now, so that one which comes in between does not pass in its place.
+fn reviewed(waiting: &Waiting) -> Result<Reviewed, Failure> {
+    let name = DefinitionName::try_from(waiting.name.as_str()).map_err(|fault| {
+        Failure::new(Code::InternalError, "A definition waits whose name is none.").caused_by(fault)
+    })?;
+    Ok(Reviewed {
+        kind: waiting.kind,
+        name,
+        fingerprint: Some(waiting.fingerprint),
     })
 }
 
@@ -87,7 +101,7 @@ fn find<'a>(waiting: &'a [Waiting], wanted: &DefinitionRef) -> Result<&'a Waitin
             Failure::new(Code::Conflict, message).hint(look)
         })?;
     match &wanted.fingerprint {
-        Some(seen) if fingerprint(found).as_ref() != Some(seen) => {
+        Some(seen) if Fingerprint::parse(seen) != Some(found.fingerprint) => {
             let message = format!(
                 "The {} `{}` has changed once more since it was looked at.",
                 wanted.kind, wanted.name
@@ -101,25 +115,28 @@ fn find<'a>(waiting: &'a [Waiting], wanted: &DefinitionRef) -> Result<&'a Waitin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_domain::quarantine::{Kind, inspect};
     use jiff::Timestamp;
+    use serde_json::value::RawValue;
 
-    fn waiting(name: &str, text: &str) -> Waiting {
+    fn waiting(name: &str) -> Waiting {
+        let held = RawValue::from_string(format!(r#"{{"name":"{name}"}}"#)).unwrap();
         Waiting {
             kind: Kind::Tool,
             name: name.to_owned(),
-            why: "changed".to_owned(),
+            fingerprint: inspect(Kind::Tool, &held).unwrap().fingerprint,
+            why: "first_seen".to_owned(),
             flags: Vec::new(),
             since: Timestamp::UNIX_EPOCH,
             approved: None,
-            held: serde_json::from_str(text).unwrap(),
+            held,
             changes: Vec::new(),
         }
     }
 
     fn check(body: &str) -> Result<Vec<String>, Code> {
-        let add = waiting("add", r#"{"name":"add","description":"Adds."}"#);
-        let seen = fingerprint(&add).unwrap();
-        let all = [add, waiting("sub", r#"{"name":"sub"}"#)];
+        let all = [waiting("add"), waiting("sub")];
+        let seen = all[0].fingerprint.to_string();
         let wanted = serde_json::from_str(&body.replace("SEEN", &seen)).unwrap();
         let chosen = choose(&all, &wanted).map_err(|failure| failure.code)?;
         Ok(chosen.iter().map(|one| one.name.clone()).collect())
@@ -130,32 +147,19 @@ mod tests {
         let names = |names: &[&str]| Ok(names.iter().map(|&name| name.to_owned()).collect());
         assert_eq!(check(r#"{"all":true}"#), names(&["add", "sub"]));
         assert_eq!(check(r#"{"names":[{"name":"sub"}]}"#), names(&["sub"]));
-        assert_eq!(
-            check(r#"{"names":[{"name":"add","fingerprint":"SEEN"}]}"#),
-            names(&["add"])
-        );
-        assert_eq!(
-            check(r#"{"names":[{"name":"sub","fingerprint":"SEEN"}]}"#),
-            Err(Code::Conflict)
-        );
-        assert_eq!(
-            check(r#"{"names":[{"kind":"prompt","name":"add"}]}"#),
-            Err(Code::Conflict)
-        );
-        assert_eq!(check(r#"{"names":[{"name":"gone"}]}"#), Err(Code::Conflict));
-        assert_eq!(check("{}"), Err(Code::InvalidRequest));
-        assert_eq!(
-            check(r#"{"all":true,"names":[{"name":"add"}]}"#),
-            Err(Code::InvalidRequest)
-        );
-    }
-
-    #[test]
-    fn of_what_is_new_everything_is_shown() {
-        let new = waiting("add", r#"{"name":"add","description":"Adds.\u200b"}"#);
-        assert_eq!(
-            difference(&new),
-            "/description\n  + \"Adds.\\u{200b}\"\n/name\n  + \"add\"\n"
-        );
+        for (body, expected) in [
+            (r#"{"names":[{"name":"add","fingerprint":"SEEN"}]}"#, names(&["add"])),
+            (
+                r#"{"names":[{"name":"sub","fingerprint":"SEEN"}]}"#,
+                Err(Code::Conflict),
+            ),
+            (r#"{"names":[{"name":"sub","fingerprint":"x"}]}"#, Err(Code::Conflict)),
+            (r#"{"names":[{"kind":"prompt","name":"add"}]}"#, Err(Code::Conflict)),
+            (r#"{"names":[{"name":"gone"}]}"#, Err(Code::Conflict)),
+            ("{}", Err(Code::InvalidRequest)),
+            (r#"{"all":true,"names":[{"name":"add"}]}"#, Err(Code::InvalidRequest)),
+        ] {
+            assert_eq!(check(body), expected, "{body}");
+        }
     }
 }

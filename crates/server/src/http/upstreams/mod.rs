@@ -18,9 +18,7 @@ pub(crate) use remove::{__path_remove, remove};
 pub(crate) use show::{__path_show, show};
 
 use forebay_api::UpstreamInfo;
-use forebay_domain::quarantine::{Change, diff, inspect, render};
-use forebay_mcp::upstream::{UpstreamStatus, Waiting};
-use serde_json::value::RawValue;
+use forebay_mcp::upstream::UpstreamStatus;
 
 fn info(status: &UpstreamStatus) -> UpstreamInfo {
     let server_info = status.server_info.as_ref();
@@ -42,21 +40,4 @@ fn info(status: &UpstreamStatus) -> UpstreamInfo {
         trouble: status.trouble.clone(),
         warnings: status.warnings.clone(),
     }
-}
-
-/// What somebody approves who approves this. Where nothing was approved before, everything is new.
-fn difference(waiting: &Waiting) -> String {
-    let nothing = RawValue::from_string("{}".to_owned()).expect("it is JSON");
-    let approved = waiting.approved.as_ref().unwrap_or(&nothing);
-    render(&diff(approved, &waiting.held))
-}
-
-/// The difference as it was when somebody approved it.
-fn rendered(changes: &[Change]) -> String {
-    render(changes)
-}
-
-fn fingerprint(waiting: &Waiting) -> Option<String> {
-    let seen = inspect(waiting.kind, &waiting.held).ok()?;
-    Some(seen.fingerprint.to_string())
 }

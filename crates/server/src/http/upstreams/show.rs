@@ -1,12 +1,13 @@
 //! `GET /api/v1/upstreams/{name}`: one of them, with what waits for a decision.
 
-use super::{difference, fingerprint, info};
+use super::info;
 use crate::{app::App, door::Caller, http::ApiError};
 use axum::{
     Extension, Json,
     extract::{Path, State},
 };
 use forebay_api::{UpstreamDetail, UpstreamLogLine, WaitingDefinition};
+use forebay_domain::quarantine::render;
 use forebay_mcp::upstream::{UpstreamConfig, Waiting};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -47,8 +48,8 @@ fn waiting(waiting: &Waiting) -> WaitingDefinition {
         why: waiting.why.clone(),
         flags: waiting.flags.clone(),
         since: waiting.since,
-        fingerprint: fingerprint(waiting),
-        difference: difference(waiting),
+        fingerprint: waiting.fingerprint.to_string(),
+        difference: render(&waiting.changes),
         approved: waiting.approved.clone(),
         held: waiting.held.clone(),
     }
