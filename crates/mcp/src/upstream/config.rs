@@ -81,10 +81,7 @@ pub enum AuthConfig {
     /// A bearer token.
     Bearer(SecretRef),
     /// A header of the server's own.
-    Header {
-        name: String,
-        value: SecretRef,
-    },
+    Header { name: String, value: SecretRef },
     /// A token from an OAuth 2.1 authorization server.
     Oauth(OAuthConfig),
 }

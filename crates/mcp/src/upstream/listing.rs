@@ -50,7 +50,10 @@ pub(super) async fn fetch(connection: &Connection) -> Result<Listing, ClientFaul
     let mut listing = Listing {
         completes: capabilities.completions.is_some(),
         logs: capabilities.logging.is_some(),
-        watches: capabilities.resources.as_ref().is_some_and(|resources| resources.subscribe),
+        watches: capabilities
+            .resources
+            .as_ref()
+            .is_some_and(|resources| resources.subscribe),
         ..Listing::default()
     };
     let warnings = &mut listing.warnings;
@@ -89,8 +92,12 @@ async fn pages(
     let mut entries: Vec<Box<RawValue>> = Vec::new();
     let mut cursor: Option<String> = None;
     for _ in 0..PAGES_MAX {
-        let params = cursor.as_ref().map(|cursor| crate::call::raw(&json!({"cursor": cursor})));
-        let page = connection.request(method, params.as_deref(), Hooks::within(PAGE_WAIT)).await?;
+        let params = cursor
+            .as_ref()
+            .map(|cursor| crate::call::raw(&json!({"cursor": cursor})));
+        let page = connection
+            .request(method, params.as_deref(), Hooks::within(PAGE_WAIT))
+            .await?;
         let wrong = || ClientFault::Protocol(format!("`{method}` answered without a list of `{member}`"));
         let members = Members::of(&page).ok_or_else(wrong)?;
         let list = members.get(member).ok_or_else(wrong)?;
@@ -98,10 +105,14 @@ async fn pages(
         entries.extend(list);
         if entries.len() > ENTRIES_MAX {
             entries.truncate(ENTRIES_MAX);
-            warnings.push(format!("`{method}` has more than {ENTRIES_MAX} entries; the rest is left out"));
+            warnings.push(format!(
+                "`{method}` has more than {ENTRIES_MAX} entries; the rest is left out"
+            ));
             return Ok(entries);
         }
-        let next = members.get("nextCursor").and_then(|raw| serde_json::from_str::<String>(raw).ok());
+        let next = members
+            .get("nextCursor")
+            .and_then(|raw| serde_json::from_str::<String>(raw).ok());
         match next {
             Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
             Some(_) => {
@@ -111,6 +122,8 @@ async fn pages(
             None => return Ok(entries),
         }
     }
-    warnings.push(format!("`{method}` has more than {PAGES_MAX} pages; the rest is left out"));
+    warnings.push(format!(
+        "`{method}` has more than {PAGES_MAX} pages; the rest is left out"
+    ));
     Ok(entries)
 }

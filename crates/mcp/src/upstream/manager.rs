@@ -14,13 +14,16 @@ use crate::{catalogue::Catalogue, client::mailbox};
 use forebay_domain::{
     Code, Failure,
     id::{KeyId, SubjectId},
-    quarantine::{Kind, ServerName},
+    quarantine::ServerName,
 };
 use forebay_runtime::{
     Tasks,
     child::{Launcher, Line, Logs},
 };
-use forebay_store::Store;
+use forebay_store::{
+    Store,
+    mcp::{pins::Chosen, upstreams::NewUpstream},
+};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use std::{
@@ -96,7 +99,7 @@ impl Upstreams {
     /// Starts the loops of the configured upstreams. Those registered at run time come with [`Self::sync`].
     pub fn start(config: &Config, parts: UpstreamsParts) -> Result<Self, Failure> {
         let this = Self(Arc::new(Inner {
-            pins: Pins::new(parts.store.clone()),
+            pins: Pins::new(&parts.store),
             running: Mutex::default(),
             parts,
         }));
@@ -125,7 +128,7 @@ impl Upstreams {
     /// Runs what is registered in the store, and ends what no longer is; on one replica the effect of what was done on
     /// another.
     pub async fn sync(&self) -> Result<(), Failure> {
-        let stored: Vec<TmpRow> = Vec::new();
+        let stored = self.0.parts.store.upstreams().list().await?;
         let mut wanted = Vec::new();
         for row in stored {
             let parsed = serde_json::from_str::<UpstreamConfig>(row.config.get())
@@ -160,7 +163,10 @@ impl Upstreams {
         let settings = settings::parse(name, config, Origin::Api, &self.0.parts.kit).map_err(as_params)?;
         {
             let running = self.running();
-            if running.get(&settings.name).is_some_and(|one| one.origin == Origin::File) {
+            if running
+                .get(&settings.name)
+                .is_some_and(|one| one.origin == Origin::File)
+            {
                 let message = format!("`{name}` stands in the configuration file.");
                 return Err(Failure::new(Code::Conflict, message).hint("Change it there, or choose another name."));
             }
@@ -169,7 +175,14 @@ impl Upstreams {
                 return Err(Failure::new(Code::Conflict, message).hint("Remove one first."));
             }
         }
-        let _ = by;
+        let row = NewUpstream {
+            name: settings.name.clone(),
+            tenant: None,
+            config: serde_json::value::to_raw_value(config).expect("a configuration is JSON"),
+            by,
+            at: self.0.parts.kit.clock.now(),
+        };
+        self.0.parts.store.upstreams().put(&row).await?;
         self.run(&mut self.running(), settings, Origin::Api);
         Ok(())
     }
@@ -181,6 +194,7 @@ impl Upstreams {
             let message = format!("`{name}` stands in the configuration file.");
             return Err(Failure::new(Code::Conflict, message).hint("Take it out there; the gateway notices."));
         }
+        self.0.parts.store.upstreams().remove(&name).await?;
         self.end(&mut self.running(), &name);
         Ok(())
     }
@@ -202,13 +216,8 @@ impl Upstreams {
         })
     }
 
-    /// Lets held definitions pass: those named, or all that wait. Answers which.
-    pub async fn approve(
-        &self,
-        name: &str,
-        chosen: Option<&[(Kind, String)]>,
-        by: &SubjectId,
-    ) -> Result<Vec<Approved>, Failure> {
+    /// Lets held definitions pass: those that somebody looked at, or all that wait. Answers which.
+    pub async fn approve(&self, name: &str, chosen: Chosen, by: &SubjectId) -> Result<Vec<Approved>, Failure> {
         let name = self.known(name)?;
         let now = self.0.parts.kit.clock.now();
         let approved = self.0.pins.approve(&name, chosen, by, now).await?;
@@ -268,14 +277,7 @@ impl Upstreams {
         let keeper = upstream.clone();
         parts.tasks.spawn("upstream", move |stop| keeper.keep(heard, stop));
         let name = upstream.settings.name.clone();
-        running.insert(
-            name,
-            Running {
-                upstream,
-                origin,
-                logs,
-            },
-        );
+        running.insert(name, Running { upstream, origin, logs });
     }
 
     fn end(&self, running: &mut BTreeMap<ServerName, Running>, name: &ServerName) {
@@ -287,11 +289,18 @@ impl Upstreams {
 
     fn known(&self, name: &str) -> Result<ServerName, Failure> {
         let name = ServerName::try_from(name).map_err(|_| unknown())?;
-        if self.running().contains_key(&name) { Ok(name) } else { Err(unknown()) }
+        if self.running().contains_key(&name) {
+            Ok(name)
+        } else {
+            Err(unknown())
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<ServerName, Running>> {
-        self.0.running.lock().expect("nobody panics while holding the upstreams")
+        self.0
+            .running
+            .lock()
+            .expect("nobody panics while holding the upstreams")
     }
 }
 
@@ -336,5 +345,3 @@ fn as_params(failure: Failure) -> Failure {
         ..failure
     }
 }
-
-struct TmpRow { name: ServerName, config: Box<RawValue> }

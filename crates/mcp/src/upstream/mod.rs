@@ -17,6 +17,7 @@ pub use config::{
     AuthConfig, ClientAuth, Config, EnvValue, OAuthConfig, PrivateKeyConfig, Protocol, Sharing, SigningAlgorithm,
     UpstreamConfig,
 };
+pub use forebay_store::mcp::pins::{Chosen, Reviewed};
 pub use manager::{UpstreamDetail, UpstreamStatus, Upstreams, UpstreamsParts};
 pub use pins::{Approved, Waiting};
 pub use server::State;

@@ -285,9 +285,13 @@ impl Upstream {
             .await
             .map_err(|fault| fault.into_failure(self.name()))?;
         let logs = listing.logs;
-        let known = self.pins.known(&self.settings.name).await?;
-        let mut judgement = judge::judge(listing, self.settings.policy, &known, self.settings.timeout);
-        self.pins.record(&self.settings.name, &judgement.judged, self.clock.now()).await?;
+        let seen = judge::look(listing);
+        let (name, now) = (&self.settings.name, self.clock.now());
+        let verdicts = self
+            .pins
+            .decide(name, self.settings.policy, seen.judged.clone(), now)
+            .await?;
+        let mut judgement = judge::offer(seen, &verdicts, self.settings.timeout);
         judgement.offer.instructions = lane.connection.instructions().map(|text| {
             let (clean, _) = forebay_domain::quarantine::clean_text(text);
             clean.into_owned()
@@ -322,7 +326,9 @@ impl Upstream {
             let tools: Vec<_> = offer.tools.iter().map(|tool| text(&tool.raw)).collect();
             let prompts: Vec<_> = offer.prompts.iter().map(|prompt| text(&prompt.raw)).collect();
             let resources = offer.resources.iter().map(|resource| text(&resource.raw));
-            let resources: Vec<_> = resources.chain(offer.templates.iter().map(|one| text(&one.raw))).collect();
+            let resources: Vec<_> = resources
+                .chain(offer.templates.iter().map(|one| text(&one.raw)))
+                .collect();
             [tools, prompts, resources]
         };
         let changes = [Change::Tools, Change::Prompts, Change::Resources];
@@ -353,7 +359,10 @@ impl Upstream {
         let (identity, caps) = if shared {
             (Identity::Gateway, gateway_caps())
         } else {
-            (Identity::of(principal, &context.client.caps), context.client.caps.for_upstreams())
+            (
+                Identity::of(principal, &context.client.caps),
+                context.client.caps.for_upstreams(),
+            )
         };
         let out = relay::outgoing(wanted, &context);
         let repeats = self.may_repeat(wanted);
@@ -418,7 +427,11 @@ impl Upstream {
             return Vec::new();
         };
         let offer = self.offer.load();
-        let Some(tool) = offer.tools.iter().find(|tool| tool.name == name && !tool.headers.is_empty()) else {
+        let Some(tool) = offer
+            .tools
+            .iter()
+            .find(|tool| tool.name == name && !tool.headers.is_empty())
+        else {
             return Vec::new();
         };
         let arguments: Value = serde_json::from_str(arguments.get()).unwrap_or_default();
@@ -475,7 +488,10 @@ impl Source for Upstream {
             Why::TooMany => "is one of too many",
         };
         let message = format!("The definition of `{tool}` of `{}` {what}, so it is held.", self.name());
-        let hint = format!("`forebay upstream approve {}` shows the difference and lets it pass.", self.name());
+        let hint = format!(
+            "`forebay upstream approve {}` shows the difference and lets it pass.",
+            self.name()
+        );
         Some(Failure::new(Code::ToolHeld, message).hint(hint))
     }
 

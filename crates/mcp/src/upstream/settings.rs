@@ -78,7 +78,10 @@ pub struct Kit {
 
 pub(super) fn parse_all(config: &Config, kit: &Kit) -> Result<Vec<Settings>, Failure> {
     if config.0.len() > UPSTREAMS_MAX {
-        let message = format!("`upstreams` has {} entries; at most {UPSTREAMS_MAX} are served.", config.0.len());
+        let message = format!(
+            "`upstreams` has {} entries; at most {UPSTREAMS_MAX} are served.",
+            config.0.len()
+        );
         return Err(Failure::new(Code::InvalidConfig, message));
     }
     config
@@ -88,12 +91,7 @@ pub(super) fn parse_all(config: &Config, kit: &Kit) -> Result<Vec<Settings>, Fai
         .collect()
 }
 
-pub(super) fn parse(
-    name: &str,
-    config: &UpstreamConfig,
-    origin: Origin,
-    kit: &Kit,
-) -> Result<Settings, Failure> {
+pub(super) fn parse(name: &str, config: &UpstreamConfig, origin: Origin, kit: &Kit) -> Result<Settings, Failure> {
     let wrong = |what: String| Failure::new(Code::InvalidConfig, format!("upstreams.{name}: {what}"));
     let name = ServerName::try_from(name).map_err(|fault| wrong(format!("{fault}.")))?;
     if RESERVED.contains(&name.as_str()) {
@@ -200,8 +198,14 @@ impl Reader<'_> {
     fn header_name(&self, name: &str) -> Result<HeaderName, Failure> {
         let parsed = HeaderName::try_from(name).map_err(|_| self.wrong(format!("`{name}` is no header name.")))?;
         let ours = parsed.as_str().starts_with("mcp-")
-            || [header::HOST, header::CONTENT_TYPE, header::CONTENT_LENGTH, header::ACCEPT, header::TRANSFER_ENCODING]
-                .contains(&parsed);
+            || [
+                header::HOST,
+                header::CONTENT_TYPE,
+                header::CONTENT_LENGTH,
+                header::ACCEPT,
+                header::TRANSFER_ENCODING,
+            ]
+            .contains(&parsed);
         if ours {
             return Err(self.wrong(format!("the header `{name}` is set by the gateway.")));
         }
@@ -268,9 +272,9 @@ impl Reader<'_> {
             (Origin::Api, SecretRef::File(_)) => false,
         };
         if !allowed {
-            return Err(self
-                .wrong("this secret cannot be named over the API.")
-                .hint(format!("Use {{env: NAME}} with a name that begins with {API_SECRET_PREFIX}.")));
+            return Err(self.wrong("this secret cannot be named over the API.").hint(format!(
+                "Use {{env: NAME}} with a name that begins with {API_SECRET_PREFIX}."
+            )));
         }
         self.kit
             .secrets

@@ -19,7 +19,9 @@ async fn what_nobody_here_knows_passes_through_both_ways() {
         assert_eq!(listed["vendorMember"], json!([1.0]));
         assert_eq!(listed["inputSchema"]["x-vendor"], json!({"a": 1}));
 
-        let params = raw(&json!({"name": "up__echo", "arguments": {"x": 1}, "vendor": {"deep": [1]}, "_meta": {"vendor/y": 2, "progressToken": 5}}));
+        let params = raw(
+            &json!({"name": "up__echo", "arguments": {"x": 1}, "vendor": {"deep": [1]}, "_meta": {"vendor/y": 2, "progressToken": 5}}),
+        );
         let arguments = raw(&json!({"x": 1}));
         let call = Call {
             params: Some(&params),
@@ -28,7 +30,10 @@ async fn what_nobody_here_knows_passes_through_both_ways() {
         let Ok(Outcome::Complete(complete)) = rig.catalogue.call(&principal(), call, context()).await else {
             panic!("it completes");
         };
-        assert!(complete.raw.get().contains(r#"{"type":"hologram","vendor":1.5}"#) || complete.raw.get().contains("hologram"));
+        assert!(
+            complete.raw.get().contains(r#"{"type":"hologram","vendor":1.5}"#)
+                || complete.raw.get().contains("hologram")
+        );
         let result: Value = serde_json::from_str(complete.raw.get()).unwrap();
         let asked = &result["asked"];
         assert_eq!(asked["name"], "echo", "the upstream's own name");
@@ -47,14 +52,27 @@ async fn prompts_resources_and_completion_go_through() {
     let me = principal();
     assert_eq!(rig.list(&Scope::Whole, Kind::Prompts)[0]["name"], "up__greet");
     let params = raw(&json!({"name": "up__greet", "arguments": {"who": "you"}}));
-    let got = rig.catalogue.prompt(&me, &Scope::Whole, "up__greet", &params, context()).await.unwrap();
+    let got = rig
+        .catalogue
+        .prompt(&me, &Scope::Whole, "up__greet", &params, context())
+        .await
+        .unwrap();
     let Outcome::Complete(got) = got else { panic!("{got:?}") };
     assert!(got.raw.get().contains(r#""name":"greet""#), "{}", got.raw);
-    let got = rig.catalogue.read(&me, &Scope::Whole, "doc://seven", None, context()).await.unwrap();
+    let got = rig
+        .catalogue
+        .read(&me, &Scope::Whole, "doc://seven", None, context())
+        .await
+        .unwrap();
     let Outcome::Complete(got) = got else { panic!("{got:?}") };
     assert!(got.raw.get().contains(r#""vendor":1"#), "{}", got.raw);
-    let params = raw(&json!({"ref": {"type": "ref/prompt", "name": "up__greet"}, "argument": {"name": "who", "value": ""}}));
-    let got = rig.catalogue.complete(&me, &Scope::Whole, &params, context()).await.unwrap();
+    let params =
+        raw(&json!({"ref": {"type": "ref/prompt", "name": "up__greet"}, "argument": {"name": "who", "value": ""}}));
+    let got = rig
+        .catalogue
+        .complete(&me, &Scope::Whole, &params, context())
+        .await
+        .unwrap();
     let Outcome::Complete(got) = got else { panic!("{got:?}") };
     assert!(got.raw.get().contains(r#""name":"greet""#), "{}", got.raw);
 }
@@ -68,7 +86,9 @@ async fn an_error_of_the_upstream_is_the_clients_as_it_is() {
     .await;
     let rig = Rig::start(&[("up", json!({"url": server.url}))]).await;
     rig.ready("up").await;
-    let Ok(Outcome::Refused(error)) = rig.call("up__a", &json!({})).await else { panic!("refused") };
+    let Ok(Outcome::Refused(error)) = rig.call("up__a", &json!({})).await else {
+        panic!("refused")
+    };
     assert_eq!((error.code, error.message.as_str()), (-32042, "my own"));
     assert_eq!(error.data.unwrap().get(), r#"{"kept":[1,2.5]}"#);
 }
@@ -88,17 +108,31 @@ async fn the_gateways_own_credential_travels_and_no_callers() {
 #[tokio::test]
 async fn each_caller_has_a_session_of_its_own_in_the_older_era() {
     let server = Server::start(Era::Legacy, offers(vec![tool("a", "A.")])).await;
-    let rig = Rig::start(&[("up", json!({"url": server.url})), ("shared", json!({"url": server.url, "connection": "shared"}))]).await;
+    let rig = Rig::start(&[
+        ("up", json!({"url": server.url})),
+        ("shared", json!({"url": server.url, "connection": "shared"})),
+    ])
+    .await;
     rig.ready("up").await;
     rig.ready("shared").await;
     let before = server.seen("initialize").len();
     let arguments = raw(&json!({}));
     for key in ["k1", "k2", "k1"] {
         let caller = keyed(key, &[]);
-        rig.catalogue.call(&caller, Call::of("up__a", &arguments), context()).await.unwrap();
-        rig.catalogue.call(&caller, Call::of("shared__a", &arguments), context()).await.unwrap();
+        rig.catalogue
+            .call(&caller, Call::of("up__a", &arguments), context())
+            .await
+            .unwrap();
+        rig.catalogue
+            .call(&caller, Call::of("shared__a", &arguments), context())
+            .await
+            .unwrap();
     }
-    assert_eq!(server.seen("initialize").len() - before, 2, "one for each key, and none for the shared one");
+    assert_eq!(
+        server.seen("initialize").len() - before,
+        2,
+        "one for each key, and none for the shared one"
+    );
 }
 
 #[tokio::test]
@@ -150,7 +184,11 @@ async fn one_that_hangs_costs_its_own_time_limit() {
 #[tokio::test]
 async fn one_that_is_not_there_is_named_and_takes_nothing_down() {
     let server = Server::start(Era::Modern, offers(vec![tool("a", "A.")])).await;
-    let rig = Rig::start(&[("gone", json!({"url": "http://127.0.0.1:9/mcp"})), ("up", json!({"url": server.url}))]).await;
+    let rig = Rig::start(&[
+        ("gone", json!({"url": "http://127.0.0.1:9/mcp"})),
+        ("up", json!({"url": server.url})),
+    ])
+    .await;
     rig.ready("up").await;
     assert_eq!(rig.names(), ["up__a"]);
     until(|| rig.status("gone").state == State::Unavailable).await;

@@ -149,7 +149,10 @@ impl Rig {
 
 fn config(upstreams: &[(&str, Value)]) -> Config {
     let parse = |config: &Value| serde_json::from_value::<UpstreamConfig>(config.clone()).unwrap();
-    let all: BTreeMap<_, _> = upstreams.iter().map(|(name, config)| ((*name).to_owned(), parse(config))).collect();
+    let all: BTreeMap<_, _> = upstreams
+        .iter()
+        .map(|(name, config)| ((*name).to_owned(), parse(config)))
+        .collect();
     Config(all)
 }
 

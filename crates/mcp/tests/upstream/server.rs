@@ -79,7 +79,10 @@ impl Server {
     /// The requests of that method so far, with their headers.
     pub(crate) fn seen(&self, method: &str) -> Vec<(HeaderMap, Value)> {
         let seen = self.state.seen.lock().unwrap();
-        seen.iter().filter(|(_, message)| message["method"] == method).cloned().collect()
+        seen.iter()
+            .filter(|(_, message)| message["method"] == method)
+            .cloned()
+            .collect()
     }
 }
 
@@ -128,7 +131,9 @@ async fn answer(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Byte
                 Err(std::io::Error::other("gone")),
             ]);
             let mut response = Response::new(Body::from_stream(broken));
-            response.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
             response
         }
     }
@@ -136,7 +141,9 @@ async fn answer(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Byte
 
 fn body_of(text: String) -> Response {
     let mut response = Response::new(Body::from(text));
-    response.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
     response
 }
 
@@ -157,7 +164,9 @@ pub(crate) fn offers(tools: Vec<Value>) -> impl Fn(&str, &Value) -> Says + Send 
         "tools/list" => Says::Result(json!({"tools": tools})),
         "prompts/list" => Says::Result(json!({"prompts": [{"name": "greet", "vendor": true}]})),
         "resources/list" => Says::Result(json!({"resources": [{"uri": "doc://one", "name": "one"}]})),
-        "resources/templates/list" => Says::Result(json!({"resourceTemplates": [{"uriTemplate": "doc://{id}", "name": "doc"}]})),
+        "resources/templates/list" => {
+            Says::Result(json!({"resourceTemplates": [{"uriTemplate": "doc://{id}", "name": "doc"}]}))
+        }
         "resources/read" => Says::Result(json!({"contents": [{"uri": params["uri"], "text": "hello", "vendor": 1}]})),
         "prompts/get" => Says::Result(json!({"messages": [], "asked": params})),
         "completion/complete" => Says::Result(json!({"completion": {"values": ["a"]}, "asked": params})),
