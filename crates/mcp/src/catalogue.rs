@@ -145,11 +145,12 @@ impl Catalogue {
     pub fn join(&self, source: Arc<dyn Source>) {
         let mut sources = self.sources();
         sources.retain(|other| other.name() != source.name());
-        sources.push(source.clone());
+        let joined = source.clone();
+        sources.push(source);
         sources.sort_by(|a, b| a.name().cmp(b.name()));
         self.0.index.store(Arc::new(Index::new(&sources)));
         drop(sources);
-        self.announce_all(source.as_ref());
+        self.announce_all(joined.as_ref());
     }
 
     /// Lets a source go. What it is serving ends as it ends.

@@ -1,6 +1,6 @@
 //! Calls in parallel.
 
-use super::{Bench, context, got, with_grants};
+use super::{Bench, context, got, lab::Waiting, with_grants};
 use crate::support::principal;
 use forebay_domain::{Code, Role, event::Outcome as Ending};
 use forebay_mcp::{CallContext, Outcome};
@@ -71,7 +71,7 @@ async fn results_stand_byte_for_byte() {
 async fn no_more_calls_run_at_once_than_wanted() {
     let bench = Bench::open().await;
     for (concurrency, expected) in [(Some(2), 2), (Some(16), 9), (None, 8)] {
-        bench.lab.waiting.send_replace(Default::default());
+        bench.lab.waiting.send_replace(Waiting::default());
         let mut calls = json!({"calls": vec![json!({"tool": "lab__wait"}); 9]});
         if let Some(concurrency) = concurrency {
             calls["concurrency"] = json!(concurrency);
@@ -144,7 +144,7 @@ async fn results_have_a_bound_together() {
 async fn the_worst_results_still_fit_the_bound_of_one() {
     let bench = Bench::open().await;
     // As a JSON string within a JSON string, a quotation mark takes the most bytes for one of its own.
-    let marks = format!("{}", "\"".repeat(2_000_000));
+    let marks = "\"".repeat(2_000_000);
     for (tool, arguments) in [
         (
             "call_batch",

@@ -1,6 +1,6 @@
 //! A server with tools that do what a test needs to see.
 
-use forebay_domain::{Failure, Principal, port::BoxFuture};
+use forebay_domain::{Code, Failure, Principal, port::BoxFuture};
 use forebay_mcp::{
     CallContext, Outcome,
     call::{Complete, RpcError, Step},
@@ -58,7 +58,7 @@ pub(super) fn tool(definition: &Value, hints: Hints) -> Arc<Tool> {
         raw: serde_json::value::to_raw_value(definition).unwrap(),
         hints,
         headers: Vec::new(),
-        time_limit: Duration::from_mins(60),
+        time_limit: Duration::from_hours(1),
     })
 }
 
@@ -186,10 +186,13 @@ impl Source for Lab {
         context: CallContext,
     ) -> BoxFuture<'a, Result<Outcome, Failure>> {
         Box::pin(async move {
-            let Wanted::Tool { name, arguments, .. } = wanted else {
-                panic!("only tools are asked for here");
-            };
-            self.run(name, arguments, context).await
+            match wanted {
+                Wanted::Tool { name, arguments, .. } => self.run(name, arguments, context).await,
+                other => Err(Failure::new(
+                    Code::UnknownMethod,
+                    format!("only tools are here, no {other:?}"),
+                )),
+            }
         })
     }
 }

@@ -67,9 +67,11 @@ struct Got {
 }
 
 fn got(outcome: Result<Outcome, Failure>) -> Got {
-    let Ok(Outcome::Complete(complete)) = outcome else {
-        panic!("no result: {outcome:?}");
+    let complete = match outcome {
+        Ok(Outcome::Complete(complete)) => Ok(complete),
+        other => Err(other),
     };
+    let complete = complete.unwrap();
     let result: Value = serde_json::from_str(complete.raw.get()).unwrap();
     let text = result["content"][0]["text"].as_str().unwrap();
     let told = result["structuredContent"].clone();
