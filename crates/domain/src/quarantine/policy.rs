@@ -195,7 +195,7 @@ mod tests {
             written,
             r#"{"first_seen":"allow","changed":"hold","flagged":"hold_hidden"}"#
         );
-        assert!(serde_json::from_str::<Policy>(r#"{"chnged":"hold"}"#).is_err());
+        assert!(serde_json::from_str::<Policy>(r#"{"unheard_of":"hold"}"#).is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The database goes away, or stops answering, and comes back.
 
-use crate::{Opened, activity, audit_event, open, try_open, until};
-use forebay_domain::{Code, Failure, id::KeyId};
-use forebay_store::StoreError;
+use crate::{Opened, activity, at, audit_event, open, try_open, until};
+use forebay_domain::{Code, Failure, id::KeyId, quarantine::ServerName};
+use forebay_store::{StoreError, mcp::signing::Purpose};
 use forebay_testkit::db::TestDb;
 use sqlx::{Connection, SqliteConnection};
 use std::{
@@ -77,11 +77,21 @@ async fn carry(listener: TcpListener, far: SocketAddr, cut: Arc<AtomicBool>, cha
 async fn refusals(opened: &Opened) -> Vec<StoreError> {
     let store = &opened.store;
     let id = KeyId::try_from("a").unwrap();
+    let server = ServerName::try_from("a").unwrap();
     vec![
         store.ping().await.unwrap_err(),
         store.keys().find(&id).await.unwrap_err(),
         store.events().audit(audit_event(1)).await.unwrap_err(),
         store.events().verify().await.unwrap_err(),
+        store.upstreams().list().await.unwrap_err(),
+        store.pins().forget(&server).await.unwrap_err(),
+        store.mcp_sessions().sweep(at(0)).await.unwrap_err(),
+        store.mcp_streams().sweep(at(0)).await.unwrap_err(),
+        store
+            .signing()
+            .verify_set(Purpose::REQUEST_STATE, at(0))
+            .await
+            .unwrap_err(),
     ]
 }
 

@@ -10,6 +10,7 @@ mod crash;
 mod events;
 mod faults;
 mod keys;
+mod mcp;
 mod opening;
 
 use forebay_domain::{
