@@ -13,7 +13,7 @@ use std::time::Duration;
 const ENTRIES_MAX: usize = 10_000;
 const PAGES_MAX: usize = 1000;
 /// For one page.
-const PAGE_WAIT: Duration = Duration::from_secs(60);
+const PAGE_WAIT: Duration = Duration::from_mins(1);
 
 /// The lists of one upstream, each definition as it came.
 #[derive(Debug, Default)]
