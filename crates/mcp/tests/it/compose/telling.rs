@@ -8,7 +8,7 @@ use forebay_mcp::{
     era::Version,
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 fn listening() -> (CallContext, mpsc::Receiver<Emission>) {
@@ -153,4 +153,25 @@ fn refusal() -> RpcError {
         message: "no".to_owned(),
         data: None,
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_a_person_thinks_is_nobodys() {
+    tokio::time::resume();
+    let bench = Bench::open().await;
+    tokio::time::pause();
+    let (context, mut emissions) = listening();
+    let front = context.client.clone();
+    // Longer than the whole may take, and than the tool may.
+    let think = async {
+        let Some(Emission::Question(question)) = emissions.recv().await else {
+            return;
+        };
+        let _thinking = front.thinking();
+        tokio::time::sleep(Duration::from_hours(3)).await;
+        question.reply.send(Ok(raw(r#"{"answer":1}"#))).unwrap();
+    };
+    let calls = json!({"calls": [{"tool": "lab__ask"}]});
+    let (outcome, ()) = tokio::join!(bench.call_in(&bench.user, "call_batch", &calls, context), think);
+    assert_eq!(got(outcome).told["succeeded"], 1);
 }
