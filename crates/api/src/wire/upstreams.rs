@@ -101,7 +101,7 @@ pub struct UpstreamLogLine {
 /// are named in the configuration file alone.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UpstreamRegister {
-    /// Lower-case letters, digits and single dashes or underscores.
+    /// Its tools will be called `<name>__<tool>`.
     pub name: String,
     /// The address of a server that speaks MCP over HTTP.
     pub url: String,

@@ -20,6 +20,22 @@ async fn json(gateway: &Gateway, arguments: &[&str]) -> Value {
 }
 
 #[tokio::test]
+async fn a_key_may_show_some_tools_and_call_the_others() {
+    let engine = Engine::start().await;
+    let gateway = gateway(&engine).await;
+    let create = ["key", "create", "--role", "user", "--show", "calc*", "--show", "x__*"];
+    let made = json(&gateway, &create).await;
+    let key = made["key"].as_str().unwrap();
+    let listed = json(&gateway, &["tool", "list", "--key", key]).await;
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+    assert_eq!(names, ["calculator", "search_tools"]);
+    let called = gateway.cli(&["tool", "call", "gateway_status", "{}", "--key", key]).await;
+    assert!(called.status.success(), "{}", err(&called));
+    let keys = gateway.cli(&["key", "list"]).await;
+    assert!(out(&keys).contains("calc* x__*"), "{}", out(&keys));
+}
+
+#[tokio::test]
 async fn a_key_is_made_used_listed_and_revoked() {
     let engine = Engine::start().await;
     let gateway = gateway(&engine).await;

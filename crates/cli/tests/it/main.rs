@@ -14,6 +14,7 @@ mod process;
 mod reload;
 mod schema;
 mod streams;
+mod upstreams;
 
 use forebay_testkit::gateway::GatewayOptions;
 use std::process::Output;

@@ -247,15 +247,15 @@ async fn what_claude_desktop_starts_reaches_the_gateway_without_a_key_in_the_fil
 }
 
 /// A person at a terminal.
-struct Person {
+pub(crate) struct Person {
     terminal: tokio::fs::File,
-    heard: String,
+    pub(crate) heard: String,
     child: Child,
 }
 
 impl Person {
     /// Starts the command on a terminal of its own; only its data goes elsewhere.
-    fn start(mut command: tokio::process::Command) -> Self {
+    pub(crate) fn start(mut command: tokio::process::Command) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -271,7 +271,7 @@ impl Person {
     }
 
     /// Reads until the question has been asked so often.
-    async fn asked(&mut self, times: usize) {
+    pub(crate) async fn asked(&mut self, times: usize) {
         while self.heard.matches("[y/N]").count() < times {
             let mut bytes = [0; 4096];
             let read = timeout(PATIENCE, self.terminal.read(&mut bytes)).await;
@@ -280,12 +280,12 @@ impl Person {
         }
     }
 
-    async fn says(&mut self, answer: &str) {
+    pub(crate) async fn says(&mut self, answer: &str) {
         self.terminal.write_all(answer.as_bytes()).await.unwrap();
         self.terminal.flush().await.unwrap();
     }
 
-    async fn code(mut self) -> Option<i32> {
+    pub(crate) async fn code(mut self) -> Option<i32> {
         timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().code()
     }
 }

@@ -117,3 +117,88 @@ fn what_needs_no_machine_is_checked_without_it() {
         assert!(sources.load().is_err(), "{yaml}");
     }
 }
+
+#[test]
+fn an_upstream_that_could_not_be_reached_is_refused_where_it_stands() {
+    let one = |upstream: &str| format!("upstreams:\n  docs: {{{upstream}}}");
+    for (upstream, problem) in [
+        ("timeout_s: 5", "it needs either `command` or `url`, and not both"),
+        (
+            "command: a, url: 'http://a'",
+            "it needs either `command` or `url`, and not both",
+        ),
+        ("url: 'ftp://a'", "`url` must begin with http:// or https://"),
+        (
+            "command: a, headers: {x: one}",
+            "`auth`, `headers` and `protocol: sse` are for servers with a `url`",
+        ),
+        (
+            "url: 'http://a', headers: {mcp-x: one}",
+            "the header `mcp-x` is set by the gateway",
+        ),
+    ] {
+        check(&one(upstream), &format!("2:3: `upstreams.docs`: {problem}"));
+    }
+    let words = refused("upstreams:\n  a__b: {command: a}\n  tasks: {command: a}", &[]);
+    assert!(words.contains("2:3: `upstreams.a__b`: "), "{words}");
+    assert!(
+        words.contains("3:3: `upstreams.tasks`: this name belongs to the gateway itself"),
+        "{words}"
+    );
+    let words = refused(&one("url: 'http://me:hunter2@a'"), &[]);
+    assert!(
+        words.contains("must not hold a password") && !words.contains("hunter2"),
+        "{words}"
+    );
+    check(
+        &one("url: 'http://a', tiemout_s: 5"),
+        "2:22: `upstreams.docs.tiemout_s`: there is no such key\n    Did you mean `timeout_s`?",
+    );
+    check(
+        &one("url: 'http://a', auth: {bearer: hunter2}"),
+        "2:22: `upstreams.docs.auth`: expected TODO",
+    );
+}
+
+#[test]
+fn a_secret_of_an_upstream_is_missed_at_its_own_key() {
+    for (upstream, key) in [
+        ("url: 'http://a', auth: {bearer: {env: UNSET}}", "auth.bearer"),
+        (
+            "url: 'http://a', auth: {header: {name: x, value: {env: UNSET}}}",
+            "auth.header.value",
+        ),
+        (
+            "url: 'http://a', auth: {oauth: {client_id: a, client_secret: {env: UNSET}}}",
+            "auth.oauth.client_secret",
+        ),
+        ("command: a, env: {TOKEN: {env: UNSET}, PLAIN: text}", "env.TOKEN"),
+    ] {
+        let yaml = format!("upstreams: {{docs: {{{upstream}}}}}");
+        let (sources, _data) = sources(&yaml, &[]);
+        assert!(sources.load_without_secrets().is_ok(), "{yaml}");
+        let words = refused(&yaml, &[]);
+        assert!(words.starts_with("The configuration has a mistake:"), "{words}");
+        assert!(
+            words.contains(&format!(
+                "`upstreams.docs.{key}`: environment variable UNSET is not set"
+            )),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn the_files_of_an_upstreams_secrets_are_followed() {
+    let yaml = "upstreams: {docs: {url: 'http://a', auth: {bearer: {file: token}}}}";
+    let (sources, data) = sources(yaml, &[]);
+    let token = data.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    std::fs::write(
+        data.path().join("forebay.yaml"),
+        yaml.replace("file: token", &format!("file: '{}'", token.display())),
+    )
+    .unwrap();
+    let loaded = sources.load().map_err(|mistakes| mistakes.to_string()).unwrap();
+    assert_eq!(loaded.files(), [token]);
+}

@@ -1,10 +1,10 @@
 //! `forebay upstream add`: a server that is reached by URL, without a restart.
 
 use super::done;
-use crate::{connect::Context, printer::Printer};
+use crate::{cmd::Global, connect::Context, printer::Printer};
 use clap::ValueEnum;
 use forebay_api::UpstreamRegister;
-use forebay_domain::Failure;
+use forebay_domain::{Code, Failure};
 use serde_json::json;
 
 /// Add an upstream MCP server that is reached by URL, or change one that was added
@@ -17,9 +17,10 @@ Commands to run are named in the configuration file alone, under `upstreams:`.")
 pub(crate) struct Args {
     /// What it is to be called; its tools are then NAME__TOOL
     name: String,
-    /// Where it speaks MCP over HTTP; --url is where the gateway is, as everywhere
+    /// Where it speaks MCP over HTTP [else what --url says; the gateway is then that of FOREBAY_URL or of the data
+    /// directory]
     #[arg(value_name = "URL")]
-    place: String,
+    place: Option<String>,
     /// Send it the bearer token that stands in this variable of the gateway; its name begins with FOREBAY_UPSTREAM_
     #[arg(long, value_name = "VAR")]
     bearer_env: Option<String>,
@@ -55,9 +56,10 @@ impl Protocol {
 }
 
 pub(super) async fn run(args: Args, context: &Context, printer: &mut Printer) -> Result<(), Failure> {
+    let (url, context) = &place(args.place, context)?;
     let wanted = UpstreamRegister {
         name: args.name,
-        url: args.place,
+        url: url.clone(),
         auth: args.bearer_env.map(|name| json!({"bearer": {"env": name}})),
         protocol: args.protocol.map(|protocol| protocol.word().to_owned()),
         quarantine: args.hold_first_seen.then(|| json!({"first_seen": "hold"})),
@@ -65,4 +67,20 @@ pub(super) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
     };
     let added = context.client()?.register_upstream(&wanted).await?;
     done(&added, "added; `forebay upstream show` tells when it is ready", printer)
+}
+
+/// The server's address, and which gateway is asked. Whoever gives one address alone means the server's: of the gateway
+/// there is one that is meant anyway.
+fn place(named: Option<String>, context: &Context) -> Result<(String, Context), Failure> {
+    let missing = || {
+        Failure::new(Code::InvalidRequest, "The server's address is missing.")
+            .hint("Write `forebay upstream add NAME https://…/mcp`.")
+    };
+    let global = &context.global;
+    let (place, url) = match named {
+        Some(place) => (place, global.url.clone()),
+        None => (global.url.clone().ok_or_else(missing)?, None),
+    };
+    let global = Global { url, ..global.clone() };
+    Ok((place, Context::new(global, context.env.clone())))
 }
