@@ -107,7 +107,7 @@ impl Refusal {
 pub(crate) fn decide(headers: &HeaderMap, request: &Request, params: &Params<'_>) -> Result<Era, Refusal> {
     let header = single(headers, PROTOCOL_VERSION)?;
     let meta = params.meta();
-    if request.method == "initialize" {
+    if request.method == "initialize" && meta.protocol_version.is_none() {
         check_handshake(headers, header, params)?;
         return Ok(Era::Handshake);
     }
@@ -128,10 +128,10 @@ pub(crate) fn decide(headers: &HeaderMap, request: &Request, params: &Params<'_>
 
 /// Decides the era of one request that came without headers.
 pub(crate) fn decide_by_body(request: &Request, params: &Params<'_>) -> Result<Era, Refusal> {
-    if request.method == "initialize" {
+    let meta = params.meta();
+    if request.method == "initialize" && meta.protocol_version.is_none() {
         return Ok(Era::Handshake);
     }
-    let meta = params.meta();
     if meta.protocol_version.is_none() && request.method != "server/discover" {
         return Ok(Era::Legacy);
     }

@@ -362,6 +362,11 @@ impl Front {
         self.flights().cancel_key(key);
     }
 
+    /// What signs the states that clients carry between two rounds.
+    pub fn state_keys(&self) -> &StateKeys {
+        &self.0.states
+    }
+
     /// Calls that wait for their clients to come back with answers.
     pub fn parked_calls(&self) -> usize {
         self.parked().count()

@@ -3,12 +3,20 @@
 use crate::app::App;
 use forebay_domain::{Failure, id::KeyId};
 use forebay_runtime::looping::{Loop, Nudge, drive};
+use forebay_store::mcp::signing::{Purpose, Rotation, SigningKey};
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 const REVOCATIONS_EVERY: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(1);
 const UPSTREAMS_EVERY: Duration = Duration::from_secs(15);
+const STATE_KEYS_EVERY: Duration = Duration::from_secs(30);
+/// How the keys change that sign what MCP clients carry between two rounds.
+const STATE_KEYS: Rotation = Rotation {
+    sign_for: Duration::from_hours(24),
+    // Longer than any state is good, with room for a replica that has not looked for a while.
+    verify_for: Duration::from_hours(1),
+};
 /// How far back a pass looks: replicas' clocks differ, and a revocation commits a little after its own time.
 const LOOK_BACK: SignedDuration = SignedDuration::from_secs(120);
 
@@ -23,6 +31,7 @@ pub fn start(app: &Arc<App>) {
     drive(&app.tasks, StorePing { app: app.clone() }, PING_EVERY, Nudge::new());
     let registered = RegisteredUpstreams { app: app.clone() };
     drive(&app.tasks, registered, UPSTREAMS_EVERY, Nudge::new());
+    drive(&app.tasks, StateKeys { app: app.clone() }, STATE_KEYS_EVERY, Nudge::new());
 }
 
 /// Closes what revoked keys hold open, whichever replica revoked them.
@@ -123,6 +132,37 @@ impl Loop for RegisteredUpstreams {
     }
 
     async fn act(&mut self, (): ()) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Keeps all replicas signing with the same keys, so that a client may take its next round to any of them.
+struct StateKeys {
+    app: Arc<App>,
+}
+
+impl Loop for StateKeys {
+    type Seen = Vec<SigningKey>;
+    type Action = Vec<SigningKey>;
+
+    fn name(&self) -> &'static str {
+        "state_keys"
+    }
+
+    async fn observe(&mut self) -> Result<Vec<SigningKey>, Failure> {
+        let (signing, now) = (self.app.store.signing(), self.app.clock.now());
+        let purpose = Purpose::REQUEST_STATE;
+        signing.current_or_create(purpose, now, STATE_KEYS).await?;
+        Ok(signing.verify_set(purpose, now).await?)
+    }
+
+    fn decide(&self, keys: &Vec<SigningKey>) -> Vec<Vec<SigningKey>> {
+        vec![keys.clone()]
+    }
+
+    async fn act(&mut self, keys: Vec<SigningKey>) -> Result<(), Failure> {
+        let secrets: Vec<_> = keys.iter().map(|key| key.secret).collect();
+        self.app.front.state_keys().supply(&secrets);
         Ok(())
     }
 }

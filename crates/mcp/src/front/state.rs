@@ -37,6 +37,8 @@ struct Inner {
 struct Keys {
     /// The newest one first: that one signs, all of them verify.
     all: Vec<hmac::Key>,
+    /// The latest one that was made here.
+    own: hmac::Key,
     since: Duration,
     from: From,
 }
@@ -76,8 +78,10 @@ struct Claims {
 
 impl StateKeys {
     pub fn new(clock: Clock, entropy: Entropy) -> Self {
+        let own = fresh(&entropy);
         let keys = Keys {
-            all: vec![fresh(&entropy)],
+            all: vec![own.clone()],
+            own,
             since: clock.monotonic(),
             from: From::Here,
         };
@@ -89,7 +93,7 @@ impl StateKeys {
     }
 
     /// Puts shared keys in force, the one that signs first. From then on they are renewed from outside alone.
-    pub fn supply(&self, secrets: &[Vec<u8>]) {
+    pub fn supply<const N: usize>(&self, secrets: &[[u8; N]]) {
         if secrets.is_empty() {
             return;
         }
@@ -146,7 +150,9 @@ impl StateKeys {
     fn rotate(&self, keys: &mut Keys) {
         let now = self.0.clock.monotonic();
         if keys.from == From::Here && now.saturating_sub(keys.since) >= KEY_LIFE {
-            keys.all.insert(0, fresh(&self.0.entropy));
+            keys.own = fresh(&self.0.entropy);
+            let own = keys.own.clone();
+            keys.all.insert(0, own);
             keys.all.truncate(2);
             keys.since = now;
         }
@@ -259,7 +265,7 @@ mod tests {
         ] {
             assert!(keys.verify(&wrong, about(&mine, "add")).is_err());
         }
-        clock.advance(STATE_TTL - Duration::from_millis(1));
+        clock.advance(STATE_TTL.saturating_sub(Duration::from_millis(1)));
         assert!(keys.verify(&text, about(&mine, "add")).is_ok());
         clock.advance(Duration::from_millis(1));
         assert!(keys.verify(&text, about(&mine, "add")).is_err());
@@ -269,7 +275,7 @@ mod tests {
     fn a_key_goes_on_verifying_after_the_next_one_signs() {
         let (keys, clock) = keys();
         let mine = owner("a");
-        clock.advance(KEY_LIFE - Duration::from_secs(1));
+        clock.advance(KEY_LIFE.saturating_sub(Duration::from_secs(1)));
         let text = keys.sign(State::Parked("7".to_owned()), about(&mine, "add"));
         clock.advance(Duration::from_secs(2));
         let newer = keys.sign(State::Parked("8".to_owned()), about(&mine, "add"));
@@ -277,7 +283,7 @@ mod tests {
         assert!(keys.verify(&newer, about(&mine, "add")).is_ok());
         let other = StateKeys::new(clock.clone(), Entropy::seeded(2));
         assert!(other.verify(&newer, about(&mine, "add")).is_err(), "another process");
-        let shared = vec![vec![7; 32], vec![8; 32]];
+        let shared = [[7; 32], [8; 32]];
         keys.supply(&shared);
         other.supply(&shared);
         let text = keys.sign(State::Parked("9".to_owned()), about(&mine, "add"));

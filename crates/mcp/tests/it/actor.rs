@@ -92,10 +92,20 @@ impl Actor {
         })
     }
 
-    /// A gate with this server behind it.
+    /// Joins the catalogue of a gate.
     pub(crate) fn join(gate: &Gate) -> Arc<Self> {
         let actor = Self::new();
         gate.catalogue.join(actor.clone());
+        actor
+    }
+
+    /// The same, and lets the news of it reach those who listen by now, so that nobody hears of it later.
+    pub(crate) async fn settle(gate: &Gate) -> Arc<Self> {
+        let actor = Self::join(gate);
+        // There is one thread, and whoever is ready runs before this goes on.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
         actor
     }
 

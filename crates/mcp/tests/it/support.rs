@@ -295,6 +295,28 @@ impl Gate {
         self.post(principal, &extra, &body).await
     }
 
+    /// The stream of a fresh session of that scope, behind its opening.
+    pub(crate) async fn scoped(&self, principal: &Principal, scope: Scope) -> stream::BoxStream<'static, Bytes> {
+        let params =
+            json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
+        let plain = headers(&[]);
+        let opened = self.front.post(HttpIn {
+            headers: &plain,
+            body: Bytes::from(request(1, "initialize", &params)),
+            principal: principal.clone(),
+            trace: trace(),
+            scope: scope.clone(),
+        });
+        let opened = opened.await;
+        let id = opened.headers["mcp-session-id"].to_str().unwrap().to_owned();
+        let reply = self.front.get(&headers(&[("mcp-session-id", &id)]), principal, &scope);
+        let ReplyBody::Events(mut stream) = reply.body else {
+            panic!("a stream")
+        };
+        stream.next().await;
+        stream
+    }
+
     /// Opens a session and returns its id.
     pub(crate) async fn open_session(&self, principal: &Principal, version: &str) -> String {
         let params =

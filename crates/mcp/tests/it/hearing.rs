@@ -1,0 +1,182 @@
+//! Who hears of what has changed: sessions that subscribed, and `subscriptions/listen`.
+
+use crate::{
+    actor::Actor,
+    support::{Gate, Wish, headers, keyed, message_of, modern_request, principal, request},
+};
+use forebay_domain::{Principal, Role, id::KeyId};
+use forebay_mcp::{
+    ReplyBody, Scope,
+    source::{Change, Source, Watched},
+};
+use futures_util::{FutureExt, StreamExt, stream::BoxStream};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+type Events = BoxStream<'static, bytes::Bytes>;
+
+fn changed(uri: &str) -> Change {
+    Change::Resource { uri: uri.to_owned() }
+}
+
+async fn message(stream: &mut Events) -> Option<Value> {
+    loop {
+        let chunk = stream.next().await?;
+        if let Some(message) = message_of(std::str::from_utf8(&chunk).unwrap()) {
+            return Some(message);
+        }
+    }
+}
+
+/// Nothing comes, however long one waits within the life of a connection.
+async fn silence(stream: &mut Events) {
+    let heard = tokio::time::timeout(Duration::from_millis(50), message(stream)).await;
+    assert!(heard.is_err(), "{heard:?}");
+}
+
+async fn listen(gate: &Gate, user: &Principal, filter: Value) -> Events {
+    let (headers, body) = modern_request("subscriptions/listen", json!({"notifications": filter}));
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    match gate.send(user, &headers, &body).await.body {
+        ReplyBody::Events(stream) => stream,
+        other => panic!("no stream but {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_listener_is_told_what_it_asked_for_and_nothing_else() {
+    let gate = Gate::open(Wish::default()).await;
+    let actor = Actor::settle(&gate).await;
+    let user = principal(Role::User);
+    let filter = json!({"toolsListChanged": true, "resourceSubscriptions": ["actor://1", "x://unknown"]});
+    let mut events = listen(&gate, &user, filter).await;
+    let opening = message(&mut events).await.unwrap();
+    assert_eq!(opening["method"], "notifications/subscriptions/acknowledged");
+    assert_eq!(
+        opening["params"],
+        json!({
+            "_meta": {"io.modelcontextprotocol/subscriptionId": 1},
+            "notifications": {"toolsListChanged": true, "resourceSubscriptions": ["actor://1"]},
+        })
+    );
+    assert_eq!(*actor.watched.lock().unwrap(), [("actor://1".to_owned(), Watched::Yes)]);
+    for change in [Change::Prompts, changed("actor://2"), Change::Resources] {
+        gate.catalogue.announce(actor.as_ref(), change);
+    }
+    silence(&mut events).await;
+    gate.catalogue.announce(actor.as_ref(), changed("actor://1"));
+    let updated = message(&mut events).await.unwrap();
+    assert_eq!(updated["method"], "notifications/resources/updated");
+    assert_eq!(
+        updated["params"],
+        json!({"_meta": {"io.modelcontextprotocol/subscriptionId": 1}, "uri": "actor://1"})
+    );
+    for _ in 0..1000 {
+        gate.catalogue.announce(actor.as_ref(), Change::Tools);
+    }
+    let news = message(&mut events).await.unwrap();
+    assert_eq!(news["method"], "notifications/tools/list_changed");
+    gate.stop.drain();
+    let last = loop {
+        let message = message(&mut events).await.unwrap();
+        if message.get("result").is_some() {
+            break message;
+        }
+    };
+    assert_eq!(last["result"]["resultType"], "complete");
+    assert_eq!(last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1);
+    assert_eq!(message(&mut events).await, None);
+}
+
+#[tokio::test]
+async fn a_listener_ends_with_its_key() {
+    let gate = Gate::open(Wish::default()).await;
+    let user = keyed(Role::User, "k1");
+    let mut events = listen(&gate, &user, json!({"toolsListChanged": true})).await;
+    assert!(message(&mut events).await.is_some());
+    gate.front.close_key(&KeyId::try_from("k1").unwrap());
+    assert_eq!(message(&mut events).await, None);
+    let (mut extra, body) = modern_request("subscriptions/listen", json!({"notifications": {}}));
+    extra.push(("accept", "application/json".to_owned()));
+    let extra: Vec<_> = extra.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert_eq!(
+        gate.post(&user, &extra, &body).await.status,
+        406,
+        "there is no other way to tell"
+    );
+    for params in [
+        json!({}),
+        json!({"notifications": 7}),
+        json!({"notifications": {"toolsListChanged": "yes"}}),
+    ] {
+        let got = gate.modern(&user, "subscriptions/listen", params).await;
+        assert_eq!(got.error(), (200, -32602, "invalid_params".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_session_hears_of_the_resources_to_which_it_subscribed() {
+    let gate = Gate::open(Wish::default()).await;
+    let actor = Actor::settle(&gate).await;
+    let user = principal(Role::User);
+    let session = gate.open_session(&user, "2025-06-18").await;
+    let id = [("mcp-session-id", session.as_str())];
+    let ReplyBody::Events(mut events) = gate.front.get(&headers(&id), &user, &Scope::Whole).body else {
+        panic!("a stream")
+    };
+    let params = json!({"uri": "actor://1"});
+    for _ in 0..2 {
+        let got = gate.post(&user, &id, &request(2, "resources/subscribe", &params)).await;
+        assert_eq!(got.body["result"], json!({}));
+    }
+    gate.catalogue.announce(actor.as_ref(), changed("actor://2"));
+    gate.catalogue.announce(actor.as_ref(), changed("actor://1"));
+    let updated = message(&mut events).await.unwrap();
+    assert_eq!(updated["params"], json!({"uri": "actor://1"}));
+    gate.post(&user, &id, &request(3, "resources/unsubscribe", &params))
+        .await;
+    gate.catalogue.announce(actor.as_ref(), changed("actor://1"));
+    silence(&mut events).await;
+    let watched = actor.watched.lock().unwrap().clone();
+    let expected = [Watched::Yes, Watched::No].map(|watched| ("actor://1".to_owned(), watched));
+    assert_eq!(watched, expected, "once, however often it subscribed");
+    let unknown = request(4, "resources/subscribe", &json!({"uri": "x://y"}));
+    assert_eq!(gate.post(&user, &id, &unknown).await.error().2, "unknown_resource");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_stops_watching_when_nobody_is_left() {
+    tokio::time::resume();
+    let gate = Gate::open(Wish::default()).await;
+    tokio::time::pause();
+    let actor = Actor::settle(&gate).await;
+    let user = principal(Role::User);
+    let session = gate.open_session(&user, "2025-11-25").await;
+    let id = [("mcp-session-id", session.as_str())];
+    let subscribe = request(2, "resources/subscribe", &json!({"uri": "actor://1"}));
+    gate.post(&user, &id, &subscribe).await;
+    let listener = listen(&gate, &user, json!({"resourceSubscriptions": ["actor://1"]})).await;
+    gate.front.delete(&headers(&id), &user, &Scope::Whole);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(actor.watched.lock().unwrap().len(), 1, "somebody still listens");
+    drop(listener);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(actor.watched.lock().unwrap().last().unwrap().1, Watched::No);
+}
+
+#[tokio::test]
+async fn news_of_a_server_reach_its_own_scope_and_the_whole() {
+    let gate = Gate::open(Wish::default()).await;
+    let actor = Actor::settle(&gate).await;
+    let user = principal(Role::User);
+    let own = gate.scoped(&user, Scope::Server(actor.name().into())).await;
+    let other = gate.scoped(&user, Scope::Server("forebay".into())).await;
+    let whole = gate.scoped(&user, Scope::Whole).await;
+    gate.catalogue.announce(actor.as_ref(), Change::Tools);
+    for mut listener in [own, whole] {
+        let news = message(&mut listener).await.unwrap();
+        assert_eq!(news["method"], "notifications/tools/list_changed");
+    }
+    let mut other = other;
+    assert!(message(&mut other).now_or_never().is_none());
+}
