@@ -29,7 +29,9 @@ async fn a_key_may_show_some_tools_and_call_the_others() {
     let listed = json(&gateway, &["tool", "list", "--key", key]).await;
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
     assert_eq!(names, ["calculator", "search_tools"]);
-    let called = gateway.cli(&["tool", "call", "gateway_status", "{}", "--key", key]).await;
+    let called = gateway
+        .cli(&["tool", "call", "gateway_status", "{}", "--key", key])
+        .await;
     assert!(called.status.success(), "{}", err(&called));
     let keys = gateway.cli(&["key", "list"]).await;
     assert!(out(&keys).contains("calc* x__*"), "{}", out(&keys));
