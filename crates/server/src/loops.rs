@@ -31,7 +31,12 @@ pub fn start(app: &Arc<App>) {
     drive(&app.tasks, StorePing { app: app.clone() }, PING_EVERY, Nudge::new());
     let registered = RegisteredUpstreams { app: app.clone() };
     drive(&app.tasks, registered, UPSTREAMS_EVERY, Nudge::new());
-    drive(&app.tasks, StateKeys { app: app.clone() }, STATE_KEYS_EVERY, Nudge::new());
+    drive(
+        &app.tasks,
+        StateKeys { app: app.clone() },
+        STATE_KEYS_EVERY,
+        Nudge::new(),
+    );
 }
 
 /// Closes what revoked keys hold open, whichever replica revoked them.
