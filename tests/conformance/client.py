@@ -45,11 +45,15 @@ def run_client(revision: str, folder: pathlib.Path) -> Verdict:
     run = [name for name in everything if name not in left_out]
     with concurrent.futures.ThreadPoolExecutor(SCENARIOS_MAX) as pool:
         said = list(pool.map(lambda name: run_scenario(name, revision, results), run))
-    (folder / "suite.log").write_text("\n".join(said), encoding="utf-8")
-    return Verdict("client", revision, read_results(results), unscored, left_out=left_out)
+    (folder / "suite.log").write_text("\n".join(text for text, _ in said), encoding="utf-8")
+    verdict = Verdict("client", revision, read_results(results), unscored, left_out=left_out)
+    broken = [name for name, (_, content) in zip(run, said, strict=True) if not content and name not in unscored]
+    verdict.faults += [f"{name}: the suite, or what drove the gateway, was not content" for name in broken]
+    return verdict
 
 
-def run_scenario(scenario: str, revision: str, results: pathlib.Path) -> str:
+def run_scenario(scenario: str, revision: str, results: pathlib.Path) -> tuple[str, bool]:
+    """What was said, and whether the suite was content. It is not where the driver ended with an error."""
     command = [
         *("node", str(SUITE), "client", "--command", f"{sys.executable} {HERE / 'through.py'}"),
         *("--scenario", scenario, "--spec-version", revision, "--force", "-o", str(results)),
@@ -57,4 +61,4 @@ def run_scenario(scenario: str, revision: str, results: pathlib.Path) -> str:
     done = subprocess.run(
         command, cwd=results.parent, text=True, capture_output=True, timeout=RUN_SECONDS_MAX, check=False
     )
-    return f"== {scenario}\n{done.stdout}{done.stderr}"
+    return f"== {scenario}\n{done.stdout}{done.stderr}", done.returncode == 0

@@ -73,7 +73,7 @@ def connect(through: Through, _: Context) -> None:
 
     def connected() -> bool:
         servers = through.gateway.http.get("/mcp/health").json()["mcp"]["servers"]
-        return servers.get("suite") == "healthy"
+        return servers["suite"]["status"] == "healthy"
 
     harness.wait_for("the connection to the scenario's server", connected)
 
