@@ -3,6 +3,7 @@
 use crate::{
     config::{AuthConfig, LimitsConfig, ServerConfig},
     door::{Door, DoorConfig, Rules, per_minute, token::Outside},
+    http::Pipes,
     metrics::Metrics,
     surfaces::{self, OpenSurface},
 };
@@ -81,6 +82,8 @@ pub struct App {
     pub catalogue: Catalogue,
     pub upstreams: Upstreams,
     pub front: Front,
+    /// The connections that last.
+    pub pipes: Pipes,
     sessions: Sessions,
     pub metrics: Metrics,
     pub started_at: Timestamp,
@@ -173,6 +176,7 @@ impl App {
             catalogue,
             upstreams,
             front,
+            pipes: Pipes::default(),
             sessions,
             metrics,
             started_at,

@@ -40,7 +40,8 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         .map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))
 }
 
-/// Serves until draining begins, then finishes the requests under way.
+/// Serves until draining begins, then finishes the requests under way. A connection that becomes something else than
+/// HTTP is handed over to whoever agreed to that, and no longer counts here.
 pub fn serve(tasks: &Tasks, listener: TcpListener, router: Router) {
     let connections = tasks.clone();
     tasks.spawn("listener", move |stop| async move {
@@ -90,7 +91,7 @@ async fn connection(stream: TcpStream, router: Router, stop: Stop) {
         .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).expect("64 KiB fit"))
         .keep_alive_interval(Some(HEADER_TIMEOUT));
     let asked = Arc::new(AtomicBool::new(false));
-    let served = builder.serve_connection(TokioIo::new(stream), noting(router, asked.clone()));
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), noting(router, asked.clone()));
     tokio::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

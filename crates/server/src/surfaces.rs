@@ -28,6 +28,16 @@ pub fn open(main: SocketAddr, metrics: Option<SocketAddr>) -> Vec<OpenSurface> {
             asks: key,
         },
         OpenSurface {
+            name: "mcp-sse",
+            url: at("/mcp/sse"),
+            asks: key,
+        },
+        OpenSurface {
+            name: "mcp-websocket",
+            url: format!("ws://{main}/mcp/ws"),
+            asks: key,
+        },
+        OpenSurface {
             name: "json-rpc",
             url: at("/api/v1/mcp"),
             asks: key,

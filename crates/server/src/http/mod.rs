@@ -12,6 +12,7 @@ mod metrics;
 mod openai;
 mod openapi;
 mod page;
+mod pipes;
 mod records;
 mod rest;
 mod servers;
@@ -20,6 +21,7 @@ mod upstreams;
 mod wellknown;
 
 pub use openapi::document;
+pub use pipes::Pipes;
 pub(crate) use wellknown::metadata_path;
 
 use crate::{
@@ -117,6 +119,14 @@ routes! {
     "POST" "/servers/{name}/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(servers::post);
     "GET" "/servers/{name}/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), get(servers::get);
     "DELETE" "/servers/{name}/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), delete(servers::delete);
+    "GET" "/mcp/sse" Mcp Mcp Needs(Action::MCP_CONNECT), get(pipes::sse::whole);
+    "POST" "/mcp/messages" Mcp Mcp Needs(Action::MCP_CONNECT), post(pipes::sse::whole_messages);
+    "GET" "/api/v1/mcp/sse" Mcp Mcp Needs(Action::MCP_CONNECT), get(pipes::sse::older);
+    "POST" "/api/v1/mcp/messages" Mcp Mcp Needs(Action::MCP_CONNECT), post(pipes::sse::older_messages);
+    "GET" "/servers/{name}/mcp/sse" Mcp Mcp Needs(Action::MCP_CONNECT), get(pipes::sse::server);
+    "POST" "/servers/{name}/mcp/messages" Mcp Mcp Needs(Action::MCP_CONNECT), post(pipes::sse::server_messages);
+    "GET" "/mcp/ws" Mcp Mcp Needs(Action::MCP_CONNECT), get(pipes::ws::whole);
+    "GET" "/servers/{name}/mcp/ws" Mcp Mcp Needs(Action::MCP_CONNECT), get(pipes::ws::server);
     "GET" "/mcp/tools" Mcp Problem Needs(Action::TOOLS_LIST), get(rest::tools);
     "POST" "/mcp/tools/{name}" Mcp Problem Needs(Action::MCP_CONNECT), post(rest::call);
     "GET" "/mcp/resources" Mcp Problem Needs(Action::RESOURCES_READ), get(rest::list);

@@ -47,6 +47,15 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("POST /servers/{name}/mcp", [401, 200, 200, 200, 200, 200]),
         ("GET /servers/{name}/mcp", [401, 400, 400, 400, 400, 400]),
         ("DELETE /servers/{name}/mcp", [401, 400, 400, 400, 400, 400]),
+        ("GET /mcp/sse", [401, 200, 200, 200, 200, 200]),
+        ("GET /api/v1/mcp/sse", [401, 200, 200, 200, 200, 200]),
+        ("GET /servers/{name}/mcp/sse", [401, 200, 200, 200, 200, 200]),
+        // Without a stream there is nothing to post to, and without a handshake no WebSocket.
+        ("POST /mcp/messages", [401, 400, 400, 400, 400, 400]),
+        ("POST /api/v1/mcp/messages", [401, 400, 400, 400, 400, 400]),
+        ("POST /servers/{name}/mcp/messages", [401, 400, 400, 400, 400, 400]),
+        ("GET /mcp/ws", [401, 400, 400, 400, 400, 400]),
+        ("GET /servers/{name}/mcp/ws", [401, 400, 400, 400, 400, 400]),
         ("GET /mcp/tools", [401, 200, 200, 200, 200, 200]),
         ("POST /mcp/tools/{name}", [401, 403, 200, 200, 200, 200]),
         ("GET /mcp/resources", [401, 200, 200, 200, 200, 200]),
@@ -99,7 +108,7 @@ async fn every_route_answers_every_role_as_its_row_says() {
         let path = match path {
             "/api/v1/explain" => "/api/v1/explain?action=tool:calculator".to_owned(),
             "/mcp/tools/{name}" => "/mcp/tools/calculator".to_owned(),
-            "/servers/{name}/mcp" => "/servers/forebay/mcp".to_owned(),
+            path if path.starts_with("/servers/") => path.replace("{name}", "forebay"),
             path => path.replace("{id}", "0000000000000000").replace("{name}", "none"),
         };
         for (key, expected) in everybody.iter().zip(row) {
