@@ -219,6 +219,15 @@ impl Newsroom {
             .expect("nobody panics while holding what is watched")
     }
 
+    /// Whether anybody is interested in a resource of that server.
+    fn watches(&self, server: &str, uri: &str) -> bool {
+        let watch = Watch {
+            server: server.to_owned(),
+            uri: uri.to_owned(),
+        };
+        self.watched().contains_key(&watch)
+    }
+
     /// Notes an interest. True where it is the first one.
     fn hold(&self, watch: &Watch, holder: Holder) -> Result<bool, Failure> {
         let mut watched = self.watched();
@@ -343,6 +352,12 @@ impl Front {
     }
 
     fn spread(&self, news: &News, server: Option<&str>) {
+        if let (News::Resource(uri), Some(server)) = (news, server)
+            && !self.newsroom().watches(server, uri)
+        {
+            // A server may talk about its resources as much as it likes: where nobody asked, nobody is looked for.
+            return;
+        }
         let now_ms = self.sessions().now_ms();
         for session in self.sessions().all() {
             if shows(&session.scope, server) && wants(&session, news) {
