@@ -95,7 +95,7 @@ impl Checker<'_> {
             // Some errors end in the value itself.
             let words = words.split(": \"").next().unwrap_or_default().to_owned();
             // What is missing now was put aside, or was told by the schema.
-            if !words.starts_with("missing field") {
+            if !words.starts_with("missing field") && !self.is_told_within(&path) {
                 self.tell(&path, words, None);
             }
             if !put_aside(&mut value, &path) {
@@ -145,6 +145,12 @@ impl Checker<'_> {
             format!("expected {}, found {}", schema::describe(node), found(value)),
             hint,
         );
+    }
+
+    /// What lacks a part that was refused has not become wrong by that.
+    fn is_told_within(&self, path: &[String]) -> bool {
+        let within = format!("{}.", dotted(path));
+        self.mistakes.iter().any(|mistake| mistake.path.starts_with(&within))
     }
 
     fn is_secret(&self, path: &[String]) -> bool {
@@ -204,8 +210,19 @@ fn meant<'a, 'b>(path: &[String], alternatives: &'a [Vec<ValidationError<'b>>]) 
         };
         !errors.iter().any(other)
     };
-    let mut found = alternatives.iter().filter(is_meant);
-    found.next().filter(|_| found.next().is_none()).map(Vec::as_slice)
+    // Of forms that differ by the key that they have, it is the one whose key is there.
+    let is_begun = |errors: &&Vec<ValidationError<'b>>| {
+        let lacks = |error: &ValidationError<'b>| {
+            matches!(error.kind(), ValidationErrorKind::Required { .. }) && segments(error) == path
+        };
+        !errors.iter().any(lacks)
+    };
+    let only = |found: Vec<&'a Vec<ValidationError<'b>>>| match found[..] {
+        [one] => Some(one.as_slice()),
+        _ => None,
+    };
+    only(alternatives.iter().filter(is_meant).collect())
+        .or_else(|| only(alternatives.iter().filter(is_meant).filter(is_begun).collect()))
 }
 
 fn segments(error: &ValidationError<'_>) -> Path {

@@ -192,6 +192,10 @@ pub(super) fn describe(node: &Value) -> String {
     if !choices.is_empty() {
         return format!("one of `{}`", choices.join("`, `"));
     }
+    let names: Vec<&str> = forms(node).flat_map(keys).collect();
+    if !names.is_empty() {
+        return format!("exactly one of the keys `{}`", names.join("`, `"));
+    }
     let has = |wanted| has_type(node, wanted);
     let range = match (node.get("minimum"), node.get("maximum")) {
         (Some(min), Some(max)) => format!(" from {min} to {max}"),

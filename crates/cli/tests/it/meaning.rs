@@ -152,12 +152,22 @@ fn an_upstream_that_could_not_be_reached_is_refused_where_it_stands() {
     );
     check(
         &one("url: 'http://a', tiemout_s: 5"),
-        "2:22: `upstreams.docs.tiemout_s`: there is no such key\n    Did you mean `timeout_s`?",
+        "2:27: `upstreams.docs.tiemout_s`: there is no such key\n    Did you mean `timeout_s`?",
     );
+    let auth = |auth: &str| one(&format!("url: 'http://a', auth: {{{auth}}}"));
     check(
-        &one("url: 'http://a', auth: {bearer: hunter2}"),
-        "2:22: `upstreams.docs.auth`: expected TODO",
+        &auth("bearer: hunter2"),
+        "2:34: `upstreams.docs.auth.bearer`: expected a reference to a secret, `{env: NAME}` or `{file: PATH}`, \
+         found text",
     );
+    for (name, written) in [
+        ("none", "bearrer: {env: PATH}"),
+        ("two", "bearer: {env: A}, oauth: {client_id: a}"),
+    ] {
+        let words = refused(&auth(written), &[("A", "x")]);
+        let expected = "2:27: `upstreams.docs.auth`: expected exactly one of the keys `bearer`, `header`, `oauth`";
+        assert!(words.contains(expected), "{name}: {words}");
+    }
 }
 
 #[test]
