@@ -1,5 +1,6 @@
 //! The front and the catalogue from outside, on a real store, with a model that says what the test tells it.
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a part that does not work shall fail its test at once"
 )]
