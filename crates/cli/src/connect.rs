@@ -53,6 +53,17 @@ impl Context {
         Ok(Gateway { url, key })
     }
 
+    /// The key for a gateway of this data directory: the one that was given, else the administrator's.
+    pub(crate) fn local_key(&self) -> Result<Secret, Failure> {
+        let named = self.global.key.as_deref().or_else(|| self.env.get("FOREBAY_KEY"));
+        let key = named.map(|key| Secret::new(key.trim().to_owned()));
+        key.or_else(|| self.own_key()).ok_or_else(|| {
+            let file = self.data.join(KEY_FILE);
+            let message = format!("There is no key to serve as: {} cannot be read.", file.display());
+            Failure::new(Code::MissingCredentials, message).hint("Give one with --key or FOREBAY_KEY.")
+        })
+    }
+
     /// Where the gateway of the data directory listens, or would.
     fn own_url(&self) -> Result<Url, Failure> {
         if let Some(noted) = UrlNote::read(&self.data) {

@@ -8,6 +8,7 @@ pub(crate) mod duplex;
 mod method;
 pub(crate) mod news;
 mod offered;
+mod pair;
 mod param_headers;
 mod parked;
 mod plain;

@@ -1,11 +1,15 @@
-//! The stdio bridge: an MCP server on standard input and output that is a running gateway's `/mcp`.
+//! An MCP server on standard input and output: the bridge to a running gateway's `/mcp`, and the way into one that runs
+//! in this process.
 //!
-//! One message a line, both ways; nothing else is ever written. It understands only the envelope: what a client and
+//! One message a line, both ways; nothing else is ever written. The bridge understands only the envelope: what a client and
 //! the gateway say to each other passes through as it is. A gateway that is gone is an error of the request, and never
 //! the end of the bridge.
 
 mod glance;
+mod inside;
 mod link;
+
+pub use inside::serve;
 
 use bytes::Bytes;
 use forebay_domain::{Code, Failure};

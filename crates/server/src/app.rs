@@ -3,6 +3,7 @@
 use crate::{
     config::{AuthConfig, LimitsConfig, ServerConfig},
     door::{Door, DoorConfig, Rules, per_minute, token::Outside},
+    gateway::Opens,
     http::Pipes,
     metrics::Metrics,
     surfaces::{self, OpenSurface},
@@ -65,10 +66,11 @@ pub struct AppParts {
     pub secrets: SecretReader,
     /// Starts the programs that the configuration names.
     pub launcher: Launcher,
-    /// The address really bound.
+    /// The address really bound; where nothing is opened, the one of the configuration.
     pub bound: SocketAddr,
     /// The listener for metrics alone, where there is one.
     pub metrics_bound: Option<SocketAddr>,
+    pub opens: Opens,
 }
 
 /// One running gateway.
@@ -89,6 +91,7 @@ pub struct App {
     pub started_at: Timestamp,
     pub bound: SocketAddr,
     metrics_bound: Option<SocketAddr>,
+    opens: Opens,
     pub body_bytes_max: usize,
     tool_calls: Arc<RateLimiter>,
     secrets: SecretReader,
@@ -114,6 +117,7 @@ impl App {
             launcher,
             bound,
             metrics_bound,
+            opens,
         } = parts;
         let mut metrics = Metrics::new(&clock);
         store.register_metrics(metrics.registry());
@@ -182,6 +186,7 @@ impl App {
             started_at,
             bound,
             metrics_bound,
+            opens,
             body_bytes_max: config.server.body_bytes_max,
             tool_calls,
             secrets,
@@ -258,7 +263,10 @@ impl App {
 
     /// What stands open.
     pub fn surfaces(&self) -> Vec<OpenSurface> {
-        surfaces::open(self.bound, self.metrics_bound)
+        match self.opens {
+            Opens::Listeners => surfaces::open(self.bound, self.metrics_bound),
+            Opens::Nothing => Vec::new(),
+        }
     }
 
     /// How the gateway is, as this principal may see it.

@@ -30,8 +30,18 @@ pub struct GatewayParts {
     pub store_url: String,
     pub secrets: SecretReader,
     pub children: ChildrenParts,
+    pub opens: Opens,
     pub clock: Clock,
     pub entropy: Entropy,
+}
+
+/// What a gateway opens to the outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// The listeners of its configuration.
+    Listeners,
+    /// Nothing: whoever started it is its only client.
+    Nothing,
 }
 
 /// Looks up a variable of this process.
@@ -56,7 +66,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it. When this returns, requests are answered.
+    /// Starts it. When this returns, requests are answered, by whatever way it opens.
     pub async fn start(parts: GatewayParts) -> Result<Self, Failure> {
         let GatewayParts {
             config,
@@ -65,13 +75,20 @@ impl Gateway {
             store_url,
             secrets,
             children,
+            opens,
             clock,
             entropy,
         } = parts;
-        let listener = bind(config.server.listen, "server.listen").await?;
-        let metrics_listener = match metrics.listen {
-            Some(address) => Some(bind(address, "metrics.listen").await?),
-            None => None,
+        let (listener, metrics_listener) = match opens {
+            Opens::Nothing => (None, None),
+            Opens::Listeners => {
+                let main = bind(config.server.listen, "server.listen").await?;
+                let metrics = match metrics.listen {
+                    Some(address) => Some(bind(address, "metrics.listen").await?),
+                    None => None,
+                };
+                (Some(main), metrics)
+            }
         };
         let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
         let store_parts = StoreParts {
@@ -92,12 +109,15 @@ impl Gateway {
                 tasks: tasks.clone(),
                 secrets,
                 launcher,
-                bound: address(&listener)?,
+                bound: listener.as_ref().map_or(Ok(config.server.listen), address)?,
                 metrics_bound: metrics_listener.as_ref().map(address).transpose()?,
+                opens,
             },
         )?;
         loops::start(&app);
-        listen::serve(&tasks, listener, http::router(&app));
+        if let Some(listener) = listener {
+            listen::serve(&tasks, listener, http::router(&app));
+        }
         if let Some(listener) = metrics_listener {
             listen::serve(&tasks, listener, http::metrics_router(&app));
         }

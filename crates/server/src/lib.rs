@@ -16,7 +16,7 @@ pub mod metrics;
 pub mod surfaces;
 
 pub use app::{App, AppConfig, AppParts};
-pub use gateway::{ChildrenParts, Gateway, GatewayParts};
+pub use gateway::{ChildrenParts, Gateway, GatewayParts, Opens};
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

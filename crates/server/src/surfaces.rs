@@ -70,6 +70,9 @@ pub fn open(main: SocketAddr, metrics: Option<SocketAddr>) -> Vec<OpenSurface> {
 
 /// The start-up line.
 pub fn line(surfaces: &[OpenSurface]) -> String {
+    if surfaces.is_empty() {
+        return "open surfaces: none".to_owned();
+    }
     let list = surfaces.iter().map(ToString::to_string).collect::<Vec<_>>();
     format!("open surfaces: {}", list.join(", "))
 }

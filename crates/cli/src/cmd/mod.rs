@@ -120,7 +120,11 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
         Command::Status(args) => light()?.block_on(status::run(args, &context, printer)).map(|()| done),
         Command::Doctor(args) => light()?.block_on(doctor::run(args, &context, printer)),
         Command::Stdio(args) => {
-            let runtime = light()?;
+            let runtime = if args.serves() {
+                runtime(&mut Builder::new_multi_thread())?
+            } else {
+                light()?
+            };
             let ended = runtime.block_on(stdio::run(args, &context));
             // A read of standard input may hang for ever; nobody waits for it.
             runtime.shutdown_background();

@@ -10,11 +10,12 @@ use crate::{
 use forebay_domain::{Code, ErrorKind, Failure};
 use forebay_runtime::{
     Clock, Entropy, Tasks, child,
-    lifecycle::{self, Ending},
+    lifecycle::{self, Ending, Signal},
     looping::{Nudge, drive},
-    telemetry,
+    telemetry::{self, Telemetry},
 };
-use forebay_server::{ChildrenParts, Gateway, GatewayParts, first_start::FirstKey};
+use forebay_server::{ChildrenParts, Gateway, GatewayParts, Opens, first_start::FirstKey};
+use futures_util::Stream;
 use std::{
     io::{IsTerminal, stderr},
     net::SocketAddr,
@@ -44,8 +45,21 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     // From here on no signal ends the process in its default way.
     let signals = lifecycle::signals();
+    let started = start(args.listen, Opens::Listeners, context).await?;
+    Ok(code(started.run(signals).await))
+}
+
+/// A gateway in this process, with what it leaves behind and takes away again.
+pub(super) struct Started {
+    pub(super) gateway: Gateway,
+    telemetry: Arc<Telemetry>,
+    note: Option<UrlNote>,
+}
+
+/// Starts the gateway of the configuration, which follows it from then on.
+pub(super) async fn start(listen: Option<SocketAddr>, opens: Opens, context: &Context) -> Result<Started, Failure> {
     let mut sources = context.sources();
-    sources.flags = args.listen.iter().map(listen_flag).collect();
+    sources.flags = listen.iter().map(listen_flag).collect();
     let loaded = sources.load()?;
     make_data_dir(&context.data)?;
     let secrets = context.env.secrets();
@@ -57,13 +71,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         store_url: loaded.config.store.resolve(&context.data, &secrets)?,
         secrets,
         children: children(context)?,
+        opens,
         clock: Clock::system(),
         entropy: Entropy::system(),
     })
     .await?;
-    let url = gateway.url();
-    let note = UrlNote::leave(&context.data, &url)
-        .inspect_err(|error| tracing::warn!(%error, "commands have to be told where this gateway listens"));
     let hangups = Hangups::default();
     let nudge = on_hangup(gateway.tasks(), hangups.clone());
     let watch = Watch::new(sources, &loaded, gateway.app.clone(), telemetry.clone(), hangups);
@@ -72,14 +84,40 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         .file
         .as_ref()
         .map_or_else(|| "none".to_owned(), |file| file.display().to_string());
+    let note = match opens {
+        Opens::Listeners => tell_where(&gateway, &file, context),
+        Opens::Nothing => {
+            tracing::info!(config = file, "serving without a listener");
+            None
+        }
+    };
+    Ok(Started {
+        gateway,
+        telemetry,
+        note,
+    })
+}
+
+/// Says where it listens: to the log, to whoever sits there, and to later commands.
+fn tell_where(gateway: &Gateway, file: &str, context: &Context) -> Option<UrlNote> {
+    let url = gateway.url();
+    let note = UrlNote::leave(&context.data, &url)
+        .inspect_err(|error| tracing::warn!(%error, "commands have to be told where this gateway listens"));
     tracing::info!(config = file, "listening on {url}");
     tell_first_key(&gateway.first_key, &url);
-    let ending = gateway.run(signals).await;
-    drop(note);
-    if let Some(telemetry) = Arc::into_inner(telemetry) {
-        telemetry.shut_down().await;
+    note.ok()
+}
+
+impl Started {
+    /// Serves until a signal, or somebody else, asks to stop.
+    pub(super) async fn run(self, signals: impl Stream<Item = Signal> + Unpin) -> Ending {
+        let ending = self.gateway.run(signals).await;
+        drop(self.note);
+        if let Some(telemetry) = Arc::into_inner(self.telemetry) {
+            telemetry.shut_down().await;
+        }
+        ending
     }
-    Ok(code(ending))
 }
 
 /// What programs beside the gateway are started with: this binary as their guard, and this process's environment, of

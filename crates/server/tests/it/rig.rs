@@ -6,7 +6,7 @@ use forebay_domain::{
     key::ApiKey,
 };
 use forebay_runtime::{Clock, Entropy, secret::SecretReader};
-use forebay_server::{AppConfig, ChildrenParts, Gateway, GatewayParts, config::MetricsConfig};
+use forebay_server::{AppConfig, ChildrenParts, Gateway, GatewayParts, Opens, config::MetricsConfig};
 use forebay_store::{keys::NewKey, sqlite_url};
 use forebay_testkit::openai::Engine;
 use reqwest::{Method, RequestBuilder, Response};
@@ -75,6 +75,7 @@ impl Rig {
                 guard: "/no/such/guard".into(),
                 environment: Box::new(|_| None),
             },
+            opens: Opens::Listeners,
             clock: Clock::system(),
             entropy: Entropy::system(),
         })
