@@ -107,17 +107,24 @@ pub struct Client {
     /// Whether it asked for progress.
     pub wants_progress: bool,
     emissions: Option<mpsc::Sender<Emission>>,
-    /// Questions that wait for an answer.
-    asked: Arc<AtomicUsize>,
+    asked: Arc<Asked>,
+}
+
+/// What a client has been asked in the course of one call.
+#[derive(Debug, Default)]
+struct Asked {
+    waiting: AtomicUsize,
+    answered: AtomicUsize,
 }
 
 /// Holds for as long as the client is thinking about a question.
 #[derive(Debug)]
-pub struct Thinking(Arc<AtomicUsize>);
+pub struct Thinking(Arc<Asked>);
 
 impl Drop for Thinking {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.0.answered.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -150,13 +157,18 @@ impl Client {
 
     /// To be held by whoever carries a question to the client, until the answer is there.
     pub fn thinking(&self) -> Thinking {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.asked.waiting.fetch_add(1, Ordering::SeqCst);
         Thinking(self.asked.clone())
     }
 
     /// Whether the call waits for its client: that time is not the tool's.
     pub fn is_being_asked(&self) -> bool {
-        self.asked.load(Ordering::SeqCst) > 0
+        self.asked.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// How many questions were answered, or given up, so far.
+    pub fn answered(&self) -> usize {
+        self.asked.answered.load(Ordering::SeqCst)
     }
 
     /// The way to the client, for a source that relays what somebody else says.

@@ -342,12 +342,13 @@ pub(crate) async fn serve(
     let (cancel, client) = (context.cancel.clone(), context.client.clone());
     let mut work = source.serve(principal, wanted, context);
     let outcome = loop {
+        let answered = client.answered();
         tokio::select! {
             biased;
             () = cancel.cancelled() => return Ok(Outcome::Cancelled),
             outcome = &mut work => break outcome?,
-            // The time in which a person thinks about a question is not the tool's.
-            () = tokio::time::sleep(limit) => if !client.is_being_asked() {
+            // The time in which a person thinks about a question is not the tool's: it begins anew with each answer.
+            () = tokio::time::sleep(limit) => if !client.is_being_asked() && client.answered() == answered {
                 let name = tool.map_or(source.name(), |tool| &tool.exposed);
                 let message = format!("`{name}` did not end within {} s.", limit.as_secs());
                 return Err(Failure::new(Code::ToolTimedOut, message).hint("Ask for less, or try again later."));

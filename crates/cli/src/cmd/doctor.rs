@@ -204,7 +204,7 @@ fn models(status: &Status) -> Check {
 fn upstream(upstream: &UpstreamState) -> Option<Check> {
     let name = &upstream.name;
     let what = format!("upstream {name}");
-    if upstream.state != "ready" {
+    if !matches!(upstream.state.as_str(), "ready" | "disabled") {
         let why = upstream
             .trouble
             .as_ref()

@@ -148,7 +148,7 @@ fn twice(kind: Kind, definitions: &[Box<RawValue>]) -> HashSet<String> {
 
 /// The `x-mcp-header` marks of an input schema: which arguments a client of 2026-07-28 repeats in headers. A mark that
 /// could not be sent, or only ambiguously, is a fault, and such a tool is not to be offered.
-pub(super) fn param_headers(tool: &RawValue) -> Result<Vec<ParamHeader>, String> {
+pub(crate) fn param_headers(tool: &RawValue) -> Result<Vec<ParamHeader>, String> {
     // A cheap look first: almost no tool has any.
     if !tool.get().contains(MARK) {
         return Ok(Vec::new());

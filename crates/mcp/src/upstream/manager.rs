@@ -22,13 +22,19 @@ use forebay_runtime::{
 };
 use forebay_store::{
     Store,
-    mcp::{pins::Chosen, upstreams::NewUpstream},
+    mcp::{
+        pins::Chosen,
+        upstreams::{NewUpstream, Put},
+    },
 };
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// What all upstreams stand on.
@@ -51,7 +57,12 @@ struct Inner {
     parts: UpstreamsParts,
     pins: Pins,
     running: Mutex<BTreeMap<ServerName, Running>>,
+    /// Counts what was registered and removed here.
+    changes: AtomicU64,
 }
+
+/// How often reading what is registered begins anew because somebody changed it meanwhile.
+const SYNC_TRIES: usize = 3;
 
 struct Running {
     upstream: Arc<Upstream>,
@@ -101,6 +112,7 @@ impl Upstreams {
         let this = Self(Arc::new(Inner {
             pins: Pins::new(&parts.store),
             running: Mutex::default(),
+            changes: AtomicU64::new(0),
             parts,
         }));
         this.reconfigure(config)?;
@@ -128,6 +140,21 @@ impl Upstreams {
     /// Runs what is registered in the store, and ends what no longer is; on one replica the effect of what was done on
     /// another.
     pub async fn sync(&self) -> Result<(), Failure> {
+        for _ in 0..SYNC_TRIES {
+            let before = self.0.changes.load(Ordering::SeqCst);
+            let wanted = self.registered().await?;
+            let mut running = self.running();
+            // Where somebody has registered or removed one since, what was read is old.
+            if self.0.changes.load(Ordering::SeqCst) == before {
+                self.adopt(&mut running, wanted);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the store has, as far as it can be used.
+    async fn registered(&self) -> Result<Vec<Settings>, Failure> {
         let stored = self.0.parts.store.upstreams().list().await?;
         let mut wanted = Vec::new();
         for row in stored {
@@ -141,21 +168,23 @@ impl Upstreams {
                 }
             }
         }
-        let mut running = self.running();
+        Ok(wanted)
+    }
+
+    fn adopt(&self, running: &mut BTreeMap<ServerName, Running>, wanted: Vec<Settings>) {
         let gone: Vec<ServerName> = running
             .iter()
             .filter(|(name, one)| one.origin == Origin::Api && !wanted.iter().any(|settings| settings.name == **name))
             .map(|(name, _)| name.clone())
             .collect();
         for name in gone {
-            self.end(&mut running, &name);
+            self.end(running, &name);
         }
         for settings in wanted {
             if running.get(&settings.name).is_none_or(|one| one.origin == Origin::Api) {
-                self.run(&mut running, settings, Origin::Api);
+                self.run(running, settings, Origin::Api);
             }
         }
-        Ok(())
     }
 
     /// Registers an upstream at run time, or changes one that was.
@@ -182,8 +211,18 @@ impl Upstreams {
             by,
             at: self.0.parts.kit.clock.now(),
         };
-        self.0.parts.store.upstreams().put(&row).await?;
-        self.run(&mut self.running(), settings, Origin::Api);
+        let put = self.0.parts.store.upstreams().put(&row).await?;
+        match put {
+            Put::Created | Put::Replaced => {}
+            Put::Taken => {
+                let message = format!("`{name}` belongs to another tenant.");
+                return Err(Failure::new(Code::Conflict, message).hint("Choose another name."));
+            }
+            Put::Full => return Err(Failure::new(Code::Conflict, "There are too many upstreams already.")),
+        }
+        let mut running = self.running();
+        self.0.changes.fetch_add(1, Ordering::SeqCst);
+        self.run(&mut running, settings, Origin::Api);
         Ok(())
     }
 
@@ -195,7 +234,9 @@ impl Upstreams {
             return Err(Failure::new(Code::Conflict, message).hint("Take it out there; the gateway notices."));
         }
         self.0.parts.store.upstreams().remove(&name).await?;
-        self.end(&mut self.running(), &name);
+        let mut running = self.running();
+        self.0.changes.fetch_add(1, Ordering::SeqCst);
+        self.end(&mut running, &name);
         Ok(())
     }
 
@@ -245,14 +286,12 @@ impl Upstreams {
     fn run(&self, running: &mut BTreeMap<ServerName, Running>, settings: Settings, origin: Origin) {
         let same = running
             .get(&settings.name)
-            .is_some_and(|one| one.origin == origin && one.upstream.settings.config == settings.config);
+            .is_some_and(|one| one.origin == origin && one.upstream.settings.is_same(&settings));
         if same {
             return;
         }
         self.end(running, &settings.name.clone());
-        if !settings.config.enabled {
-            return;
-        }
+        let enabled = settings.config.enabled;
         let parts = &self.0.parts;
         let (listener, heard) = mailbox();
         let logs = Logs::new();
@@ -273,9 +312,11 @@ impl Upstreams {
                 entropy: parts.kit.entropy.clone(),
             },
         ));
-        parts.catalogue.join(upstream.clone());
-        let keeper = upstream.clone();
-        parts.tasks.spawn("upstream", move |stop| keeper.keep(heard, stop));
+        if enabled {
+            parts.catalogue.join(upstream.clone());
+            let keeper = upstream.clone();
+            parts.tasks.spawn("upstream", move |stop| keeper.keep(heard, stop));
+        }
         let name = upstream.settings.name.clone();
         running.insert(name, Running { upstream, origin, logs });
     }

@@ -4,7 +4,7 @@
 //! through as it is. The credentials of callers never reach it.
 
 mod config;
-mod judge;
+pub(crate) mod judge;
 mod listing;
 mod manager;
 mod pins;

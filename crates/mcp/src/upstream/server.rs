@@ -58,6 +58,8 @@ pub enum State {
     Ready,
     /// It was there, or should be, and is not.
     Unavailable,
+    /// It is configured, and not to be used.
+    Disabled,
 }
 
 impl State {
@@ -66,6 +68,7 @@ impl State {
             Self::Connecting => "connecting",
             Self::Ready => "ready",
             Self::Unavailable => "unavailable",
+            Self::Disabled => "disabled",
         }
     }
 }
@@ -113,7 +116,11 @@ pub(super) struct Ground {
 impl Upstream {
     pub(super) fn new(settings: Settings, ground: Ground) -> Self {
         let condition = Condition {
-            state: State::Connecting,
+            state: if settings.config.enabled {
+                State::Connecting
+            } else {
+                State::Disabled
+            },
             since: ground.clock.now(),
             version: None,
             modern: false,
@@ -435,17 +442,7 @@ impl Upstream {
             return Vec::new();
         };
         let arguments: Value = serde_json::from_str(arguments.get()).unwrap_or_default();
-        let header = |mark: &crate::source::ParamHeader| {
-            let text = match arguments.pointer(&mark.pointer)? {
-                Value::String(text) => text.clone(),
-                other @ (Value::Number(_) | Value::Bool(_)) => other.to_string(),
-                Value::Null | Value::Array(_) | Value::Object(_) => return None,
-            };
-            let name = HeaderName::try_from(format!("mcp-param-{}", mark.header)).ok()?;
-            let value = HeaderValue::from_str(&crate::header_value::encode(&text)).ok()?;
-            Some((name, value))
-        };
-        tool.headers.iter().filter_map(header).collect()
+        tool.headers.iter().filter_map(|mark| mark.of(&arguments)).collect()
     }
 
     fn watched(&self) -> MutexGuard<'_, BTreeSet<String>> {

@@ -7,13 +7,14 @@ use crate::client::{
     Credential, HttpTarget, Mode,
     oauth::{self, ClientProof, Grant, OAuth, OAuthParts, SigningKey},
 };
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use forebay_domain::{
     Code, Failure,
     quarantine::{Policy, ServerName},
 };
 use forebay_runtime::{Clock, Entropy, SecretRef, child::Command, secret::SecretReader};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use std::{fmt, time::Duration};
+use std::{cell::RefCell, fmt, time::Duration};
 use url::Url;
 
 /// The names of the gateway's own servers, now and as later versions bring them. No upstream may take one.
@@ -31,8 +32,16 @@ pub(super) struct Settings {
     pub(super) sharing: Sharing,
     pub(super) timeout: Duration,
     pub(super) policy: Policy,
-    /// What this was made of, to see whether it changed.
+    /// What this was made of, to see whether it changed: the configuration, and a digest of the secrets that it names.
     pub(super) config: UpstreamConfig,
+    secrets: [u8; SHA256_OUTPUT_LEN],
+}
+
+impl Settings {
+    /// Whether the same is to be reached in the same way.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.config == other.config && self.secrets == other.secrets
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -101,6 +110,7 @@ pub(super) fn parse(name: &str, config: &UpstreamConfig, origin: Origin, kit: &K
         origin,
         kit,
         wrong: &wrong,
+        seen: RefCell::new(Context::new(&SHA256)),
     };
     let place = match (&config.command, &config.url) {
         (Some(program), None) => Place::Child(reader.command(&name, program, config)?),
@@ -122,12 +132,21 @@ pub(super) fn parse(name: &str, config: &UpstreamConfig, origin: Origin, kit: &K
         timeout: Duration::from_secs(u64::from(config.timeout_s.get())),
         policy: config.quarantine,
         config: config.clone(),
+        secrets: digest_of(reader.seen.into_inner()),
     })
+}
+
+fn digest_of(context: Context) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut digest = [0; SHA256_OUTPUT_LEN];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
 }
 
 struct Reader<'a> {
     origin: Origin,
     kit: &'a Kit,
+    /// Every secret that was read, so that a new one is noticed.
+    seen: RefCell<Context>,
     wrong: &'a dyn Fn(String) -> Failure,
 }
 
@@ -276,9 +295,14 @@ impl Reader<'_> {
                 "Use {{env: NAME}} with a name that begins with {API_SECRET_PREFIX}."
             )));
         }
-        self.kit
+        let secret = self
+            .kit
             .secrets
             .read(reference)
-            .map_err(|fault| self.wrong(format!("{fault}.")).caused_by(fault))
+            .map_err(|fault| self.wrong(format!("{fault}.")).caused_by(fault))?;
+        let mut seen = self.seen.borrow_mut();
+        seen.update(&secret.expose().len().to_be_bytes());
+        seen.update(secret.expose().as_bytes());
+        Ok(secret)
     }
 }

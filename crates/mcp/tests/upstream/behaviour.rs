@@ -31,8 +31,9 @@ async fn what_nobody_here_knows_passes_through_both_ways() {
             panic!("it completes");
         };
         assert!(
-            complete.raw.get().contains(r#"{"type":"hologram","vendor":1.5}"#)
-                || complete.raw.get().contains("hologram")
+            complete.raw.get().contains(r#"{"type":"hologram","vendor":1.5}"#),
+            "{}",
+            complete.raw
         );
         let result: Value = serde_json::from_str(complete.raw.get()).unwrap();
         let asked = &result["asked"];
@@ -216,4 +217,89 @@ async fn what_is_taken_out_of_the_configuration_is_gone() {
     rig.reconfigure(&[("other", config)]);
     assert_eq!(rig.names(), ["other__a"]);
     assert_eq!(rig.call("up__a", &json!({})).await.unwrap_err().code, Code::UnknownTool);
+}
+
+#[tokio::test]
+async fn a_secret_that_was_rotated_is_used_from_the_reload_on() {
+    let server = Server::start(Era::Modern, offers(vec![tool("a", "A.")])).await;
+    let config = json!({"url": server.url, "auth": {"bearer": {"env": "TOKEN"}}});
+    let rig = Rig::start(&[("up", config.clone())]).await;
+    rig.ready("up").await;
+    rig.reconfigure(&[("up", config.clone())]);
+    assert_eq!(
+        rig.status("up").state,
+        State::Ready,
+        "nothing has changed, so nothing is done anew"
+    );
+    rig.rotate("n3w");
+    rig.reconfigure(&[("up", config)]);
+    rig.ready("up").await;
+    rig.result("up__a", &json!({})).await;
+    let (headers, _) = server.seen("tools/call").remove(0);
+    assert_eq!(headers["authorization"], "Bearer n3w");
+}
+
+#[tokio::test]
+async fn one_that_is_disabled_is_known_and_not_used() {
+    let server = Server::start(Era::Modern, offers(vec![tool("a", "A.")])).await;
+    let rig = Rig::start(&[("up", json!({"url": server.url, "enabled": false}))]).await;
+    assert_eq!(rig.status("up").state, State::Disabled);
+    assert!(rig.names().is_empty());
+    rig.reconfigure(&[("up", json!({"url": server.url}))]);
+    rig.ready("up").await;
+    assert_eq!(rig.names(), ["up__a"]);
+    rig.reconfigure(&[("up", json!({"url": server.url, "enabled": false}))]);
+    assert!(rig.names().is_empty());
+    assert_eq!(server.seen("tools/call").len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_registered_at_run_time_is_there_after_a_restart() {
+    let server = Server::start(Era::Modern, offers(vec![tool("a", "A.")])).await;
+    let rig = Rig::start(&[]).await;
+    let by = || forebay_domain::id::SubjectId::try_from("root").unwrap();
+    let config = serde_json::from_value(json!({"url": server.url})).unwrap();
+    rig.upstreams.register("up", &config, by()).await.unwrap();
+    rig.ready("up").await;
+    let rig = rig.restart(&[]).await;
+    assert!(rig.upstreams.list().is_empty());
+    rig.upstreams.sync().await.unwrap();
+    rig.ready("up").await;
+    assert_eq!(rig.names(), ["up__a"]);
+    rig.upstreams.remove("up").await.unwrap();
+    rig.upstreams.sync().await.unwrap();
+    assert!(rig.upstreams.list().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_api_may_not_name_it_does_not_get() {
+    let rig = Rig::start(&[("mine", json!({"url": "http://127.0.0.1:9/mcp"}))]).await;
+    let by = || forebay_domain::id::SubjectId::try_from("root").unwrap();
+    for (name, config, code) in [
+        ("a", json!({"command": "sh"}), Code::InvalidParams),
+        (
+            "a",
+            json!({"url": "http://x/", "auth": {"bearer": {"file": "/etc/hostname"}}}),
+            Code::InvalidParams,
+        ),
+        (
+            "a",
+            json!({"url": "http://x/", "auth": {"bearer": {"env": "TOKEN"}}}),
+            Code::InvalidParams,
+        ),
+        ("a", json!({"url": "http://user:password@x/"}), Code::InvalidParams),
+        ("a", json!({"url": "ftp://x/"}), Code::InvalidParams),
+        (
+            "a",
+            json!({"url": "http://x/", "headers": {"Mcp-Session-Id": "1"}}),
+            Code::InvalidParams,
+        ),
+        ("forebay", json!({"url": "http://x/"}), Code::InvalidParams),
+        ("a__b", json!({"url": "http://x/"}), Code::InvalidParams),
+        ("mine", json!({"url": "http://x/"}), Code::Conflict),
+    ] {
+        let config = serde_json::from_value(config).unwrap();
+        let failure = rig.upstreams.register(name, &config, by()).await.unwrap_err();
+        assert_eq!(failure.code, code, "{name} {config:?}: {failure}");
+    }
 }

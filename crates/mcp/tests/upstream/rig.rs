@@ -21,7 +21,12 @@ use forebay_store::{Store, StoreParts};
 use forebay_testkit::db::TestDb;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json, value::RawValue};
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio_util::sync::CancellationToken;
 
 /// No test waits longer for what it waits for.
@@ -43,7 +48,8 @@ pub(crate) struct Rig {
     pub(crate) catalogue: Catalogue,
     pub(crate) upstreams: Upstreams,
     pub(crate) tasks: Tasks,
-    _database: TestDb,
+    secret: Arc<Mutex<String>>,
+    database: TestDb,
 }
 
 impl Rig {
@@ -54,7 +60,7 @@ impl Rig {
     /// The same store in another process's hands.
     pub(crate) async fn restart(self, upstreams: &[(&str, Value)]) -> Self {
         self.tasks.shut_down(Duration::from_secs(5)).await;
-        Self::on(self._database, upstreams).await
+        Self::on(self.database, upstreams).await
     }
 
     async fn on(database: TestDb, upstreams: &[(&str, Value)]) -> Self {
@@ -84,13 +90,15 @@ impl Rig {
             tools: tools::Config::default(),
         })
         .unwrap();
+        let secret = Arc::new(Mutex::new("s3cret".to_owned()));
+        let read = secret.clone();
         let parts = UpstreamsParts {
             catalogue: catalogue.clone(),
             store,
             tasks: tasks.clone(),
             launcher: Launcher::new("/nonexistent".into(), |_| None, tasks.clone(), clock.clone()),
             kit: Kit {
-                secrets: SecretReader::new(|name| (name == "TOKEN").then(|| "s3cret".to_owned())),
+                secrets: SecretReader::new(move |name| (name == "TOKEN").then(|| read.lock().unwrap().clone())),
                 client: forebay_runtime::http::trusted(),
                 clock,
                 entropy: Entropy::system(),
@@ -102,8 +110,14 @@ impl Rig {
             catalogue,
             upstreams,
             tasks,
-            _database: database,
+            secret,
+            database,
         }
+    }
+
+    /// Another value behind the reference `{env: TOKEN}`.
+    pub(crate) fn rotate(&self, secret: &str) {
+        *self.secret.lock().unwrap() = secret.to_owned();
     }
 
     pub(crate) fn reconfigure(&self, upstreams: &[(&str, Value)]) {

@@ -66,8 +66,9 @@ fn servers(app: &App, own: &str) -> (Map<String, Value>, bool) {
             UpstreamState::Ready => "healthy",
             UpstreamState::Connecting => "connecting",
             UpstreamState::Unavailable => "unavailable",
+            UpstreamState::Disabled => "disabled",
         };
-        all_well &= status.state == UpstreamState::Ready;
+        all_well &= matches!(status.state, UpstreamState::Ready | UpstreamState::Disabled);
         servers.insert(status.name, json!({ "status": word }));
     }
     servers.insert("forebay".to_owned(), json!({ "status": own }));
