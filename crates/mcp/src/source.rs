@@ -6,7 +6,8 @@
 use crate::call::{CallContext, Outcome};
 pub use forebay_domain::quarantine::Hints;
 use forebay_domain::{Action, Failure, Principal, port::BoxFuture};
-use serde_json::value::RawValue;
+use http::{HeaderName, HeaderValue};
+use serde_json::{Value, value::RawValue};
 use std::{sync::Arc, time::Duration};
 
 /// One named server behind the gateway.
@@ -125,6 +126,20 @@ pub struct ParamHeader {
     pub header: String,
     /// The JSON pointer of the argument.
     pub pointer: String,
+}
+
+impl ParamHeader {
+    /// The header that repeats this argument of a call, where the call has it.
+    pub(crate) fn of(&self, arguments: &Value) -> Option<(HeaderName, HeaderValue)> {
+        let text = match arguments.pointer(&self.pointer)? {
+            Value::String(text) => text.clone(),
+            other @ (Value::Number(_) | Value::Bool(_)) => other.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        };
+        let name = HeaderName::try_from(format!("mcp-param-{}", self.header)).ok()?;
+        let value = HeaderValue::from_str(&crate::header_value::encode(&text)).ok()?;
+        Some((name, value))
+    }
 }
 
 #[derive(Debug)]

@@ -8,6 +8,8 @@
 mod glance;
 mod inside;
 mod link;
+mod marks;
+mod relay;
 
 pub use inside::serve;
 
@@ -16,7 +18,7 @@ use forebay_domain::{Code, Failure};
 use forebay_runtime::{Secret, Stop};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use link::{Link, Sent};
-use std::{io, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
@@ -26,8 +28,11 @@ use url::Url;
 
 /// The longest message, either way.
 const LINE_BYTES_MAX: usize = 16 << 20;
-/// Requests under way at once; further lines wait unread.
+/// Requests under way at once; further ones wait here.
 const UNDER_WAY_MAX: usize = 64;
+/// Requests that wait here at most; what comes behind them waits unread. Answers to the gateway's questions are among
+/// what comes, so reading must not stop as long as that can be helped.
+const WAITING_MAX: usize = 1024;
 /// Lines that wait for a slow reader of standard output.
 const LINES_MAX: usize = 64;
 /// How long the farewell to the gateway may take.
@@ -66,6 +71,7 @@ where
                     work.opening = false;
                     listening = Some(link.listen().boxed());
                 }
+                work.next();
             }
             () = async { listening.as_mut().expect("checked by the condition").await }, if listening.is_some() => {
                 listening = None;
@@ -85,6 +91,8 @@ where
 #[derive(Default)]
 struct Work<'a> {
     running: FuturesUnordered<BoxFuture<'a, Sent>>,
+    /// Requests that nobody has begun to send.
+    waiting: VecDeque<BoxFuture<'a, Sent>>,
     /// An `initialize` is under way: what follows needs its session, so it waits.
     opening: bool,
     /// A line was refused; the reader then says once that it has ended, without meaning it.
@@ -94,23 +102,39 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn has_room(&self) -> bool {
-        !self.ended && !self.opening && self.running.len() < UNDER_WAY_MAX
+        !self.ended && !self.opening && self.waiting.len() < WAITING_MAX
     }
 
     fn is_finished(&self) -> bool {
         self.ended && self.running.is_empty()
     }
 
+    /// Begins the request that has waited longest, where one is to begin.
+    fn next(&mut self) {
+        if self.running.len() < UNDER_WAY_MAX {
+            self.running.extend(self.waiting.pop_front());
+        }
+    }
+
+    fn end(&mut self, link: &Link) {
+        self.ended = true;
+        link.hang_up();
+    }
+
     fn take(&mut self, read: Option<Result<String, LinesCodecError>>, link: &'a Link) {
         match read {
             None if self.refused => self.refused = false,
-            None => self.ended = true,
+            None => self.end(link),
             Some(Err(fault)) => self.refuse(&fault, link),
             Some(Ok(text)) if text.trim().is_empty() => {}
             Some(Ok(text)) => {
-                let (opens, sending) = link.send(Bytes::from(text));
-                self.opening |= opens;
-                self.running.push(sending);
+                let sending = link.send(Bytes::from(text));
+                self.opening |= sending.what == Sent::Opening;
+                if sending.what == Sent::Request && self.running.len() >= UNDER_WAY_MAX {
+                    self.waiting.push_back(sending.done);
+                } else {
+                    self.running.push(sending.done);
+                }
             }
         }
     }
@@ -121,7 +145,7 @@ impl<'a> Work<'a> {
                 self.refused = true;
                 self.running.push(link.refuse(failure).boxed());
             }
-            None => self.ended = true,
+            None => self.end(link),
         }
     }
 }

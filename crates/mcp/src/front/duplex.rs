@@ -84,6 +84,8 @@ struct Pipe {
     /// The requests under way, so that they can be taken back.
     cancels: HashMap<Id, CancellationToken>,
     running: FuturesUnordered<BoxFuture<'static, Option<Id>>>,
+    /// Fires when nothing more can come in: then nobody could end a subscription.
+    hung_up: CancellationToken,
     _landing: Landing,
 }
 
@@ -116,6 +118,7 @@ impl Front {
             session: None,
             cancels: HashMap::new(),
             running: FuturesUnordered::new(),
+            hung_up: CancellationToken::new(),
             _landing: landing,
         };
         self.tasks().spawn("mcp connection", |stop| pipe.serve(received, stop));
@@ -143,9 +146,13 @@ impl Pipe {
                 }
                 () = stop.draining(), if open => open = false,
                 () = tell(&self.out, &self.bell), if open => {}
-                message = incoming.recv(), if open && self.running.len() < RUNNING_MAX => match message {
-                    Some(message) => self.take(&message).await,
-                    None => open = false,
+                message = incoming.recv(), if open && self.running.len() < RUNNING_MAX => {
+                    open = message.is_some();
+                    tokio::select! {
+                        () = self.take(message) => {}
+                        // The client may have left no room for a refusal.
+                        () = closed.cancelled() => break,
+                    }
                 },
             }
         }
@@ -155,8 +162,19 @@ impl Pipe {
         }
     }
 
-    async fn take(&mut self, message: &Bytes) {
-        match envelope::read(message, BATCH_MAX) {
+    /// Nothing more comes in: answers to questions neither, and nobody could end what only the client ends.
+    fn hang_up(&self) {
+        self.hung_up.cancel();
+        if let Some((session, _)) = &self.session {
+            session.questions.hang_up();
+        }
+    }
+
+    async fn take(&mut self, message: Option<Bytes>) {
+        let Some(message) = message else {
+            return self.hang_up();
+        };
+        match envelope::read(&message, BATCH_MAX) {
             Err(refused) => self.refuse(refused.id.as_ref(), &refused.failure).await,
             Ok(Incoming::One(message)) => self.take_one(message).await,
             Ok(Incoming::Batch(elements)) => self.take_batch(elements).await,
@@ -218,7 +236,20 @@ impl Pipe {
         begun.cancel = Some(cancel.clone());
         self.cancels.insert(request.id.clone(), cancel);
         let (front, out) = (self.front.clone(), self.out.clone());
-        self.running.push(work(front, begun, request, out).boxed());
+        if request.method == "subscriptions/listen" && begun.dialect.is_modern() {
+            let hung_up = self.hung_up.clone();
+            let listening = async move {
+                tokio::select! {
+                    biased;
+                    () = listen(&front, begun, &request, &out) => {}
+                    () = hung_up.cancelled() => {}
+                }
+                Some(request.id)
+            };
+            self.running.push(listening.boxed());
+        } else {
+            self.running.push(work(front, begun, request, out).boxed());
+        }
         Ok(())
     }
 
@@ -286,10 +317,6 @@ fn heed(front: &Front, session: Option<&Session>, cancels: &HashMap<Id, Cancella
 /// Serves one request to its end.
 async fn work(front: Front, begun: Begun, request: Request, out: mpsc::Sender<Bytes>) -> Option<Id> {
     let (id, dialect) = (request.id.clone(), begun.dialect);
-    if request.method == "subscriptions/listen" && dialect.is_modern() {
-        listen(&front, begun, &request, &out).await;
-        return Some(id);
-    }
     let answer = match front.run(begun, request).await {
         Ok((mut running, ticket)) => match tell_all(&mut running, &out).await {
             Ended::Answered(answered) => answered,

@@ -25,6 +25,8 @@ pub(crate) struct Questions(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     next: u64,
+    /// Its client can answer nothing any more.
+    hung_up: bool,
     waiting: HashMap<Id, Waiting>,
 }
 
@@ -35,11 +37,11 @@ struct Waiting {
 }
 
 impl Questions {
-    /// The request that puts the question to the client; nothing where too many wait already.
+    /// The request that puts the question to the client; nothing where too many wait already, or nobody can answer.
     pub(crate) fn ask(&self, question: Question, thinking: Thinking) -> Option<(Id, Bytes)> {
         let mut table = self.lock();
         table.waiting.retain(|_, waiting| !waiting.reply.is_closed());
-        if table.waiting.len() >= QUESTIONS_MAX {
+        if table.hung_up || table.waiting.len() >= QUESTIONS_MAX {
             return None;
         }
         table.next += 1;
@@ -61,6 +63,13 @@ impl Questions {
         };
         // Whoever asked may have left in the meantime.
         let _left = waiting.reply.send(read(&response.answer));
+    }
+
+    /// No answer can come any more: whoever waits for one stops waiting.
+    pub(crate) fn hang_up(&self) {
+        let mut table = self.lock();
+        table.hung_up = true;
+        table.waiting.clear();
     }
 
     /// Nobody waits for this answer any more. True where somebody did.

@@ -16,6 +16,9 @@ use reqwest::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// The specification's code for headers that do not say what the body says.
+const HEADER_MISMATCH: i64 = -32020;
+
 pub(super) const EVENTS: &str = "text/event-stream";
 
 /// The members of a message that the bridge itself looks at.
@@ -107,6 +110,19 @@ pub(super) fn answers(body: &[u8], id: Option<&Id>) -> bool {
         None => glance.jsonrpc.is_some(),
         Some(id) => glance.method.is_none() && glance.id.and_then(|raw| Id::parse(raw.get())).as_ref() == Some(id),
     }
+}
+
+/// Whether this refusal is about headers that repeat the body, or fail to.
+pub(super) fn lacks_headers(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: Fault,
+    }
+    #[derive(Deserialize)]
+    struct Fault {
+        code: i64,
+    }
+    serde_json::from_slice::<Refusal>(body).is_ok_and(|refusal| refusal.error.code == HEADER_MISMATCH)
 }
 
 pub(super) fn version_of(body: &[u8]) -> Option<String> {

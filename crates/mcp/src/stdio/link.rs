@@ -1,32 +1,28 @@
-//! The bridge's side towards the gateway: one POST a message, one GET for notifications.
+//! The bridge's side towards the gateway: one POST a message, and the session that they belong to.
 
 use super::{
     BridgeTo,
-    glance::{EVENTS, answers, body, dialect, is_stream, modern_headers, one_line, refused, unreachable, version_of},
+    glance::{body, dialect, lacks_headers, modern_headers, unreachable, version_of},
+    marks::Marks,
 };
 use crate::{
     envelope::{self, Id, Incoming, Message, Notification, Request},
     era,
-    front::BATCH_MAX,
-    params::Params,
+    front::{BATCH_MAX, taken_back},
     rpc,
 };
 use bytes::Bytes;
 use forebay_domain::Failure;
-use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{StatusCode, header};
 use reqwest::{RequestBuilder, Response};
-use sse_stream::SseStream;
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard},
-    time::Duration,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-const RECONNECT_FIRST: Duration = Duration::from_secs(1);
-const RECONNECT_MAX: Duration = Duration::from_secs(30);
 const BOTH: &str = "application/json, text/event-stream";
 
 /// What was sent.
@@ -34,12 +30,37 @@ const BOTH: &str = "application/json, text/event-stream";
 pub(super) enum Sent {
     /// The `initialize` that opens a session.
     Opening,
+    Request,
+    /// What wants no answer.
     Other,
 }
 
+/// A line on its way. It is sent once this is polled.
+pub(super) struct Sending<'a> {
+    pub(super) what: Sent,
+    pub(super) done: BoxFuture<'a, Sent>,
+}
+
+/// A request of the client that is not answered yet.
+struct UnderWay {
+    /// Ends it here.
+    cancel: CancellationToken,
+    era: EraOf,
+    listens: bool,
+    /// The client has said that it wants no answer any more.
+    taken_back: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EraOf {
+    Legacy,
+    Modern,
+}
+
 pub(super) struct Link {
-    to: BridgeTo,
+    pub(super) to: BridgeTo,
     out: mpsc::Sender<Bytes>,
+    pub(super) marks: Marks,
     state: Mutex<State>,
 }
 
@@ -48,11 +69,11 @@ struct State {
     session: Option<Session>,
     /// The handshake, kept to open another session where the gateway has forgotten this one.
     handshake: Option<Bytes>,
-    under_way: HashMap<Id, CancellationToken>,
+    under_way: HashMap<Id, UnderWay>,
 }
 
 #[derive(Clone, PartialEq)]
-struct Session {
+pub(super) struct Session {
     id: String,
     /// `None` until the answer to the handshake has told it.
     version: Option<String>,
@@ -63,25 +84,29 @@ impl Link {
         Self {
             to,
             out,
+            marks: Marks::default(),
             state: Mutex::default(),
         }
     }
 
-    /// Sends one line on its way, and says whether it opens a session.
-    pub(super) fn send(&self, line: Bytes) -> (bool, BoxFuture<'_, Sent>) {
-        match envelope::read(&line, BATCH_MAX) {
+    /// Makes ready to send one line.
+    pub(super) fn send(&self, line: Bytes) -> Sending<'_> {
+        let (what, done) = match envelope::read(&line, BATCH_MAX) {
             Err(refused) => {
                 let failed = rpc::failed(refused.id.as_ref(), &refused.failure, dialect());
-                (false, self.put(failed.message).map(|()| Sent::Other).boxed())
+                (Sent::Other, self.put(failed.message).map(|()| Sent::Other).boxed())
             }
             Ok(Incoming::One(Message::Request(request))) if request.method == "initialize" => {
                 self.state().handshake = Some(line.clone());
-                (true, self.open(request, line).boxed())
+                (Sent::Opening, self.open(request, line).boxed())
             }
-            Ok(Incoming::One(Message::Request(request))) => (false, self.request(request, line).boxed()),
-            Ok(Incoming::One(Message::Notification(notification))) => (false, self.notify(notification, line).boxed()),
-            Ok(Incoming::One(Message::Response(_)) | Incoming::Batch(_)) => (false, self.pass(line).boxed()),
-        }
+            Ok(Incoming::One(Message::Request(request))) => (Sent::Request, self.request(request, line).boxed()),
+            Ok(Incoming::One(Message::Notification(notification))) => {
+                (Sent::Other, self.notify(notification, line).boxed())
+            }
+            Ok(Incoming::One(Message::Response(_)) | Incoming::Batch(_)) => (Sent::Other, self.pass(line).boxed()),
+        };
+        Sending { what, done }
     }
 
     /// Answers what is no message at all.
@@ -108,25 +133,58 @@ impl Link {
 
     async fn request(&self, request: Request, line: Bytes) -> Sent {
         let cancel = CancellationToken::new();
-        self.state().under_way.insert(request.id.clone(), cancel.clone());
+        let era = match modern_headers(&request) {
+            Some(_) => EraOf::Modern,
+            None => EraOf::Legacy,
+        };
+        let under_way = UnderWay {
+            cancel: cancel.clone(),
+            era,
+            listens: request.method == "subscriptions/listen",
+            taken_back: false,
+        };
+        self.state().under_way.insert(request.id.clone(), under_way);
         tokio::select! {
             biased;
             () = cancel.cancelled() => {}
             () = self.exchange(&request, &line) => {}
         }
         self.state().under_way.remove(&request.id);
-        Sent::Other
+        Sent::Request
     }
 
     /// Posts a request; in a session that the gateway has forgotten, once more in a new one.
     async fn exchange(&self, request: &Request, line: &Bytes) {
-        let before = self.state().session.clone();
+        let before = self.session();
         let mut outcome = self.post(line, Some(request)).await;
         let forgotten = matches!(&outcome, Ok(response) if response.status() == StatusCode::NOT_FOUND);
         if forgotten && before.is_some() && self.reopen(before).await.is_ok() {
             outcome = self.post(line, Some(request)).await;
         }
-        self.relay_or_fail(outcome, Some(&request.id)).await;
+        match outcome {
+            Ok(response) if response.status() == StatusCode::BAD_REQUEST => {
+                self.mend(response, request, line).await;
+            }
+            outcome => self.relay_or_fail(outcome, Some(&request.id)).await,
+        }
+    }
+
+    /// A call may lack headers that its tool asks for, of which the client knows nothing: then they are looked up, and it
+    /// is sent once more.
+    async fn mend(&self, refused: Response, request: &Request, line: &Bytes) {
+        let status = refused.status();
+        let outcome = match body(refused).await {
+            Ok(body) if lacks_headers(&body) && self.look_up(request).await => {
+                let again = self.post(line, Some(request)).await;
+                return self.relay_or_fail(again, Some(&request.id)).await;
+            }
+            Ok(body) => self.relay_body(status, &body, Some(&request.id)).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = outcome {
+            self.put(rpc::failed(Some(&request.id), &failure, dialect()).message)
+                .await;
+        }
     }
 
     /// Opens another session in place of a forgotten one, unless somebody else has done so already.
@@ -156,18 +214,40 @@ impl Link {
     }
 
     async fn notify(&self, notification: Notification, line: Bytes) -> Sent {
-        let modern = self.state().session.is_none();
-        if modern && notification.method == "notifications/cancelled" {
-            // Over HTTP, the modern era cancels by closing the answer's stream.
-            let params = Params::read(notification.params.as_ref()).unwrap_or_default();
-            let id = params.request_id.and_then(|raw| Id::parse(raw.get()));
-            let cancel = id.and_then(|id| self.state().under_way.remove(&id));
-            if let Some(cancel) = cancel {
-                cancel.cancel();
-            }
-            return Sent::Other;
+        // Over HTTP, the modern era cancels by closing the answer's stream.
+        let is_told = match taken_back(&notification) {
+            Some(id) => self.take_back(&id) != Some(EraOf::Modern),
+            None => true,
+        };
+        if is_told && self.session().is_some() {
+            return self.pass(line).await;
         }
-        self.pass(line).await
+        Sent::Other
+    }
+
+    /// Notes that a request is wanted no more, and says of which era it was where it is still under way.
+    fn take_back(&self, id: &Id) -> Option<EraOf> {
+        let mut state = self.state();
+        let under_way = state.under_way.get_mut(id)?;
+        under_way.taken_back = true;
+        if under_way.era == EraOf::Modern {
+            under_way.cancel.cancel();
+        }
+        Some(under_way.era)
+    }
+
+    pub(super) fn is_taken_back(&self, id: &Id) -> bool {
+        self.state()
+            .under_way
+            .get(id)
+            .is_some_and(|under_way| under_way.taken_back)
+    }
+
+    /// Nothing more comes from the client: what it alone could end, ends.
+    pub(super) fn hang_up(&self) {
+        for under_way in self.state().under_way.values().filter(|one| one.listens) {
+            under_way.cancel.cancel();
+        }
     }
 
     /// Passes on what wants no answer of its own.
@@ -183,15 +263,21 @@ impl Link {
         Sent::Other
     }
 
-    async fn post(&self, line: &Bytes, request: Option<&Request>) -> Result<Response, Failure> {
+    pub(super) async fn post(&self, line: &Bytes, request: Option<&Request>) -> Result<Response, Failure> {
         let post = self.to.client.post(self.to.url.clone()).body(line.clone());
         let post = post
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, BOTH);
-        let post = match request.and_then(modern_headers) {
-            Some(headers) => headers
-                .into_iter()
-                .fold(post, |post, (name, value)| post.header(name, value)),
+        let post = match request.and_then(|request| Some((request, modern_headers(request)?))) {
+            Some((request, headers)) => {
+                let post = headers
+                    .into_iter()
+                    .fold(post, |post, (name, value)| post.header(name, value));
+                self.marks
+                    .headers(request)
+                    .into_iter()
+                    .fold(post, |post, (name, value)| post.header(name, value))
+            }
             None if request.is_some_and(|request| request.method == "initialize") => post,
             None => self.in_session(post),
         };
@@ -201,7 +287,7 @@ impl Link {
             .map_err(|fault| unreachable("It did not answer.").caused_by(fault.without_url()))
     }
 
-    fn in_session(&self, request: RequestBuilder) -> RequestBuilder {
+    pub(super) fn in_session(&self, request: RequestBuilder) -> RequestBuilder {
         let session = self.state().session.clone();
         let Some(session) = session else { return request };
         let request = request.header(era::SESSION_ID, session.id);
@@ -211,80 +297,8 @@ impl Link {
         }
     }
 
-    fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
+    pub(super) fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
         request.bearer_auth(self.to.key.expose())
-    }
-
-    async fn relay_or_fail(&self, outcome: Result<Response, Failure>, id: Option<&Id>) {
-        let relayed = match outcome {
-            Ok(response) => self.relay(response, id).await,
-            Err(failure) => Err(failure),
-        };
-        if let Err(failure) = relayed {
-            self.put(rpc::failed(id, &failure, dialect()).message).await;
-        }
-    }
-
-    /// Hands on what the gateway answers, line by line.
-    async fn relay(&self, response: Response, id: Option<&Id>) -> Result<(), Failure> {
-        if is_stream(&response) {
-            return self.relay_events(response, id).await;
-        }
-        let status = response.status();
-        let body = body(response).await?;
-        match (answers(&body, id), id) {
-            (true, _) => {
-                self.take_version(&body);
-                self.put(one_line(&body)).await;
-                Ok(())
-            }
-            (false, None) => Ok(()),
-            (false, Some(_)) => Err(refused(status, &body)),
-        }
-    }
-
-    async fn relay_events(&self, response: Response, id: Option<&Id>) -> Result<(), Failure> {
-        let mut events = SseStream::from_bytes_stream(response.bytes_stream());
-        let mut answered = id.is_none();
-        while let Some(event) = events.next().await {
-            let event = event.map_err(|fault| unreachable("Its answer broke off.").caused_by(fault.to_string()))?;
-            let Some(data) = event.data.filter(|data| !data.is_empty()) else {
-                continue;
-            };
-            answered |= answers(data.as_bytes(), id);
-            self.take_version(data.as_bytes());
-            self.put(one_line(data.as_bytes())).await;
-        }
-        if answered {
-            Ok(())
-        } else {
-            Err(unreachable("Its answer broke off."))
-        }
-    }
-
-    /// The version that the handshake settled, from the first answer after it.
-    fn take_version(&self, body: &[u8]) {
-        let mut state = self.state();
-        if let Some(session) = state.session.as_mut().filter(|session| session.version.is_none()) {
-            session.version = version_of(body);
-        }
-    }
-
-    /// Hands on the notifications of the session, for as long as there is one.
-    pub(super) async fn listen(&self) {
-        let mut pause = RECONNECT_FIRST;
-        while self.state().session.is_some() {
-            let get = self.to.client.get(self.to.url.clone()).header(header::ACCEPT, EVENTS);
-            match self.authorised(self.in_session(get)).send().await {
-                Ok(response) if is_stream(&response) => {
-                    pause = RECONNECT_FIRST;
-                    let _ended = self.relay_events(response, None).await;
-                }
-                Ok(response) if response.status() == StatusCode::METHOD_NOT_ALLOWED => return,
-                Ok(_) | Err(_) => pause = (pause * 2).min(RECONNECT_MAX),
-            }
-            tokio::time::sleep(pause).await;
-        }
     }
 
     /// Ends the session.
@@ -296,9 +310,21 @@ impl Link {
         }
     }
 
-    async fn put(&self, line: Bytes) {
+    pub(super) async fn put(&self, line: Bytes) {
         // The receiver lives as long as the bridge does.
         let _closed = self.out.send(line).await;
+    }
+
+    pub(super) fn session(&self) -> Option<Session> {
+        self.state().session.clone()
+    }
+
+    /// The version that the handshake settled, from the first answer after it.
+    pub(super) fn take_version(&self, body: &[u8]) {
+        let mut state = self.state();
+        if let Some(session) = state.session.as_mut().filter(|session| session.version.is_none()) {
+            session.version = version_of(body);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -58,7 +58,11 @@ impl Actor {
             }];
             Arc::new(Tool {
                 name: (*name).to_owned(),
-                raw: raw(&json!({"name": name, "inputSchema": {"type": "object"}})),
+                raw: raw(&match *name {
+                    "routed" => json!({"name": name, "inputSchema": {"type": "object", "properties": {
+                        "region": {"type": "string", "x-mcp-header": "Region"}}}}),
+                    _ => json!({"name": name, "inputSchema": {"type": "object"}}),
+                }),
                 hints: Hints {
                     read_only: true,
                     destructive: false,

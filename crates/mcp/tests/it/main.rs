@@ -7,11 +7,13 @@
 
 mod actor;
 mod asking;
+mod bridging;
 mod calls;
 mod compose;
 mod duplex;
 mod files;
 mod hearing;
+mod inside;
 mod legacy;
 mod modern;
 mod plain;

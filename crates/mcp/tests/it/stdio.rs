@@ -32,12 +32,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-const KEY: &str = "fb_test_key";
+pub(crate) const KEY: &str = "fb_test_key";
 
 /// A front that a test may swap for another, as a restart does.
-type Served = Arc<Mutex<Front>>;
+pub(crate) type Served = Arc<Mutex<Front>>;
 
-async fn serve(front: Front) -> (String, Served, JoinHandle<()>) {
+pub(crate) async fn serve(front: Front) -> (String, Served, JoinHandle<()>) {
     let served: Served = Arc::new(Mutex::new(front));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
@@ -92,15 +92,15 @@ fn response(reply: Reply) -> Response {
 }
 
 /// The client's end of a bridge.
-struct Client {
-    input: WriteHalf<DuplexStream>,
-    output: Lines<BufReader<ReadHalf<DuplexStream>>>,
+pub(crate) struct Client {
+    pub(crate) input: WriteHalf<DuplexStream>,
+    pub(crate) output: Lines<BufReader<ReadHalf<DuplexStream>>>,
     bridge: JoinHandle<std::io::Result<()>>,
     stop: Stop,
 }
 
 impl Client {
-    fn new(url: &str, key: &str) -> Self {
+    pub(crate) fn new(url: &str, key: &str) -> Self {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (read, write) = tokio::io::split(theirs);
         let to = BridgeTo {
@@ -119,17 +119,17 @@ impl Client {
         }
     }
 
-    async fn write(&mut self, line: &str) {
+    pub(crate) async fn write(&mut self, line: &str) {
         self.input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    async fn read(&mut self) -> Value {
+    pub(crate) async fn read(&mut self) -> Value {
         let line = tokio::time::timeout(Duration::from_secs(20), self.output.next_line()).await;
         serde_json::from_str(&line.expect("an answer comes").unwrap().expect("the bridge is open")).unwrap()
     }
 
     /// Ends the input and waits for the end of the bridge; what was still written comes back.
-    async fn finish(mut self) -> Vec<Value> {
+    pub(crate) async fn finish(mut self) -> Vec<Value> {
         self.input.shutdown().await.unwrap();
         let mut rest = Vec::new();
         while let Some(line) = self.output.next_line().await.unwrap() {
