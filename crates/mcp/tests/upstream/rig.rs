@@ -117,7 +117,7 @@ impl Rig {
 
     /// Another value behind the reference `{env: TOKEN}`.
     pub(crate) fn rotate(&self, secret: &str) {
-        *self.secret.lock().unwrap() = secret.to_owned();
+        secret.clone_into(&mut self.secret.lock().unwrap());
     }
 
     pub(crate) fn reconfigure(&self, upstreams: &[(&str, Value)]) {
