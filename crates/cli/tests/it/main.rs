@@ -13,6 +13,7 @@ mod meaning;
 mod process;
 mod reload;
 mod schema;
+mod stdio_inside;
 mod streams;
 mod upstreams;
 

@@ -24,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
   {\"mcpServers\":{\"docs\":{\"command\":\"forebay\",\"args\":[\"stdio\",\"--server\",\"docs\"]}}}
   {\"mcpServers\":{\"forebay\":{\"command\":\"forebay\",\"args\":[\"stdio\",\"--serve\",\"--config\",\"/etc/forebay.yaml\"]}}}
 
-With --serve the gateway runs inside this process and ends with it. It opens no port, and its client acts with the
-data directory's own key, or with the one that is given.")]
+With --serve the gateway runs inside this process and ends with it. It opens no port;
+its client acts with the data directory's own key, or with the one that is given.")]
 pub(crate) struct Args {
     /// Run the gateway inside this process instead of asking one that is running
     #[arg(long)]
