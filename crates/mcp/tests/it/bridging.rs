@@ -55,6 +55,9 @@ async fn the_gateway_asks_and_the_client_answers() {
     assert!(client.finish().await.is_empty());
 }
 
+/// More calls than run side by side: those that run have to be answered before the rest is begun.
+const CALLS: u64 = 80;
+
 #[tokio::test]
 async fn questions_are_answered_however_many_requests_wait() {
     let gate = Gate::open(Wish::default()).await;
@@ -62,8 +65,6 @@ async fn questions_are_answered_however_many_requests_wait() {
     let (url, ..) = serve(gate.front.clone()).await;
     let mut client = Client::new(&url, KEY);
     shake_hands(&mut client).await;
-    // More than run side by side: those that run have to be answered before the rest is begun.
-    const CALLS: u64 = 80;
     for id in 10..10 + CALLS {
         client.write(&call(id, "ask")).await;
     }
