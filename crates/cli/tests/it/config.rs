@@ -141,15 +141,7 @@ fn an_unknown_key_gets_a_suggestion() {
 
 #[test]
 fn what_a_later_version_brings_is_refused_by_name() {
-    for section in [
-        "budgets",
-        "markets",
-        "mcp",
-        "nodes",
-        "prices",
-        "providers",
-        "tasks",
-    ] {
+    for section in ["budgets", "markets", "mcp", "nodes", "prices", "providers", "tasks"] {
         for value in ["[]", "{a: {}}", ""] {
             let words = refused(&format!("server: {{}}\n{section}: {value}"), &[]);
             assert!(

@@ -151,8 +151,8 @@ fn an_upstream_that_could_not_be_reached_is_refused_where_it_stands() {
         "{words}"
     );
     check(
-        &one("url: 'http://a', tiemout_s: 5"),
-        "2:27: `upstreams.docs.tiemout_s`: there is no such key\n    Did you mean `timeout_s`?",
+        &one("url: 'http://a', timeouts_s: 5"),
+        "2:27: `upstreams.docs.timeouts_s`: there is no such key\n    Did you mean `timeout_s`?",
     );
     let auth = |auth: &str| one(&format!("url: 'http://a', auth: {{{auth}}}"));
     check(
