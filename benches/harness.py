@@ -15,6 +15,7 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", "40000"))
 RATE, SECONDS = 1000, int(os.environ.get("BENCH_SECONDS", "10"))
 TICKS = os.sysconf("SC_CLK_TCK")
+PORT = int(os.environ.get("BENCH_PORT", "18471"))
 
 
 def build():
@@ -61,12 +62,12 @@ class Gateway:
                 "--data",
                 self.folder / "data",
                 "--listen",
-                "127.0.0.1:18471",
+                f"127.0.0.1:{PORT}",
             ],
             stderr=self.log,
             stdout=self.log,
         )
-        self.url = "http://127.0.0.1:18471"
+        self.url = f"http://127.0.0.1:{PORT}"
         while True:
             try:
                 urllib.request.urlopen(self.url + "/readyz", timeout=1)
@@ -76,6 +77,9 @@ class Gateway:
                     sys.exit((self.folder / "log").read_text())
                 time.sleep(0.001)
         took = (time.perf_counter() - begin) * 1000
+        if self.process.poll() is not None:
+            # Somebody else answers at this port.
+            sys.exit((self.folder / "log").read_text())
         self.key = (self.folder / "data" / "admin.key").read_text().strip()
         return took
 
