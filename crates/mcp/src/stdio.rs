@@ -10,6 +10,7 @@ mod inside;
 mod link;
 mod marks;
 mod relay;
+mod standing;
 
 pub use inside::serve;
 

@@ -4,6 +4,7 @@ use super::{
     BridgeTo,
     glance::{body, dialect, lacks_headers, modern_headers, unreachable, version_of},
     marks::Marks,
+    standing::Standing,
 };
 use crate::{
     envelope::{self, Id, Incoming, Message, Notification, Request},
@@ -69,6 +70,8 @@ struct State {
     session: Option<Session>,
     /// The handshake, kept to open another session where the gateway has forgotten this one.
     handshake: Option<Bytes>,
+    /// What another session would have to be asked again.
+    standing: Standing,
     under_way: HashMap<Id, UnderWay>,
 }
 
@@ -143,7 +146,13 @@ impl Link {
             listens: request.method == "subscriptions/listen",
             taken_back: false,
         };
-        self.state().under_way.insert(request.id.clone(), under_way);
+        {
+            let mut state = self.state();
+            state.under_way.insert(request.id.clone(), under_way);
+            if era == EraOf::Legacy {
+                state.standing.note(&request, &line);
+            }
+        }
         tokio::select! {
             biased;
             () = cancel.cancelled() => {}
@@ -210,7 +219,13 @@ impl Link {
             version: Some(version),
         });
         let initialized = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-        self.post(&initialized, None).await.map(drop)
+        self.post(&initialized, None).await?;
+        let standing = self.state().standing.lines();
+        for line in standing {
+            // The client has had its answer, from the session before.
+            self.post(&line, None).await?;
+        }
+        Ok(())
     }
 
     async fn notify(&self, notification: Notification, line: Bytes) -> Sent {

@@ -8,6 +8,7 @@ use crate::{
 };
 use forebay_mcp::source::Change;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn initialize() -> String {
     let params = json!({"protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}},
@@ -140,6 +141,49 @@ async fn a_subscription_is_heard_until_the_client_has_said_all() {
     gate.catalogue.announce(actor.as_ref(), Change::Tools);
     assert_eq!(client.read().await["method"], "notifications/tools/list_changed");
     client.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_session_was_told_once_is_told_the_next_one_as_well() {
+    let (before, after) = (Gate::open(Wish::default()).await, Gate::open(Wish::default()).await);
+    Actor::join(&before);
+    let actor = Actor::join(&after);
+    let (url, served, _server) = serve(before.front.clone()).await;
+    let mut client = Client::new(&url, KEY);
+    shake_hands(&mut client).await;
+    for (id, uri) in [(2, "actor://kept"), (3, "actor://left")] {
+        client
+            .write(&request(id, "resources/subscribe", &json!({"uri": uri})))
+            .await;
+        assert!(client.read().await["result"].is_object());
+    }
+    client
+        .write(&request(4, "resources/unsubscribe", &json!({"uri": "actor://left"})))
+        .await;
+    assert_eq!(client.read().await["id"], 4);
+    *served.lock().unwrap() = after.front.clone();
+    before.stop.drain();
+    client.write(&request(5, "ping", &json!({}))).await;
+    let mut message = client.read().await;
+    while message["id"] != 5 {
+        message = client.read().await;
+    }
+    assert!(message["result"].is_object(), "{message}");
+    // The listener connects in its own time: say it until it is heard.
+    let heard: Value = loop {
+        for uri in ["actor://left", "actor://kept"] {
+            let uri = uri.to_owned();
+            after.catalogue.announce(actor.as_ref(), Change::Resource { uri });
+        }
+        let patience = Duration::from_millis(20);
+        if let Ok(line) = tokio::time::timeout(patience, client.output.next_line()).await {
+            let message: Value = serde_json::from_str(&line.unwrap().unwrap()).unwrap();
+            if message["method"] == "notifications/resources/updated" {
+                break message;
+            }
+        }
+    };
+    assert_eq!(heard["params"]["uri"], "actor://kept");
 }
 
 #[tokio::test]
