@@ -277,8 +277,8 @@ impl Upstreams {
     /// Ends the connections that a revoked key opened.
     pub fn close_key(&self, key: &KeyId) {
         for one in self.running().values() {
-            one.upstream.pool.close_where(
-                |identity| matches!(identity, Identity::Caller { key: Some(theirs), .. } if theirs == key),
+            one.upstream.pool.release_where(
+                |identity| matches!(identity, Identity::Caller { owner, .. } if owner.key.as_ref() == Some(key)),
             );
         }
     }

@@ -5,11 +5,13 @@
 
 mod config;
 pub(crate) mod judge;
+mod keep;
 mod listing;
 mod manager;
 mod pins;
 mod pool;
 mod relay;
+mod serve;
 mod server;
 mod settings;
 

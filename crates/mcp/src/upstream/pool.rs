@@ -1,14 +1,19 @@
-//! The connections to one upstream: one for each identity, opened when it is first wanted, closed when it lies idle,
+//! The connections to one upstream: one for each identity, opened when it is first wanted, dropped when it lies idle,
 //! opened again when it has ended.
+//!
+//! A connection lives for as long as somebody holds it: whoever replaces or retires one never cuts what others have
+//! under way on it. One owner can take only so many, and never another's place while that one is in use.
 
 use super::settings::{Place, Settings};
 use crate::{
     call::{ClientCaps, LogLevel},
     client::{ClientFault, Connection, Hello, Limits, Listener, Mode, Parts, Target, Tenancy},
 };
+use arc_swap::ArcSwap;
 use forebay_domain::{
-    Principal,
+    Code, Failure, Principal,
     id::{KeyId, SubjectId, TenantId},
+    quarantine::{Kind, Why},
 };
 use forebay_runtime::{
     Clock, Tasks,
@@ -16,7 +21,7 @@ use forebay_runtime::{
 };
 use serde_json::{json, value::RawValue};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -25,32 +30,58 @@ use std::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
-/// Connections of callers to one upstream at most; the one that lay idle longest makes room.
+/// Connections to one upstream at most.
 const CONNECTIONS_MAX: usize = 64;
+/// Of one owner: its clients may differ in what they can be asked.
+const CONNECTIONS_OF_OWNER_MAX: usize = 8;
 /// A caller's connection that nobody used for so long is closed.
 const IDLE_MAX: Duration = Duration::from_mins(10);
+/// A connection that lasted so long was well, so that the next one is opened at once.
+const WELL_AFTER: Duration = Duration::from_mins(1);
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Requests under way on one connection. Each owner has a share of its own besides.
+const UNDER_WAY_MAX: usize = 4096;
 
 /// Whose connection it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Identity {
     /// The gateway's own, on which it lists and listens; and everybody's where the upstream is shared.
     Gateway,
-    /// Another key of the same subject is somebody else, and so is a client that can be asked other things.
-    Caller {
-        tenant: TenantId,
-        subject: SubjectId,
-        key: Option<KeyId>,
-        caps: Box<str>,
-    },
+    /// One owner's, whose clients can be asked the same things.
+    Caller { owner: Owner, caps: Box<str> },
+}
+
+/// Whose it is. Another key of the same subject is somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Owner {
+    pub(super) tenant: TenantId,
+    pub(super) subject: SubjectId,
+    pub(super) key: Option<KeyId>,
+}
+
+impl From<&Principal> for Owner {
+    fn from(principal: &Principal) -> Self {
+        Self {
+            tenant: principal.tenant.clone(),
+            subject: principal.subject.clone(),
+            key: principal.key.clone(),
+        }
+    }
 }
 
 impl Identity {
     pub(super) fn of(principal: &Principal, caps: &ClientCaps) -> Self {
         Self::Caller {
-            tenant: principal.tenant.clone(),
-            subject: principal.subject.clone(),
-            key: principal.key.clone(),
+            owner: Owner::from(principal),
             caps: caps.for_upstreams().get().into(),
+        }
+    }
+
+    fn owner(&self) -> Option<&Owner> {
+        match self {
+            Self::Gateway => None,
+            Self::Caller { owner, .. } => Some(owner),
         }
     }
 }
@@ -66,13 +97,26 @@ pub(super) struct Opener {
     pub(super) logs: Logs,
 }
 
-/// A connection, with the process behind it where there is one.
+/// A connection, with the process behind it where there is one. Both end when the last holder lets go.
 pub(super) struct Lane {
     pub(super) connection: Connection,
+    pub(super) vetting: Vetting,
     child: Option<Mutex<Option<Child>>>,
     used_ms: AtomicU64,
     /// The level that was asked for, on a connection of the older era.
     log_level: Mutex<Option<LogLevel>>,
+}
+
+/// What was made of the definitions that *this* connection's server lists: it may be another process, or another
+/// version, than the one that the gateway listed.
+#[derive(Default)]
+pub(super) struct Vetting {
+    /// Held while somebody vets.
+    pub(super) turn: AsyncMutex<()>,
+    /// The epoch of the upstream's listing with which it was vetted, and when; 0 before.
+    pub(super) epoch: AtomicU64,
+    pub(super) at_ms: AtomicU64,
+    pub(super) held: ArcSwap<BTreeMap<(Kind, String), Why>>,
 }
 
 impl Lane {
@@ -87,8 +131,14 @@ impl Lane {
         news
     }
 
-    /// Ends the connection, and the process with it.
-    pub(super) async fn close(&self) {
+    pub(super) fn mark_vetted(&self, epoch: u64, now_ms: u64, held: BTreeMap<(Kind, String), Why>) {
+        self.vetting.held.store(Arc::new(held));
+        self.vetting.at_ms.store(now_ms, Ordering::SeqCst);
+        self.vetting.epoch.store(epoch, Ordering::SeqCst);
+    }
+
+    /// Says farewell and ends the process.
+    async fn close(&self) {
         self.connection.close().await;
         let child = self.child.as_ref().and_then(|child| lock(child).take());
         if let Some(mut child) = child {
@@ -104,8 +154,15 @@ pub(super) struct Pool {
 }
 
 /// The place of one identity's connection. Whoever opens holds the lock, so that two callers never open two.
+type Slot = AsyncMutex<Held>;
+
 #[derive(Default)]
-struct Slot(AsyncMutex<Option<Arc<Lane>>>);
+struct Held {
+    lane: Option<Arc<Lane>>,
+    opened_ms: Option<u64>,
+    /// How long the next opening has to wait after this one, since those before ended soon.
+    pause: Duration,
+}
 
 impl Pool {
     pub(super) fn new(settings: Settings, opener: Opener) -> Self {
@@ -117,106 +174,137 @@ impl Pool {
     }
 
     /// The connection of that identity, opened where there is none that still works.
-    pub(super) async fn lane(&self, identity: &Identity, caps: &RawValue) -> Result<Arc<Lane>, ClientFault> {
-        let slot = self.slot(identity);
-        let mut held = slot.0.lock().await;
-        if let Some(lane) = held.as_ref().filter(|lane| lane.connection.is_open()) {
+    pub(super) async fn lane(&self, identity: &Identity, caps: &RawValue) -> Result<Arc<Lane>, Failure> {
+        let slot = self.slot(identity)?;
+        let mut held = slot.lock().await;
+        if let Some(lane) = held.lane.as_ref().filter(|lane| lane.connection.is_open()) {
             lane.used_ms.store(self.now_ms(), Ordering::Relaxed);
             return Ok(lane.clone());
         }
-        let lane = Arc::new(self.open(identity, caps).await?);
-        *held = Some(lane.clone());
+        held.lane = None;
+        // The loop that opens the gateway's own connection has pauses of its own.
+        if *identity != Identity::Gateway {
+            self.pace(&mut held)?;
+        }
+        let opened = self.open(identity, caps).await;
+        let lane = Arc::new(opened.map_err(|fault| fault.into_failure(self.settings.name.as_str()))?);
+        held.lane = Some(lane.clone());
         Ok(lane)
     }
 
-    /// Forgets a connection that turned out to be dead, unless somebody has replaced it already.
-    pub(super) async fn forget(&self, identity: &Identity, dead: &Arc<Lane>) {
-        let slot = self.slot(identity);
-        let mut held = slot.0.lock().await;
-        if held.as_ref().is_some_and(|lane| Arc::ptr_eq(lane, dead)) {
-            held.take();
+    /// Holds back whoever would start a program over and over that ends at once.
+    fn pace(&self, held: &mut Held) -> Result<(), Failure> {
+        let now = self.now_ms();
+        if let Some(opened) = held.opened_ms {
+            let since = Duration::from_millis(now.saturating_sub(opened));
+            if since < held.pause {
+                let message = format!("The upstream `{}` has just ended, repeatedly.", self.settings.name);
+                return Err(Failure::new(Code::UpstreamFailed, message)
+                    .hint("It is started again in a moment.")
+                    .retry_after(held.pause.saturating_sub(since)));
+            }
+            held.pause = if since < WELL_AFTER {
+                (held.pause * 2).clamp(PAUSE_FIRST, PAUSE_MAX)
+            } else {
+                Duration::ZERO
+            };
         }
-        drop(held);
-        dead.close().await;
+        held.opened_ms = Some(now);
+        Ok(())
     }
 
-    fn slot(&self, identity: &Identity) -> Arc<Slot> {
+    /// Lets go of a connection, unless somebody has replaced it already. Whoever else holds it goes on with it.
+    pub(super) async fn forget(&self, identity: &Identity, old: &Arc<Lane>) {
+        let slot = lock(&self.lanes).get(identity).cloned();
+        if let Some(slot) = slot {
+            let mut held = slot.lock().await;
+            if held.lane.as_ref().is_some_and(|lane| Arc::ptr_eq(lane, old)) {
+                held.lane = None;
+            }
+        }
+    }
+
+    fn slot(&self, identity: &Identity) -> Result<Arc<Slot>, Failure> {
         let mut lanes = lock(&self.lanes);
         if let Some(slot) = lanes.get(identity) {
-            return slot.clone();
+            return Ok(slot.clone());
         }
-        if lanes.len() >= CONNECTIONS_MAX {
-            self.make_room(&mut lanes);
+        self.sweep_in(&mut lanes);
+        let own = |other: &Identity| other.owner() == identity.owner();
+        let has = lanes.keys().filter(|other| own(other)).count();
+        let room = (has < CONNECTIONS_OF_OWNER_MAX || self.evict(&mut lanes, own))
+            && (lanes.len() < CONNECTIONS_MAX
+                || self.evict(&mut lanes, own)
+                || (has == 0 && self.evict(&mut lanes, |_| true)));
+        if !room {
+            let message = format!(
+                "The upstream `{}` has as many connections as it may have.",
+                self.settings.name
+            );
+            return Err(Failure::new(Code::Overloaded, message).hint("Try again when other calls have ended."));
         }
         let slot = Arc::<Slot>::default();
         lanes.insert(identity.clone(), slot.clone());
-        slot
+        Ok(slot)
     }
 
-    fn make_room(&self, lanes: &mut HashMap<Identity, Arc<Slot>>) {
-        let oldest = lanes
+    /// Retires the connection that lay idle longest, of those chosen. False where all are in use.
+    fn evict(&self, lanes: &mut HashMap<Identity, Arc<Slot>>, chosen: impl Fn(&Identity) -> bool) -> bool {
+        let idle = lanes
             .iter()
-            .filter(|(identity, _)| **identity != Identity::Gateway)
-            .filter_map(|(identity, slot)| {
-                let held = slot.0.try_lock().ok()?;
-                let lane = held.as_ref()?;
-                // Somebody who holds a clone of it has a request under way.
-                (Arc::strong_count(lane) == 1).then(|| (lane.used_ms.load(Ordering::Relaxed), identity.clone()))
-            })
-            .min_by_key(|(used, _)| *used);
-        if let Some((_, identity)) = oldest
-            && let Some(slot) = lanes.remove(&identity)
-        {
+            .filter(|(identity, _)| **identity != Identity::Gateway && chosen(identity));
+        let oldest = idle
+            .filter_map(|(identity, slot)| Some((idle_since(slot)?, identity.clone())))
+            .min_by_key(|(since, _)| *since);
+        let Some((_, identity)) = oldest else { return false };
+        if let Some(slot) = lanes.remove(&identity) {
             self.retire(slot);
         }
+        true
     }
 
-    /// Closes what lies idle.
+    /// Retires what lies idle for long.
     pub(super) fn sweep(&self) {
+        self.sweep_in(&mut lock(&self.lanes));
+    }
+
+    fn sweep_in(&self, lanes: &mut HashMap<Identity, Arc<Slot>>) {
         let now = self.now_ms();
-        let idle_ms = u64::try_from(IDLE_MAX.as_millis()).unwrap_or(u64::MAX);
         let mut retired = Vec::new();
-        lock(&self.lanes).retain(|identity, slot| {
-            let Ok(held) = slot.0.try_lock() else { return true };
-            let keeps = match held.as_ref() {
-                None => Arc::strong_count(slot) > 1,
-                Some(lane) => {
-                    *identity == Identity::Gateway
-                        || Arc::strong_count(lane) > 1
-                        || now.saturating_sub(lane.used_ms.load(Ordering::Relaxed)) < idle_ms
-                }
-            };
-            drop(held);
-            if !keeps {
+        lanes.retain(|identity, slot| {
+            let stale = *identity != Identity::Gateway
+                && idle_since(slot).is_some_and(|since| u128::from(now.saturating_sub(since)) >= IDLE_MAX.as_millis());
+            if stale {
                 retired.push(slot.clone());
             }
-            keeps
+            !stale
         });
         for slot in retired {
             self.retire(slot);
         }
     }
 
+    /// Closes an idle connection in the background, so that its server hears of it.
     fn retire(&self, slot: Arc<Slot>) {
         self.opener.tasks.spawn("upstream-close", move |_| async move {
-            let lane = slot.0.lock().await.take();
-            if let Some(lane) = lane {
+            let lane = slot.lock().await.lane.take();
+            if let Some(lane) = lane.and_then(Arc::into_inner) {
                 lane.close().await;
             }
         });
     }
 
-    /// Ends the connections of a key, or all of them.
-    pub(super) fn close_where(&self, chosen: impl Fn(&Identity) -> bool) {
-        let mut retired = Vec::new();
+    /// Lets go of the connections of a key, or of all. What is under way on them ends as it ends.
+    pub(super) fn release_where(&self, chosen: impl Fn(&Identity) -> bool) {
+        let mut released = Vec::new();
         lock(&self.lanes).retain(|identity, slot| {
             let goes = chosen(identity);
             if goes {
-                retired.push(slot.clone());
+                released.push(slot.clone());
             }
             !goes
         });
-        for slot in retired {
+        for slot in released {
             self.retire(slot);
         }
     }
@@ -268,18 +356,40 @@ impl Pool {
                 Identity::Gateway => Tenancy::ManyCallers,
                 Identity::Caller { .. } => Tenancy::OneCaller,
             },
-            limits: Limits::default(),
+            limits: Limits {
+                under_way_max: UNDER_WAY_MAX,
+                ..Limits::default()
+            },
         };
         Ok(Lane {
             connection: Connection::open(target, hello, parts).await?,
+            vetting: Vetting::default(),
             child,
             used_ms: AtomicU64::new(self.now_ms()),
             log_level: Mutex::default(),
         })
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.opener.tasks
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.opener.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Since when nobody uses what is in a slot; nothing while somebody does. An empty one is idle for ever, unless its next
+/// opening has to wait.
+fn idle_since(slot: &Arc<Slot>) -> Option<u64> {
+    // Somebody who holds a clone of the slot or of its connection is using it.
+    if Arc::strong_count(slot) > 1 {
+        return None;
+    }
+    let held = slot.try_lock().ok()?;
+    match &held.lane {
+        None => Some(held.opened_ms.unwrap_or(0)),
+        Some(lane) => (Arc::strong_count(lane) == 1).then(|| lane.used_ms.load(Ordering::Relaxed)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 use forebay_domain::Failure;
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 use std::{borrow::Cow, time::Duration};
 
 /// A request as the upstream gets it.
@@ -92,13 +92,31 @@ fn sort(raw: Box<RawValue>) -> Outcome {
     })
 }
 
+/// Of each capability, the parts that can be carried through.
+const PARTS: [(Capability, &[&str]); 3] = [
+    (Capability::Sampling, &["context", "tools"]),
+    (Capability::Elicitation, &["form", "url"]),
+    (Capability::Roots, &[]),
+];
+
 impl ClientCaps {
-    /// What an upstream is told that it may ask for: what can be carried through, as the client wrote it.
+    /// What an upstream is told that it may ask for: what can be carried through, in one form, so that a client cannot
+    /// make itself any number of connections by writing it in many.
     pub(crate) fn for_upstreams(&self) -> Box<RawValue> {
-        let mut members = Members::of(self.raw()).unwrap_or_default();
-        members
-            .0
-            .retain(|(name, _)| Capability::ALL.iter().any(|known| known.as_str() == name));
-        members.write()
+        let declared: Value = serde_json::from_str(self.raw().get()).unwrap_or_default();
+        let mut told = Map::new();
+        for (capability, parts) in PARTS {
+            let Some(had) = declared[capability.as_str()].as_object() else {
+                continue;
+            };
+            let kept = parts
+                .iter()
+                .filter(|part| had.get(**part).is_some_and(Value::is_object));
+            let kept: Map<String, Value> = kept
+                .map(|part| ((*part).to_owned(), Value::Object(Map::new())))
+                .collect();
+            told.insert(capability.as_str().to_owned(), Value::Object(kept));
+        }
+        crate::call::raw(&Value::Object(told))
     }
 }

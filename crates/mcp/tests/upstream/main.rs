@@ -7,3 +7,4 @@ mod behaviour;
 mod quarantine;
 mod rig;
 mod server;
+mod sharing;

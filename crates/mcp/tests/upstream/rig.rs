@@ -152,6 +152,14 @@ impl Rig {
         tokio::time::timeout(BOUND, call).await.expect("a call comes to an end")
     }
 
+    /// A call by somebody else.
+    pub(crate) async fn call_as(&self, caller: &Principal, tool: &str, client: Client) -> Result<Outcome, Failure> {
+        let arguments = raw(&json!({}));
+        let context = CallContext { client, ..context() };
+        let call = self.catalogue.call(caller, Call::of(tool, &arguments), context);
+        tokio::time::timeout(BOUND, call).await.expect("a call comes to an end")
+    }
+
     /// The result of a call that has to be complete.
     pub(crate) async fn result(&self, tool: &str, arguments: &Value) -> String {
         match self.call(tool, arguments).await.unwrap() {
@@ -201,6 +209,7 @@ pub(crate) fn keyed(key: &str, grants: &[&str]) -> Principal {
         role: Role::User,
         grants: grants.iter().map(|grant| grant.parse().unwrap()).collect(),
         shown: Vec::new(),
+        good_until: None,
     }
 }
 

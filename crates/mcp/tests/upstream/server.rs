@@ -22,6 +22,10 @@ pub(crate) enum Says {
     Body(String),
     /// Nothing, for ever.
     Nothing,
+    /// An HTTP status without a body.
+    Status(u16),
+    /// The result, once somebody lets it go.
+    Later(Value, watch::Receiver<bool>),
     /// The connection breaks off after the headers.
     BreaksOff,
 }
@@ -125,6 +129,11 @@ async fn answer(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Byte
         }
         Says::Body(text) => body_of(text.replace("$ID", &id.to_string())),
         Says::Nothing => std::future::pending().await,
+        Says::Status(code) => status(StatusCode::from_u16(code).unwrap()),
+        Says::Later(result, mut go) => {
+            go.wait_for(|go| *go).await.unwrap();
+            body_of(json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string())
+        }
         Says::BreaksOff => {
             let broken = futures_util::stream::iter([
                 Ok(Bytes::from_static(b"{\"jsonrpc\"")),

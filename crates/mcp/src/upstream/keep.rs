@@ -1,0 +1,290 @@
+//! The loop that keeps an upstream known: connect, list, judge, listen, again. It can end at any line and start again.
+
+use super::{
+    judge::{self, Judgement},
+    listing,
+    pool::{Identity, Lane, gateway_caps},
+    server::{Offered, State, Upstream},
+};
+use crate::{
+    call::Emission,
+    client::{Connection, Heard, Hooks, Subscription},
+    source::{Change, Offer, Source},
+};
+use forebay_domain::{Code, Failure};
+use forebay_runtime::{Entropy, Stop};
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json, value::RawValue};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Even an upstream that never says that something changed is listed again after this long.
+const RELIST_PERIOD: Duration = Duration::from_mins(5);
+/// However often an upstream says that something changed, it is listed no more often than this.
+const RELIST_PAUSE: Duration = Duration::from_secs(1);
+const SWEEP_PERIOD: Duration = Duration::from_mins(1);
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
+/// One that stayed well for so long starts again with the shortest pause.
+const WELL_AFTER: Duration = Duration::from_mins(1);
+/// The gateway's own connection is replaced no more often than this because callers see something else.
+const RENEW_PAUSE: Duration = Duration::from_secs(5);
+/// Subscriptions that are asked for at the same time.
+const SUBSCRIBING_MAX: usize = 16;
+const SUBSCRIBE_WAIT: Duration = Duration::from_secs(30);
+
+/// Why attending to an upstream ended.
+enum End {
+    Trouble(Failure),
+    /// Its connection is old, and another is to be opened at once.
+    Renew,
+}
+
+impl Upstream {
+    /// Keeps the upstream known until it is taken away or the gateway stops.
+    pub(super) async fn keep(self: Arc<Self>, mut heard: Heard, stop: Stop) {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let begun = self.clock.monotonic();
+            let end = tokio::select! {
+                biased;
+                () = self.gone.cancelled() => break,
+                () = stop.draining() => break,
+                end = self.attend(&mut heard) => end,
+            };
+            if self.clock.monotonic().saturating_sub(begun) >= WELL_AFTER {
+                pause = PAUSE_FIRST;
+            }
+            match end {
+                End::Trouble(trouble) => self.note_trouble(&trouble),
+                End::Renew => pause = RENEW_PAUSE,
+            }
+            tokio::select! {
+                biased;
+                () = self.gone.cancelled() => break,
+                () = stop.draining() => break,
+                () = self.relist.notified() => {}
+                () = tokio::time::sleep(jittered(pause, &self.entropy)) => {}
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        // What is still under way ends with its own call; the connections go once nobody holds them.
+        self.pool.release_where(|_| true);
+    }
+
+    /// Connects, lists and listens, until something goes wrong.
+    async fn attend(&self, heard: &mut Heard) -> End {
+        let lane = match self.pool.lane(&Identity::Gateway, &gateway_caps()).await {
+            Ok(lane) => lane,
+            Err(failure) => return End::Trouble(failure),
+        };
+        let end = tokio::select! {
+            end = self.listen(&lane, heard) => end,
+            () = lane.connection.closed() => {
+                let message = format!("The upstream `{}` ended the connection.", self.name());
+                End::Trouble(Failure::new(Code::UpstreamFailed, message))
+            }
+        };
+        self.pool.forget(&Identity::Gateway, &lane).await;
+        end
+    }
+
+    async fn listen(&self, lane: &Lane, heard: &mut Heard) -> End {
+        if let Err(trouble) = self.list(lane).await {
+            return End::Trouble(trouble);
+        }
+        let mut subscription = self.subscribe(lane, &BTreeSet::new());
+        let mut subscribed = self.watched().clone();
+        let mut next_list = Instant::now() + RELIST_PERIOD;
+        let mut next_sweep = Instant::now() + SWEEP_PERIOD;
+        loop {
+            tokio::select! {
+                emission = heard.next() => match emission {
+                    Some(emission) => if self.heed(emission) {
+                        self.vet_anew();
+                        next_list = next_list.min(Instant::now() + RELIST_PAUSE);
+                    },
+                    None => {
+                        let message = "Nobody listens to the upstream any more.";
+                        return End::Trouble(Failure::new(Code::UpstreamFailed, message));
+                    }
+                },
+                () = self.renew.notified() => return End::Renew,
+                () = self.relist.notified() => {
+                    self.vet_anew();
+                    next_list = Instant::now();
+                }
+                () = self.watches_changed.notified() => {
+                    let before = std::mem::replace(&mut subscribed, self.watched().clone());
+                    subscription = self.subscribe(lane, &before);
+                }
+                () = tokio::time::sleep_until(next_list) => {
+                    if let Err(trouble) = self.list(lane).await {
+                        return End::Trouble(trouble);
+                    }
+                    next_list = Instant::now() + RELIST_PERIOD;
+                }
+                () = tokio::time::sleep_until(next_sweep) => {
+                    self.pool.sweep();
+                    next_sweep = Instant::now() + SWEEP_PERIOD;
+                }
+            }
+            let _kept = &subscription;
+        }
+    }
+
+    /// True where the lists have to be fetched again.
+    fn heed(&self, emission: Emission) -> bool {
+        let Emission::Notification { method, params } = emission else {
+            // A question that belongs to no call is nobody's to answer; dropping it says so.
+            return false;
+        };
+        match method.as_str() {
+            "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed" => true,
+            "notifications/resources/updated" => {
+                let params: Option<Value> = serde_json::from_str(params.get()).ok();
+                let uri = params.and_then(|params| params["uri"].as_str().map(str::to_owned));
+                if let (Some(uri), Some(catalogue)) = (uri, self.catalogue.upgrade()) {
+                    catalogue.announce(self, Change::Resource { uri });
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// From now on every connection shows its definitions again before it serves anything.
+    fn vet_anew(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Asks for news of the watched resources, and of the lists where the upstream has to be asked for that. It does not
+    /// wait for the answers, so that an upstream that gives none holds nothing up.
+    fn subscribe(&self, lane: &Lane, before: &BTreeSet<String>) -> Option<Subscription> {
+        let wanted = self.watched().clone();
+        if self.lock().modern {
+            let filter = json!({
+                "toolsListChanged": true,
+                "promptsListChanged": true,
+                "resourcesListChanged": true,
+                "resourceSubscriptions": wanted,
+            });
+            return Some(lane.connection.listen(&crate::call::raw(&filter)));
+        }
+        let gone = before
+            .difference(&wanted)
+            .map(|uri| ("resources/unsubscribe", uri.clone()));
+        let new = wanted
+            .difference(before)
+            .map(|uri| ("resources/subscribe", uri.clone()));
+        let steps: Vec<_> = gone.chain(new).collect();
+        let asked: Vec<_> = steps
+            .into_iter()
+            .map(|step| ask_for_news(lane.connection.clone(), self.name().to_owned(), step))
+            .collect();
+        if !asked.is_empty() {
+            self.pool.tasks().spawn("upstream-subscribe", move |stop| async move {
+                tokio::select! {
+                    () = stop.draining() => {}
+                    () = stream::iter(asked).buffer_unordered(SUBSCRIBING_MAX).collect::<()>() => {}
+                }
+            });
+        }
+        None
+    }
+
+    /// Fetches and judges the lists, and offers what may be offered.
+    async fn list(&self, lane: &Lane) -> Result<(), Failure> {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        let listing = listing::fetch(&lane.connection)
+            .await
+            .map_err(|fault| fault.into_failure(self.name()))?;
+        let logs = listing.logs;
+        let seen = judge::look(listing);
+        let (name, now) = (&self.settings.name, self.clock.now());
+        let verdicts = self
+            .pins
+            .decide(name, self.settings.policy, seen.judged.clone(), now)
+            .await?;
+        let mut judgement = judge::offer(seen, &verdicts, self.settings.timeout);
+        judgement.offer.instructions = lane.connection.instructions().map(|text| {
+            let (clean, _) = forebay_domain::quarantine::clean_text(text);
+            clean.into_owned()
+        });
+        let held = judgement.held.clone();
+        self.adopt(judgement, lane, logs);
+        lane.mark_vetted(epoch, self.pool.now_ms(), held);
+        Ok(())
+    }
+
+    fn adopt(&self, judgement: Judgement, lane: &Lane, logs: bool) {
+        let offered = Arc::new(Offered::from(judgement.offer));
+        let before = self.offered.swap(offered.clone());
+        {
+            let mut condition = self.lock();
+            if condition.state != State::Ready {
+                condition.since = self.clock.now();
+            }
+            condition.state = State::Ready;
+            condition.version = Some(lane.connection.version().as_str());
+            condition.modern = lane.connection.version().is_modern();
+            condition.logs = logs;
+            condition.server_info = lane.connection.server_info().map(ToOwned::to_owned);
+            condition.listed_at = Some(self.clock.now());
+            condition.trouble = None;
+            condition.warnings = judgement.warnings;
+            condition.held = judgement.held;
+        }
+        let Some(catalogue) = self.catalogue.upgrade() else {
+            return;
+        };
+        let raws = |offer: &Offer| {
+            let text = |raw: &RawValue| raw.get().to_owned();
+            let tools: Vec<_> = offer.tools.iter().map(|tool| text(&tool.raw)).collect();
+            let prompts: Vec<_> = offer.prompts.iter().map(|prompt| text(&prompt.raw)).collect();
+            let resources = offer.resources.iter().map(|resource| text(&resource.raw));
+            let resources: Vec<_> = resources
+                .chain(offer.templates.iter().map(|one| text(&one.raw)))
+                .collect();
+            [tools, prompts, resources]
+        };
+        let changes = [Change::Tools, Change::Prompts, Change::Resources];
+        let (old, new) = (raws(&before.offer), raws(&offered.offer));
+        for (index, change) in changes.into_iter().enumerate() {
+            if old[index] != new[index] {
+                catalogue.announce(self, change);
+            }
+        }
+    }
+
+    fn note_trouble(&self, trouble: &Failure) {
+        let mut condition = self.lock();
+        if condition.state != State::Unavailable {
+            condition.since = self.clock.now();
+            tracing::warn!(upstream.name = self.name(), error.chain = %trouble.chain(), "upstream unavailable");
+        }
+        condition.state = State::Unavailable;
+        condition.trouble = Some(trouble.message.clone());
+    }
+}
+
+async fn ask_for_news(connection: Connection, name: String, (method, uri): (&'static str, String)) {
+    let params = crate::call::raw(&json!({"uri": uri}));
+    let hooks = Hooks::within(SUBSCRIBE_WAIT);
+    if let Err(fault) = connection.request(method, Some(&params), hooks).await {
+        tracing::warn!(upstream.name = name, mcp.method = method, error = %fault, "no news of a resource");
+    }
+}
+
+/// Between half of it and all of it, so that many that failed together do not come back together.
+fn jittered(pause: Duration, entropy: &Entropy) -> Duration {
+    let half = pause / 2;
+    let span = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).max(1);
+    half + Duration::from_millis(entropy.below(span))
+}

@@ -1,0 +1,197 @@
+//! The way of one request to an upstream: whose connection it takes, whether that one's server is still what was
+//! approved, and when it may be asked again.
+
+use super::{
+    config::Sharing,
+    judge, listing,
+    pool::{Identity, Lane, Owner, gateway_caps},
+    relay,
+    server::Upstream,
+};
+use crate::{
+    call::{CallContext, LogLevel, Outcome},
+    client::{ClientFault, Hooks},
+    source::{Source, Wanted},
+};
+use forebay_domain::{
+    Code, Failure, Principal,
+    quarantine::{Kind, Verdict, Why},
+};
+use http::{HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The catalogue bounds every call; this only has to be longer.
+const HOOKS_TIMEOUT: Duration = Duration::from_hours(24);
+/// A connection is vetted again after this long, even where nobody said that something changed.
+const VETTED_FOR: Duration = Duration::from_mins(5);
+/// Requests of one owner that are under way at one upstream; further ones wait, and nobody else for them.
+const UNDER_WAY_OF_OWNER_MAX: usize = 32;
+
+/// What each owner has under way at one upstream.
+#[derive(Default)]
+pub(super) struct Shares(Mutex<HashMap<Owner, Arc<Semaphore>>>);
+
+impl Shares {
+    async fn of(&self, principal: &Principal) -> Result<OwnedSemaphorePermit, Failure> {
+        let share = {
+            let mut all = self.0.lock().expect("nobody panics while holding the shares");
+            // Whoever has nothing under way leaves nothing behind.
+            all.retain(|_, share| Arc::strong_count(share) > 1);
+            all.entry(Owner::from(principal))
+                .or_insert_with(|| Arc::new(Semaphore::new(UNDER_WAY_OF_OWNER_MAX)))
+                .clone()
+        };
+        share
+            .acquire_owned()
+            .await
+            .map_err(|fault| Failure::new(Code::InternalError, "A share was closed.").caused_by(fault))
+    }
+}
+
+impl Upstream {
+    pub(super) async fn relay(
+        &self,
+        principal: &Principal,
+        wanted: Wanted<'_>,
+        context: CallContext,
+    ) -> Result<Outcome, Failure> {
+        if self.gone.is_cancelled() {
+            let message = format!("The upstream `{}` has just been taken away.", self.name());
+            return Err(Failure::new(Code::UpstreamFailed, message));
+        }
+        let _share = self.shares.of(principal).await?;
+        let (modern, logs) = {
+            let condition = self.lock();
+            (condition.modern, condition.logs)
+        };
+        let shared = modern || self.settings.sharing == Sharing::Shared;
+        let (identity, caps) = if shared {
+            (Identity::Gateway, gateway_caps())
+        } else {
+            let caps = context.client.caps.for_upstreams();
+            (Identity::of(principal, &context.client.caps), caps)
+        };
+        let out = relay::outgoing(wanted, &context);
+        let mut again = true;
+        loop {
+            let lane = self.pool.lane(&identity, &caps).await?;
+            self.vet(&lane).await?;
+            self.require_offered(&lane, wanted)?;
+            if logs && !modern {
+                self.ask_for_logs(&lane, context.client.log_level).await;
+            }
+            let mut hooks = relay::hooks(&context, HOOKS_TIMEOUT, self.traceparent(&context));
+            if modern {
+                hooks.headers = self.param_headers(wanted);
+            }
+            let answer = lane.connection.request(out.method, Some(&out.params), hooks).await;
+            let lost = match &answer {
+                Err(ClientFault::SessionExpired | ClientFault::Unreachable { .. }) => again,
+                Err(ClientFault::Broken { .. }) => again && self.may_repeat(wanted),
+                Ok(_) | Err(_) => false,
+            };
+            if !lost {
+                return relay::outcome(answer, self.name());
+            }
+            again = false;
+            // The connection itself may be well, and others have requests under way on it: the pool knows.
+        }
+    }
+
+    /// Holds the definitions that this connection's server lists against what was approved, before it serves anything:
+    /// it may be another process, or another version, than the one that the gateway listed.
+    pub(super) async fn vet(&self, lane: &Lane) -> Result<(), Failure> {
+        let vetting = &lane.vetting;
+        let is_vetted = || {
+            let age = self.pool.now_ms().saturating_sub(vetting.at_ms.load(Ordering::SeqCst));
+            vetting.epoch.load(Ordering::SeqCst) == self.epoch.load(Ordering::SeqCst)
+                && u128::from(age) < VETTED_FOR.as_millis()
+        };
+        if is_vetted() {
+            return Ok(());
+        }
+        let _turn = vetting.turn.lock().await;
+        if is_vetted() {
+            return Ok(());
+        }
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        let listing = listing::fetch(&lane.connection).await;
+        let seen = judge::look(listing.map_err(|fault| fault.into_failure(self.name()))?);
+        let (name, now) = (&self.settings.name, self.clock.now());
+        let verdicts = self
+            .pins
+            .decide(name, self.settings.policy, seen.judged.clone(), now)
+            .await?;
+        let held: BTreeMap<(Kind, String), Why> = seen
+            .judged
+            .iter()
+            .zip(verdicts)
+            .filter_map(|(one, verdict)| match verdict {
+                Verdict::Offered => None,
+                Verdict::Held(why) => Some(((one.kind, one.name.as_str().to_owned()), why)),
+            })
+            .collect();
+        if held.keys().any(|key| !self.lock().held.contains_key(key)) {
+            self.renew.notify_one();
+        }
+        lane.mark_vetted(epoch, self.pool.now_ms(), held);
+        Ok(())
+    }
+
+    fn require_offered(&self, lane: &Lane, wanted: Wanted<'_>) -> Result<(), Failure> {
+        let held = lane.vetting.held.load();
+        let key = match wanted {
+            _ if held.is_empty() => return Ok(()),
+            Wanted::Tool { name, .. } => (Kind::Tool, name.to_owned()),
+            Wanted::Prompt { name, .. } => (Kind::Prompt, name.to_owned()),
+            Wanted::Resource { .. } | Wanted::Completion { .. } => return Ok(()),
+        };
+        held.get(&key).map_or(Ok(()), |why| Err(self.held_because(&key.1, why)))
+    }
+
+    /// Whether a request whose end nobody saw may be made again.
+    fn may_repeat(&self, wanted: Wanted<'_>) -> bool {
+        match wanted {
+            Wanted::Tool { name, .. } => {
+                let offered = self.offered.load();
+                offered.tools.get(name).is_some_and(|tool| tool.hints.may_repeat())
+            }
+            Wanted::Resource { .. } | Wanted::Prompt { .. } | Wanted::Completion { .. } => true,
+        }
+    }
+
+    /// A legacy server logs at a level that is set for the whole connection.
+    async fn ask_for_logs(&self, lane: &Lane, wanted: Option<LogLevel>) {
+        let Some(level) = wanted.filter(|level| lane.wants(*level)) else {
+            return;
+        };
+        let params = crate::call::raw(&json!({"level": level.as_str()}));
+        let hooks = Hooks::within(Duration::from_secs(10));
+        if let Err(fault) = lane.connection.request("logging/setLevel", Some(&params), hooks).await {
+            tracing::debug!(upstream.name = self.name(), error = %fault, "log level refused");
+        }
+    }
+
+    fn traceparent(&self, context: &CallContext) -> String {
+        format!("00-{}-{}-01", context.via.trace, hex::encode(self.entropy.bytes::<8>()))
+    }
+
+    /// `Mcp-Param-*`, which a modern upstream wants beside the arguments that its schema marks.
+    fn param_headers(&self, wanted: Wanted<'_>) -> Vec<(HeaderName, HeaderValue)> {
+        let Wanted::Tool { name, arguments, .. } = wanted else {
+            return Vec::new();
+        };
+        let offered = self.offered.load();
+        let Some(tool) = offered.tools.get(name).filter(|tool| !tool.headers.is_empty()) else {
+            return Vec::new();
+        };
+        let arguments: Value = serde_json::from_str(arguments.get()).unwrap_or_default();
+        tool.headers.iter().filter_map(|mark| mark.of(&arguments)).collect()
+    }
+}
