@@ -7,6 +7,7 @@ use crate::{
     id::{KeyId, ProjectId, SessionId, SubjectId, TenantId},
     pattern::Pattern,
 };
+use jiff::Timestamp;
 
 /// The authenticated caller of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Principal {
     pub grants: Vec<Grant>,
     /// The tools that lists show to it; all where there is none. What is not shown may still be called.
     pub shown: Vec<Pattern>,
+    /// When the key or the token that proved it stops being good; never, where there is none. What it holds open ends then.
+    pub good_until: Option<Timestamp>,
 }
 
 impl Principal {

@@ -360,6 +360,7 @@ mod tests {
             role: Role::User,
             grants: Vec::new(),
             shown: Vec::new(),
+            good_until: None,
         }
     }
 

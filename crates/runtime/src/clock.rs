@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How often whoever waits for a time of the wall clock looks whether it jumped.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Tells the time: the machine's, or one that a test moves by hand.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -52,6 +55,17 @@ impl Clock {
         match &self.0 {
             Source::System { started } => started.elapsed(),
             Source::Manual { epoch_ms } => Duration::from_millis(epoch_ms.load(Ordering::SeqCst).max(0).unsigned_abs()),
+        }
+    }
+
+    /// Completes once the wall clock shows that time. It looks again and again, since that clock may jump.
+    pub async fn reaches(&self, time: Timestamp) {
+        loop {
+            let left = Duration::try_from(time.duration_since(self.now())).unwrap_or_default();
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(LOOK_EVERY)).await;
         }
     }
 

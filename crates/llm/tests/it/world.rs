@@ -167,6 +167,7 @@ pub(crate) fn principal(role: Role, grants: &str) -> Principal {
         role,
         grants: grants.split_whitespace().map(|grant| grant.parse().unwrap()).collect(),
         shown: Vec::new(),
+        good_until: None,
     }
 }
 

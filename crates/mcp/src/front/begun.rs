@@ -19,7 +19,7 @@ use crate::{
 };
 use forebay_domain::{Failure, Principal, id::TraceId};
 use futures_util::FutureExt;
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Begun {
@@ -188,6 +188,22 @@ impl Front {
             id: request.id.clone(),
             cancel: turn.cancel.clone(),
         })?;
-        self.serve(request, turn).await
+        let mut served = pin!(self.serve(request, turn));
+        tokio::select! {
+            biased;
+            ending = &mut served => ending,
+            () = self.expiry(&turn.principal) => {
+                turn.cancel.cancel();
+                served.await
+            }
+        }
+    }
+
+    /// Completes when the key or the token of this caller stops being good.
+    pub(super) async fn expiry(&self, principal: &Principal) {
+        match principal.good_until {
+            Some(until) => self.states().clock().reaches(until).await,
+            None => std::future::pending().await,
+        }
     }
 }

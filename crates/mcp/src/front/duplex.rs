@@ -2,7 +2,8 @@
 //!
 //! Both eras are spoken; without headers, a message's own `_meta` says which. Requests run side by side in the task of
 //! their connection; answers, notifications and questions share the way out. A reader that is slow loses progress and
-//! notifications, never an answer. The connection ends with its key, its session, or its reader.
+//! notifications, never an answer. The connection ends with its key or token, its session, or its
+//! reader.
 
 use super::{
     BATCH_MAX, Front,
@@ -30,7 +31,7 @@ use futures_util::{
     future::BoxFuture,
     stream::{self, FuturesUnordered},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, pin::pin, sync::Arc};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -134,12 +135,15 @@ impl Front {
 impl Pipe {
     async fn serve(mut self, mut incoming: mpsc::Receiver<Bytes>, stop: Stop) {
         let closed = self.closed.clone();
+        let (front, principal) = (self.front.clone(), self.principal.clone());
+        let mut expired = pin!(front.expiry(&principal));
         let mut open = true;
         while open || !self.running.is_empty() {
             let ended = self.session.as_ref().map(|(session, _)| session.closed.clone());
             tokio::select! {
                 biased;
                 () = closed.cancelled() => break,
+                () = &mut expired => break,
                 () = fired(ended.as_ref()) => break,
                 Some(done) = self.running.next() => {
                     done.and_then(|id| self.cancels.remove(&id));
@@ -152,6 +156,7 @@ impl Pipe {
                         () = self.take(message) => {}
                         // The client may have left no room for a refusal.
                         () = closed.cancelled() => break,
+                        () = &mut expired => break,
                     }
                 },
             }

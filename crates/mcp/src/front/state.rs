@@ -105,6 +105,11 @@ impl StateKeys {
         keys.from = From::Elsewhere;
     }
 
+    /// The clock that states are good by, and callers too.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
     pub(crate) fn sign(&self, state: State, about: About<'_>) -> String {
         let ttl_ms = i64::try_from(STATE_TTL.as_millis()).unwrap_or(i64::MAX);
         let claims = Claims {
@@ -208,6 +213,7 @@ mod tests {
             role: Role::User,
             grants: Vec::new(),
             shown: Vec::new(),
+            good_until: None,
         })
     }
 

@@ -268,6 +268,7 @@ mod tests {
             role: Role::User,
             grants: Vec::new(),
             shown: Vec::new(),
+            good_until: None,
         };
         let job = Job {
             principal: &principal,

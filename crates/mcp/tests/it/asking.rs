@@ -261,6 +261,24 @@ async fn a_revoked_key_ends_the_calls_that_wait() {
 }
 
 #[tokio::test]
+async fn an_expired_key_ends_the_calls_that_wait() {
+    let gate = Gate::open(Wish::default()).await;
+    Actor::join(&gate);
+    let hour = Duration::from_hours(1);
+    let user = Principal {
+        good_until: Some(gate.clock.now() + hour),
+        ..keyed(Role::User, "k1")
+    };
+    modern(&gate, &user, "ask", &json!({})).await;
+    modern(&gate, &keyed(Role::User, "k2"), "ask", &json!({})).await;
+    assert_eq!(gate.front.parked_calls(), 2);
+    gate.clock.advance(hour);
+    let events = gate.events(1).await;
+    assert_eq!(events[0].outcome, forebay_domain::event::Outcome::Cancelled);
+    assert_eq!(gate.front.parked_calls(), 1, "others go on waiting");
+}
+
+#[tokio::test]
 async fn only_so_many_calls_of_one_caller_wait() {
     let gate = Gate::open(Wish::default()).await;
     Actor::join(&gate);

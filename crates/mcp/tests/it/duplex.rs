@@ -209,6 +209,28 @@ async fn a_connection_ends_with_its_key_and_finishes_what_it_began() {
 }
 
 #[tokio::test]
+async fn a_connection_ends_when_its_key_expires() {
+    let gate = Gate::open(Wish::default()).await;
+    Actor::join(&gate);
+    let hour = Duration::from_hours(1);
+    let user = Principal {
+        good_until: Some(gate.clock.now() + hour),
+        ..keyed(Role::User, "k1")
+    };
+    let mut pipe = Pipe::open(&gate, &user);
+    let mut others = Pipe::open(&gate, &keyed(Role::User, "k2"));
+    pipe.shake_hands("2025-11-25").await;
+    others.shake_hands("2025-11-25").await;
+    pipe.send(&request(2, "tools/call", &json!({"name": "wait", "arguments": {}})))
+        .await;
+    gate.clock.advance(hour);
+    assert_eq!(pipe.next().await, None);
+    assert_eq!(gate.sessions.count(), 1);
+    let ping = others.ask(&request(2, "ping", &json!({}))).await;
+    assert_eq!(ping["id"], 2, "others go on");
+}
+
+#[tokio::test]
 async fn there_is_no_connection_to_nowhere() {
     let gate = Gate::open(Wish::default()).await;
     let scope = Scope::Server("nobody".into());

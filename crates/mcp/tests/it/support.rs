@@ -198,6 +198,7 @@ pub(crate) fn keyed(role: Role, key: &str) -> Principal {
         role,
         grants: Vec::new(),
         shown: Vec::new(),
+        good_until: None,
     }
 }
 

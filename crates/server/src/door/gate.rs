@@ -1,6 +1,6 @@
 //! The gate: what the row of a route asks for is checked here, in one order, for every route alike.
 
-use super::{Arrival, Caller, limit, record::Passage, revoked};
+use super::{Arrival, Caller, ended, limit, record::Passage};
 use crate::{
     app::App,
     errors,
@@ -65,14 +65,13 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
     response
 }
 
-/// Runs the handler for as long as the caller's key is good.
+/// Runs the handler for as long as the caller's key or token is good.
 async fn run(app: &App, route: &Route, caller: &Caller, handler: impl Future<Output = Response>) -> Response {
-    let key = &caller.principal.key;
-    let while_handled = app.door.revoked.wait(key.clone());
-    let while_streamed = app.door.revoked.wait(key.clone());
+    let while_handled = ended::wait(&app.door.revoked, &app.clock, &caller.principal);
+    let while_streamed = ended::wait(&app.door.revoked, &app.clock, &caller.principal);
     tokio::select! {
-        response = handler => revoked::cut(response, while_streamed),
-        () = while_handled => errors::respond(route.dialect, &revoked::failure(), caller.trace),
+        response = handler => ended::cut(response, while_streamed),
+        why = while_handled => errors::respond(route.dialect, &why.failure(), caller.trace),
     }
 }
 

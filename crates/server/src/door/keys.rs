@@ -102,6 +102,7 @@ pub fn principal_of(stored: &StoredKey) -> Principal {
         role: stored.role,
         grants: stored.grants.clone(),
         shown: stored.shown.clone(),
+        good_until: stored.expires_at,
     }
 }
 

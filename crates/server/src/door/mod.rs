@@ -7,12 +7,12 @@
 
 pub mod credentials;
 mod edge;
+mod ended;
 mod gate;
 pub mod keys;
 pub mod limit;
 pub mod origin;
 mod record;
-mod revoked;
 pub mod token;
 pub mod token_keys;
 
@@ -23,6 +23,7 @@ pub use record::Arrival;
 use crate::config::{AuthConfig, LimitsConfig, ServerConfig};
 use arc_swap::ArcSwap;
 use credentials::Credential;
+use ended::Revoked;
 use forebay_domain::{
     Code, Failure, Principal,
     id::{KeyId, TraceId},
@@ -35,7 +36,6 @@ use forebay_store::Store;
 use http::HeaderMap;
 use keys::KeyRing;
 use origin::Neighbours;
-use revoked::Revoked;
 use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 use token::{Outside, TokenVerifier};
 

@@ -11,6 +11,7 @@ use forebay_domain::{
     key::check_chosen_secret,
 };
 use forebay_runtime::{Clock, Tasks, secret::SecretReader};
+use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde_json::{Map, Value};
 
@@ -137,6 +138,12 @@ impl TokenVerifier {
         Ok(())
     }
 
+    /// Until when the token is let in; a time past the calendar is never.
+    fn good_until(&self, claims: &Claims) -> Option<Timestamp> {
+        let expires = claims.get("exp").and_then(seconds)?;
+        Timestamp::from_second(expires.saturating_add(self.leeway_seconds)).ok()
+    }
+
     fn principal(&self, claims: &Claims) -> Result<Principal, Failure> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let unfit = |name: &str, why: &dyn std::fmt::Display| {
@@ -171,6 +178,7 @@ impl TokenVerifier {
             role,
             grants: grants(text("scope")),
             shown: Vec::new(),
+            good_until: self.good_until(claims),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A revoked key opens nothing any more and holds nothing open.
+//! A key or a token that is good no longer opens nothing any more and holds nothing open.
 
 use crate::rig::{Rig, eventually};
 use forebay_domain::Role;

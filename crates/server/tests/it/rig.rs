@@ -13,6 +13,9 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use std::{net::SocketAddr, time::Duration};
 
+/// How long a key or a token is good that shall expire while something is open: enough to open it.
+pub(crate) const SHORT_LIFE: Duration = Duration::from_secs(3);
+
 pub(crate) const SECRET: &str = "hV3nq0Zk7cWm1Rt9yLx4bFs8uJd2gPaE";
 
 pub(crate) struct Rig {
@@ -139,6 +142,23 @@ impl Rig {
 
     /// Puts a key into the store, as `forebay key create` would.
     pub(crate) async fn key(&self, tenant: &str, subject: &str, role: Role, grants: &[&str]) -> String {
+        self.key_until(tenant, subject, role, grants, None).await
+    }
+
+    /// The same, for a key that is good for so long.
+    pub(crate) async fn key_for(&self, subject: &str, good_for: Duration) -> String {
+        let end = self.gateway.app.clock.now() + good_for;
+        self.key_until("acme", subject, Role::User, &[], Some(end)).await
+    }
+
+    async fn key_until(
+        &self,
+        tenant: &str,
+        subject: &str,
+        role: Role,
+        grants: &[&str],
+        expires_at: Option<jiff::Timestamp>,
+    ) -> String {
         let app = &self.gateway.app;
         let key = ApiKey::from_entropy(app.entropy.bytes(), app.entropy.bytes());
         let new = NewKey {
@@ -152,7 +172,7 @@ impl Rig {
             shown: Vec::new(),
             created_at: app.clock.now(),
             created_by: None,
-            expires_at: None,
+            expires_at,
         };
         app.store.keys().create(&new).await.unwrap();
         key.reveal()

@@ -1,6 +1,6 @@
 //! HTTP+SSE of 2024-11-05, by hand: a stream that says where to post, and POSTs that only its own client gets in.
 
-use crate::rig::{Rig, eventually};
+use crate::rig::{Rig, SHORT_LIFE, eventually};
 use forebay_domain::Role;
 use futures_util::{Stream, StreamExt};
 use reqwest::Response;
@@ -162,6 +162,16 @@ async fn revoking_a_key_ends_its_streams_and_draining_all() {
     assert_eq!(others.message().await["id"], 1, "others go on");
     rig.gateway.tasks().stop().drain();
     assert_eq!(others.event().await, None);
+    eventually("nothing is left open", || async { rig.gateway.app.pipes.count() == 0 }).await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_key_expires() {
+    let rig = Rig::start().await;
+    let key = rig.key_for("ursula", SHORT_LIFE).await;
+    let mut theirs = Listener::open(&rig, "/mcp/sse", &key).await;
+    assert_eq!(theirs.event().await, None);
+    assert_eq!(theirs.say(&rig, &key, &initialize()).await.status(), 401);
     eventually("nothing is left open", || async { rig.gateway.app.pipes.count() == 0 }).await;
 }
 

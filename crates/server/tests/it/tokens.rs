@@ -1,6 +1,6 @@
 //! Tokens: four algorithms by allow-list, rotation, and every forgery that is in the books.
 
-use crate::rig::{Rig, SECRET};
+use crate::rig::{Rig, SECRET, SHORT_LIFE};
 use forebay_runtime::{Clock, Tasks};
 use forebay_server::door::token_keys::{Published, TokenKeys};
 use forebay_testkit::jwks::{Issuer, SigningKey, forge, sign_hs256};
@@ -135,6 +135,33 @@ async fn forged_and_unfit_tokens_are_refused() {
         200,
         "and a right one still passes"
     );
+}
+
+/// What a token holds open ends with it: a listener here, which nothing else would end.
+#[tokio::test]
+async fn a_token_that_expires_ends_what_it_holds_open() {
+    let rig = rig(json!({"secret": {"env": "JWT_SECRET"}, "leeway_seconds": 0})).await;
+    let until = now() + SHORT_LIFE.as_secs().cast_signed();
+    let token = sign_hs256(SECRET.as_bytes(), &with("exp", json!(until)));
+    let listen = json!({"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": {
+        "notifications": {"toolsListChanged": true},
+        "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {}}}});
+    let heard = rig
+        .request("POST", "/mcp", "")
+        .bearer_auth(&token)
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "subscriptions/listen")
+        .json(&listen)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(heard.status(), 200);
+    let all = heard.text().await.unwrap();
+    assert!(all.contains("acknowledged"), "{all}");
+    assert!(now() >= until, "not before its time");
+    assert_eq!(answer(&rig, &token).await, (401, "expired_token".to_owned()));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! MCP over a WebSocket, by another implementation's eyes: frames, limits, credentials, and how it ends.
 
-use crate::rig::{Rig, eventually};
+use crate::rig::{Rig, SHORT_LIFE, eventually};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use forebay_domain::Role;
 use futures_util::{SinkExt, StreamExt};
@@ -204,6 +204,17 @@ async fn revoking_a_key_ends_its_connections_and_draining_all() {
     assert_eq!(others.message().await["id"], 1, "others go on");
     rig.gateway.tasks().stop().drain();
     assert_eq!(others.closed().await, CloseCode::Away);
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_its_key_expires() {
+    let rig = Rig::start().await;
+    let key = rig.key_for("ursula", SHORT_LIFE).await;
+    let mut theirs = Client::open(&rig, "/mcp/ws", &key).await;
+    let mut others = Client::open(&rig, "/mcp/ws", &user(&rig).await).await;
+    assert_eq!(theirs.closed().await, CloseCode::Policy);
+    others.say(&initialize()).await;
+    assert_eq!(others.message().await["id"], 1, "others go on");
 }
 
 #[tokio::test]

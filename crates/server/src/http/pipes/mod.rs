@@ -149,6 +149,7 @@ mod tests {
             role: Role::User,
             grants: Vec::new(),
             shown: Vec::new(),
+            good_until: None,
         }
     }
 
