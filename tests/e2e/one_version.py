@@ -1,8 +1,8 @@
 """An MCP server that speaks one version of the protocol and no other: `python one_version.py VERSION [PORT]`.
 
 Without a port it speaks over standard input and output; with one over HTTP, as that version has it (2024-11-05:
-HTTP+SSE). It knows nothing of other versions and refuses what a server of its time would, so that a gateway that mixes up two of
-them is found out. Its tools say which version was spoken, and which process it is.
+HTTP+SSE). It knows nothing of other versions and refuses what a server of its time would, so that a gateway that
+mixes up two of them is found out. Its tools say which version was spoken, and which process it is.
 """
 
 from __future__ import annotations
