@@ -316,7 +316,7 @@ impl Front {
             Message::Response(response) => session.questions.answer(&response),
             Message::Request(_) => {}
         };
-        match self.run_batch(elements, begin, heed).await {
+        match self.run_batch(elements, begin, || Ok(()), heed).await {
             Some(body) => Reply::json(StatusCode::OK, body),
             None => Reply::empty(StatusCode::ACCEPTED),
         }

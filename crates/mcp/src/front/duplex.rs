@@ -39,7 +39,8 @@ use tokio_util::sync::CancellationToken;
 const INCOMING_MAX: usize = 16;
 /// Messages that wait to be taken by the client at most.
 const OUTGOING_MAX: usize = 256;
-/// Requests of one connection under way at once; further ones wait to be read.
+/// Requests of one connection under way at once; further ones are refused. Answers and notifications always get in: what
+/// is under way may be waiting for them.
 const RUNNING_MAX: usize = 256;
 
 /// The way into a connection. Cheap to clone; once all clones are gone, what is under way is finished and the
@@ -150,7 +151,7 @@ impl Pipe {
                 }
                 () = stop.draining(), if open => open = false,
                 () = tell(&self.out, &self.bell), if open => {}
-                message = incoming.recv(), if open && self.running.len() < RUNNING_MAX => {
+                message = incoming.recv(), if open => {
                     open = message.is_some();
                     tokio::select! {
                         () = self.take(message) => {}
@@ -203,6 +204,10 @@ impl Pipe {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.running.len() >= RUNNING_MAX
+    }
+
     /// Batches were part of the oldest versions alone.
     async fn take_batch(&mut self, elements: Vec<Element>) {
         let session = self.session.as_ref().map(|(session, _)| session.clone());
@@ -213,6 +218,7 @@ impl Pipe {
         };
         let (front, out) = (self.front.clone(), self.out.clone());
         let (scope, principal, trace) = (self.scope.clone(), self.principal.clone(), self.trace);
+        let (is_full, cancels) = (self.is_full(), self.cancels.clone());
         let batch = async move {
             let begin = || {
                 let dialect = Dialect::Streamable(session.version);
@@ -220,14 +226,20 @@ impl Pipe {
                 begun.join(session.clone());
                 begun
             };
-            let heed = |message| heed(&front, Some(&session), &HashMap::new(), message);
-            if let Some(answers) = front.run_batch(elements, begin, heed).await {
+            let admit = || if is_full { Err(full()) } else { Ok(()) };
+            let heed = |message| heed(&front, Some(&session), &cancels, message);
+            if let Some(answers) = front.run_batch(elements, begin, admit, heed).await {
                 // The client is gone where this cannot be sent.
                 let _gone = out.send(answers).await;
             }
             None
         };
-        self.running.push(batch.boxed());
+        if is_full {
+            // Nothing of it runs; it is refused at once, and takes no room.
+            batch.await;
+        } else {
+            self.running.push(batch.boxed());
+        }
     }
 
     /// Begins a request. An error here is its answer.
@@ -235,6 +247,9 @@ impl Pipe {
         if self.cancels.contains_key(&request.id) {
             let failure = Failure::new(Code::InvalidRequest, "A request of this id is under way already.");
             return Err(failure.hint("Give each request an id of its own."));
+        }
+        if self.is_full() {
+            return Err(full());
         }
         let mut begun = self.settle(&request)?;
         let cancel = self.closed.child_token();
@@ -297,6 +312,11 @@ impl Pipe {
         // The client is gone where this cannot be sent.
         let _gone = self.out.send(answered.message).await;
     }
+}
+
+fn full() -> Failure {
+    let message = format!("{RUNNING_MAX} requests of this connection are under way already.");
+    Failure::new(Code::Overloaded, message).hint("Wait for an answer, then try again.")
 }
 
 /// Takes note of what needs no answer.

@@ -38,7 +38,7 @@ impl Front {
             Err(refused) => answer_refused(&refused).reply(),
             Ok(Incoming::One(Message::Request(request))) => self.answer_plain(request, begin()).await.reply(),
             Ok(Incoming::One(Message::Notification(_) | Message::Response(_))) => Reply::empty(StatusCode::ACCEPTED),
-            Ok(Incoming::Batch(elements)) => match self.run_batch(elements, begin, |_| {}).await {
+            Ok(Incoming::Batch(elements)) => match self.run_batch(elements, begin, || Ok(()), |_| {}).await {
                 Some(body) => Reply::json(StatusCode::OK, body),
                 None => Reply::empty(StatusCode::ACCEPTED),
             },
@@ -76,19 +76,25 @@ impl Front {
         }
     }
 
-    /// Answers a batch: an array of answers in the order of the requests, or nothing where none was asked for.
+    /// Answers a batch: an array of answers in the order of the requests, or nothing where none was asked for. `admit` is
+    /// asked for each of its requests.
     pub(crate) async fn run_batch(
         &self,
         elements: Vec<Element>,
         begin: impl Fn() -> Begun,
+        admit: impl Fn() -> Result<(), Failure>,
         heed: impl Fn(Message),
     ) -> Option<Bytes> {
         let mut answers = Vec::with_capacity(elements.len());
         for element in elements {
             match element {
-                Ok(Message::Request(request)) => {
-                    answers.push(Either::Left(self.answer_plain(request, begin())));
-                }
+                Ok(Message::Request(request)) => answers.push(match admit() {
+                    Ok(()) => Either::Left(self.answer_plain(request, begin())),
+                    Err(failure) => {
+                        let answered = rpc::failed(Some(&request.id), &failure, begin().dialect);
+                        Either::Right(std::future::ready(answered))
+                    }
+                }),
                 Ok(other) => heed(other),
                 Err(refused) => {
                     let answered = answer_refused(&refused);

@@ -165,6 +165,38 @@ async fn what_is_taken_back_gets_no_answer() {
 }
 
 #[tokio::test]
+async fn a_connection_with_all_it_may_have_under_way_still_hears_its_client() {
+    let gate = Gate::open(Wish::default()).await;
+    Actor::join(&gate);
+    let mut pipe = Pipe::open(&gate, &principal(Role::User));
+    pipe.shake_hands("2025-03-26").await;
+    let question = pipe
+        .ask(&request(1, "tools/call", &json!({"name": "ask", "arguments": {}})))
+        .await;
+    for id in 2..=256 {
+        pipe.send(&request(id, "tools/call", &json!({"name": "wait", "arguments": {}})))
+            .await;
+    }
+    let refused = pipe.ask(&request(257, "ping", &json!({}))).await;
+    assert_eq!(
+        (&refused["id"], &refused["error"]["data"]["code"]),
+        (&json!(257), &json!("overloaded"))
+    );
+    let batch = format!("[{},{}]", request(258, "ping", &json!({})), cancelled(2));
+    let refused = pipe.ask(&batch).await;
+    assert_eq!(refused[0]["error"]["data"]["code"], "overloaded");
+    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"name": "Ann"}});
+    assert_eq!(pipe.ask(&answer.to_string()).await["id"], 1, "an answer gets in");
+    pipe.send(&cancelled(3)).await;
+    let events = gate.events(3).await;
+    let ended = events
+        .iter()
+        .filter(|event| event.outcome == forebay_domain::event::Outcome::Cancelled);
+    assert_eq!(ended.count(), 2, "and so does what is taken back, also in a batch");
+    assert_eq!(pipe.ask(&request(259, "ping", &json!({}))).await["id"], 259);
+}
+
+#[tokio::test]
 async fn batches_are_for_the_oldest_versions() {
     let gate = Gate::open(Wish::default()).await;
     let mut pipe = Pipe::open(&gate, &principal(Role::User));
