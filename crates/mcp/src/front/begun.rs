@@ -131,8 +131,9 @@ impl Begun {
         let (client, told) = self.client(&request.method);
         let (id, dialect) = (request.id.clone(), self.dialect);
         let turn = self.turn(client);
+        let cancel = turn.cancel.clone();
         let call = async move { front.fly(&request, &turn).await }.boxed();
-        Running::new(id, dialect, call, told)
+        Running::new(id, dialect, cancel, call, told)
     }
 
     /// The client as the call sees it, and its ears where it has any.
@@ -173,7 +174,8 @@ impl Front {
             && let Some(super::state::State::Parked(number)) = &again.state
         {
             let mut running = self.fetch(number).await?;
-            running.resume(request.id.clone(), begun.manner.clone(), again.responses.as_deref());
+            let (id, manner, taken_back) = (request.id.clone(), begun.manner.clone(), begun.cancel.clone());
+            running.resume(id, manner, taken_back, again.responses.as_deref());
             return Ok((running, ticket));
         }
         Ok((begun.run(self.clone(), request), ticket))

@@ -13,6 +13,7 @@ use crate::{
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
+use tokio_util::sync::CancellationToken;
 
 /// Questions of one call that wait for the client's next request at most.
 const QUESTIONS_MAX: usize = 16;
@@ -22,6 +23,10 @@ const READY_MAX: usize = 64;
 pub(crate) struct Running {
     id: Id,
     dialect: Dialect,
+    /// What cancels the call.
+    cancel: CancellationToken,
+    /// What takes back the request under which it goes on, where that is not the one that began it.
+    taken_back: Option<CancellationToken>,
     call: BoxFuture<'static, Ending>,
     told: Option<Told>,
     ready: VecDeque<Said>,
@@ -51,10 +56,19 @@ pub(crate) enum Next {
 }
 
 impl Running {
-    pub(crate) fn new(id: Id, dialect: Dialect, call: BoxFuture<'static, Ending>, told: Option<Told>) -> Self {
+    /// `cancel` is what the call itself heeds.
+    pub(crate) fn new(
+        id: Id,
+        dialect: Dialect,
+        cancel: CancellationToken,
+        call: BoxFuture<'static, Ending>,
+        told: Option<Told>,
+    ) -> Self {
         Self {
             id,
             dialect,
+            cancel,
+            taken_back: None,
             call,
             told,
             ready: VecDeque::new(),
@@ -73,6 +87,7 @@ impl Running {
     pub(crate) async fn next(&mut self) -> Next {
         self.take_note();
         loop {
+            let is_cancelled = self.cancel.is_cancelled();
             if let Some(said) = self.ready.pop_front() {
                 return Next::Say(said);
             }
@@ -82,6 +97,10 @@ impl Running {
             let asks = !self.waiting.is_empty();
             let word = tokio::select! {
                 biased;
+                () = fired(self.taken_back.as_ref()), if !is_cancelled => {
+                    self.cancel.cancel();
+                    continue;
+                }
                 word = next_word(&mut self.told) => word,
                 ending = &mut self.call => {
                     self.end(ending);
@@ -183,10 +202,17 @@ impl Running {
         object(&members)
     }
 
-    /// Goes on under another request of the same client, which may have brought answers. What it does not answer is
-    /// asked again; what was never asked is ignored.
-    pub(crate) fn resume(&mut self, id: Id, manner: Manner, responses: Option<&RawValue>) {
+    /// Goes on under another request of the same client, which may have brought answers and can be taken back itself.
+    /// What it does not answer is asked again; what was never asked is ignored.
+    pub(crate) fn resume(
+        &mut self,
+        id: Id,
+        manner: Manner,
+        taken_back: Option<CancellationToken>,
+        responses: Option<&RawValue>,
+    ) {
         self.id = id;
+        self.taken_back = taken_back;
         if let Some(told) = &mut self.told {
             told.manner = manner;
         }
@@ -204,6 +230,13 @@ impl Running {
                 None => self.waiting.push(waiting),
             }
         }
+    }
+}
+
+async fn fired(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -45,8 +45,8 @@ fn form(message: &str) -> Value {
     json!({"message": message, "requestedSchema": {"type": "object", "properties": {}}})
 }
 
-const TOOLS: [&str; 9] = [
-    "ask", "ask_two", "input", "loud", "marked", "polling", "refuse", "routed", "wait",
+const TOOLS: [&str; 10] = [
+    "ask", "ask_two", "ask_wait", "input", "loud", "marked", "polling", "refuse", "routed", "wait",
 ];
 
 impl Actor {
@@ -126,6 +126,11 @@ impl Actor {
                     client.ask("roots/list", None)
                 );
                 Ok(text(&format!("{} {}", first?.get(), second?.get())))
+            }
+            "ask_wait" => {
+                client.ask("elicitation/create", Some(raw(&form("Go on?")))).await?;
+                self.released().await;
+                Ok(text("waited"))
             }
             "input" => Ok(input(&context)),
             "loud" => {

@@ -197,6 +197,23 @@ async fn a_connection_with_all_it_may_have_under_way_still_hears_its_client() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_taken_up_again_can_be_taken_back() {
+    let gate = Gate::open(Wish::default()).await;
+    let actor = Actor::join(&gate);
+    let mut pipe = Pipe::open(&gate, &principal(Role::User));
+    let asked = pipe.ask(&modern(1, "tools/call", json!({"name": "ask_wait"}))).await;
+    let retry =
+        json!({"name": "ask_wait", "requestState": asked["result"]["requestState"], "inputResponses": {"q1": {}}});
+    pipe.send(&modern(2, "tools/call", retry)).await;
+    pipe.send(&cancelled(2)).await;
+    let events = gate.events(1).await;
+    assert_eq!(events[0].outcome, forebay_domain::event::Outcome::Cancelled);
+    actor.release.add_permits(1);
+    let ping = pipe.ask(&request(3, "ping", &json!({}))).await;
+    assert_eq!(ping["id"], 3, "it gets no answer");
+}
+
+#[tokio::test]
 async fn batches_are_for_the_oldest_versions() {
     let gate = Gate::open(Wish::default()).await;
     let mut pipe = Pipe::open(&gate, &principal(Role::User));
