@@ -208,15 +208,15 @@ fn configured(
     })
 }
 
-/// What the reader of one of our own resources has to be allowed, beside reading resources at all.
+/// What the reader of one of our own resources has to be allowed, beside reading resources at all. It is decided by what
+/// would be read, and not by how that is spelled; the template of files counts as a file.
 pub(crate) fn needed(uri: &str) -> Option<Action> {
-    if uri.starts_with("file:") {
-        // A file as a resource is read by whoever may read it with the tool.
-        return Some(Action::tool("file_reader"));
-    }
     match Target::parse(uri) {
         Ok(Target::Own(own)) => Some(own.action()),
-        Ok(Target::File(_)) | Err(_) => None,
+        // A file as a resource is read by whoever may read it with the tool.
+        Ok(Target::File(_)) => Some(Action::tool("file_reader")),
+        // There is nothing behind it.
+        Err(_) => None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! `file_reader` and files as resources: what is allowed is read, and nothing else is.
 
-use crate::support::{Gate, Wish, principal};
+use crate::support::{Gate, Wish, principal, trace};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use forebay_domain::{Code, Role};
-use forebay_mcp::{Kind, Scope, tools};
+use forebay_domain::{Code, Role, event::Surface, port::Via};
+use forebay_mcp::{CallContext, Client, Kind, Scope, tools};
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::symlink, path::Path};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 struct Place {
     _folder: TempDir,
@@ -36,6 +37,19 @@ async fn place(max_bytes: u32) -> Place {
         _folder: folder,
         allowed,
         gate,
+    }
+}
+
+fn context() -> CallContext {
+    CallContext {
+        via: Via {
+            surface: Surface::Mcp,
+            trace: trace(),
+        },
+        cancel: CancellationToken::new(),
+        deadline: None,
+        client: Client::nobody(),
+        retry: None,
     }
 }
 
@@ -170,6 +184,38 @@ async fn files_are_resources_under_the_same_rules() {
         .modern(&viewer, "resources/read", json!({"uri": uri("a.txt")}))
         .await;
     assert_eq!(got.error(), (403, -32000, "forbidden".to_owned()));
+}
+
+/// Under its own path the gateway's server is asked whatever the URI looks like.
+#[tokio::test]
+async fn no_spelling_of_a_uri_reads_a_file_without_its_tool() {
+    let place = place(1000).await;
+    let own = Scope::Server("forebay".into());
+    let mut denied = principal(Role::User);
+    denied.grants = ["resources:read", "!tool:file_reader"]
+        .iter()
+        .map(|grant| grant.parse().unwrap())
+        .collect();
+    let path = place.allowed.join("a.txt");
+    let mut shown = 0;
+    for start in [
+        "file://",
+        "FILE://",
+        "FiLe://",
+        "file:",
+        "file://localhost",
+        "\tfile://",
+        " File:\n//",
+    ] {
+        let uri = format!("{start}{}", path.display());
+        for (reader, may) in [(principal(Role::User), true), (denied.clone(), false)] {
+            let read = place.gate.catalogue.read(&reader, &own, &uri, None, context()).await;
+            let read = read.map(|outcome| format!("{outcome:?}"));
+            shown += usize::from(may && read.is_ok());
+            assert!(may || read.is_err(), "{uri:?}: {read:?}");
+        }
+    }
+    assert!(shown > 1, "some of these spellings do mean the file");
 }
 
 #[tokio::test]
