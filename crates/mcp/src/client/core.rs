@@ -365,21 +365,17 @@ impl Core {
     /// Who hears what came this way.
     fn asker(&self, via: Via) -> Option<mpsc::Sender<Emission>> {
         let table = self.table();
-        match via {
-            Via::Of(id) => table.waiting.get(&id)?.emissions.clone(),
-            Via::Shared => {
-                let mut calls = table.waiting.iter().filter(|(_, waiting)| waiting.kind == Kind::Call);
-                match self.tenancy {
-                    Tenancy::OneCaller => calls
-                        .filter_map(|(id, waiting)| Some((id, waiting.emissions.as_ref()?)))
-                        .max_by_key(|(id, _)| **id)
-                        .map(|(_, emissions)| emissions.clone()),
-                    Tenancy::ManyCallers => match (calls.next(), calls.next()) {
-                        (Some((_, only)), None) => only.emissions.clone(),
-                        _ => None,
-                    },
-                }
+        match (via, self.tenancy) {
+            (Via::Of(id), _) => table.waiting.get(&id)?.emissions.clone(),
+            (Via::Shared, Tenancy::OneCaller) => {
+                let calls = table.waiting.iter().filter(|(_, waiting)| waiting.kind == Kind::Call);
+                calls
+                    .filter_map(|(id, waiting)| Some((id, waiting.emissions.as_ref()?)))
+                    .max_by_key(|(id, _)| **id)
+                    .map(|(_, emissions)| emissions.clone())
             }
+            // Not even where one call alone is under way: it may be meant for one that was given up a moment ago.
+            (Via::Shared, Tenancy::ManyCallers) => None,
         }
     }
 

@@ -82,7 +82,7 @@ pub struct Hello {
 pub enum Tenancy {
     /// All of one caller: such a message goes to the newest request under way.
     OneCaller,
-    /// Of several callers: it goes to a request only while there is no other, so that nobody hears somebody else's.
+    /// Of several callers: it goes to none of them, so that nobody hears somebody else's.
     ManyCallers,
 }
 

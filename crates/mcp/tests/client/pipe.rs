@@ -297,6 +297,51 @@ async fn a_question_without_an_address_never_reaches_another_caller() {
 }
 
 #[tokio::test]
+async fn what_is_meant_for_a_call_that_was_given_up_reaches_no_other_tenant() {
+    let wish = Wish {
+        tenancy: Tenancy::ManyCallers,
+        ..Wish::default()
+    };
+    let (connection, mut heard, mut peer) = legacy(wish).await;
+    let params = raw(&json!({"name": "t"}));
+    let ((one, _gone), (two, mut other)) = (listening(), listening());
+    let first = connection.request("tools/call", Some(&params), one);
+    tokio::select! {
+        biased;
+        _ = first => panic!("nobody answers it"),
+        _ = peer.expect("tools/call") => {}
+    }
+    peer.expect("notifications/cancelled").await;
+    // The first call was given up with its future; the second is alone now.
+    let second = connection.request("tools/call", Some(&params), two);
+    let telling = async {
+        peer.expect("tools/call").await;
+        peer.tell(
+            "notifications/message",
+            &json!({"level": "info", "data": "secret of the first"}),
+        )
+        .await;
+        peer.tell("notifications/custom", &json!({"x": "of the first"})).await;
+        peer.say(r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create"}"#)
+            .await;
+        for _ in 0..3 {
+            tokio::select! {
+                biased;
+                got = other.recv() => panic!("{got:?}"),
+                _ = heard.next() => {}
+            }
+        }
+        "nobody"
+    };
+    let who = tokio::select! {
+        biased;
+        _ = second => "answered",
+        who = soon(telling) => who,
+    };
+    assert_eq!(who, "nobody");
+}
+
+#[tokio::test]
 async fn what_comes_outside_of_requests_is_heard() {
     let (_connection, mut heard, mut peer) = legacy(Wish::default()).await;
     for (method, params) in [
