@@ -1,18 +1,26 @@
 //! The whole offer at one moment: every tool, prompt and resource under the name by which callers know it.
 //!
 //! An index is made anew whenever a source changes, and never altered. Looking something up costs the same however much
-//! there is. Where two sources would give one name two meanings, neither is offered; built-in servers win.
+//! there is. Where two upstreams would give one name or one URI two meanings, neither is offered in the whole, and that is
+//! noted as a clash; under its own path each still has it. What built-in servers have, nobody takes from them: neither a
+//! name nor a URI, be it listed or within one of their templates.
+//!
+//! URIs bear no prefix, so whose a URI is has to be found out ([`View::owner`]). It refuses to guess: of two upstreams
+//! whose templates both fit, neither is asked.
 
 use crate::{
     raw::with_member,
     source::{Naming, Offer, Prompt, Resource, Source, Template, Tool},
+    template::matches,
 };
 use forebay_domain::quarantine::{ServerName, exposed_name};
 use serde_json::value::RawValue;
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     sync::Arc,
 };
+use url::Url;
 
 /// Which part of the catalogue a caller has before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -46,15 +54,34 @@ pub(crate) struct View {
     pub(crate) sources: Vec<(Arc<dyn Source>, Arc<Offer>)>,
 }
 
+/// Whose a URI is.
+pub(crate) enum Owner {
+    One(Arc<dyn Source>),
+    Nobody,
+    /// The templates of several upstreams fit, and nobody can say which of them is meant.
+    Several,
+}
+
 #[derive(Default)]
 pub(crate) struct Index {
     whole: View,
     servers: HashMap<Arc<str>, View>,
+    /// Names and URIs that are nobody's in the whole, because two upstreams claimed them.
+    contested: HashSet<(Sort, String)>,
     /// Names that two sources claimed: what they are, and by whom.
     pub(crate) clashes: Vec<Clash>,
 }
 
-/// A name with two meanings.
+/// What a name names: a tool and a prompt of one name do not clash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Sort {
+    Tool,
+    Prompt,
+    Resource,
+    Template,
+}
+
+/// A name or URI with two meanings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clash {
     pub name: String,
@@ -87,34 +114,48 @@ impl Index {
                 continue;
             };
             own.tools.insert(tool.name.clone(), bare);
-            self.claim(|view| &mut view.tools, whole);
+            self.claim(Sort::Tool, |view| &mut view.tools, whole);
         }
         for prompt in &offer.prompts {
             let Some([whole, bare]) = listings(source, prompt, &prompt.name, &prompt.raw) else {
                 continue;
             };
             own.prompts.insert(prompt.name.clone(), bare);
-            self.claim(|view| &mut view.prompts, whole);
+            self.claim(Sort::Prompt, |view| &mut view.prompts, whole);
         }
-        // A URI means the same wherever it stands, so it has no prefix. Of two servers with one URI the first one in the
-        // order of names answers in the whole, and each answers under its own path.
         for resource in &offer.resources {
             let listed = as_it_is(source, resource, &resource.uri, &resource.raw);
             own.resources.insert(resource.uri.clone(), listed.clone());
-            self.whole.resources.entry(resource.uri.clone()).or_insert(listed);
+            self.claim_resource(listed);
         }
         for template in &offer.templates {
             let listed = as_it_is(source, template, &template.template, &template.raw);
             own.templates.insert(template.template.clone(), listed.clone());
-            self.whole.templates.entry(template.template.clone()).or_insert(listed);
+            self.claim(Sort::Template, |view| &mut view.templates, listed);
         }
         self.whole.sources.push((source.clone(), offer.clone()));
         own.sources.push((source.clone(), offer));
         self.servers.insert(source.name().into(), own);
     }
 
-    fn claim<T>(&mut self, table: impl Fn(&mut View) -> &mut Table<T>, listed: Arc<Listed<T>>) {
-        if self.clashes.iter().any(|clash| clash.name == listed.exposed) {
+    /// A resource of an upstream that lies within a template of a built-in server would never be read there.
+    fn claim_resource(&mut self, listed: Arc<Listed<Resource>>) {
+        let builtin = match listed.source.naming() {
+            Naming::Bare => None,
+            Naming::Prefixed => self.whole.builtin(&listed.exposed),
+        };
+        match builtin {
+            Some(builtin) => self.clashes.push(Clash {
+                name: listed.exposed.clone(),
+                servers: [builtin.name().to_owned(), listed.source.name().to_owned()],
+            }),
+            None => self.claim(Sort::Resource, |view| &mut view.resources, listed),
+        }
+    }
+
+    fn claim<T>(&mut self, sort: Sort, table: impl Fn(&mut View) -> &mut Table<T>, listed: Arc<Listed<T>>) {
+        let contested = (sort, listed.exposed.clone());
+        if self.contested.contains(&contested) {
             return;
         }
         match table(&mut self.whole).entry(listed.exposed.clone()) {
@@ -129,10 +170,54 @@ impl Index {
                 });
                 if first.source.naming() == Naming::Prefixed {
                     place.remove();
+                    self.contested.insert(contested);
                 }
             }
         }
     }
+}
+
+impl View {
+    /// Whose this URI is: a built-in server's before anybody else's; then that of the upstream which lists it, or whose
+    /// template alone fits. Where there is but one server, it may have resources that it does not list.
+    pub(crate) fn owner(&self, uri: &str) -> Owner {
+        if let Some(builtin) = self.builtin(uri) {
+            return Owner::One(builtin.clone());
+        }
+        if let Some(listed) = self.resources.get(uri) {
+            return Owner::One(listed.source.clone());
+        }
+        let mut fitting = self
+            .templates
+            .values()
+            .filter(|listed| matches(&listed.item.template, uri))
+            .map(|listed| &listed.source);
+        match (fitting.next(), self.sources.as_slice()) {
+            (Some(first), _) if fitting.all(|other| other.name() == first.name()) => Owner::One(first.clone()),
+            (Some(_), _) => Owner::Several,
+            (None, [(only, _)]) => Owner::One(only.clone()),
+            (None, _) => Owner::Nobody,
+        }
+    }
+
+    /// The built-in server whose URI this is, however it is spelled.
+    fn builtin(&self, uri: &str) -> Option<&Arc<dyn Source>> {
+        let is_bare = |source: &Arc<dyn Source>| source.naming() == Naming::Bare;
+        let spelled = spelled(uri);
+        [uri, &*spelled].into_iter().find_map(|uri| {
+            let listed = self.resources.get(uri).map(|listed| &listed.source);
+            listed.filter(|source| is_bare(source)).or_else(|| {
+                let mut templates = self.templates.values().filter(|listed| is_bare(&listed.source));
+                let fits = templates.find(|listed| matches(&listed.item.template, uri));
+                fits.map(|listed| &listed.source)
+            })
+        })
+    }
+}
+
+/// The URI as everybody would write it, since `FILE:/a` and `file:///a` are one. A text that is no URI stays as it is.
+fn spelled(uri: &str) -> Cow<'_, str> {
+    Url::parse(uri).map_or(Cow::Borrowed(uri), |url| Cow::Owned(url.into()))
 }
 
 /// The two listings of one item: in the whole catalogue, and in its own server's scope. None for a name that cannot

@@ -4,15 +4,17 @@ use crate::{
     call::{CallContext, Outcome},
     catalogue::{Catalogue, ending, serve, view},
     compose::SEARCH_TOOLS,
-    index::{Listed, Scope, View},
+    index::{Listed, Owner, Scope, View},
     ledger::Counted,
     raw::Members,
-    source::{Naming, Source, Template, Tool, Wanted, effects},
-    template::matches,
+    source::{Naming, Source, Tool, Wanted, effects},
 };
 use forebay_domain::{Action, Code, Failure, Principal};
 use serde_json::{json, value::RawValue};
 use std::{collections::BTreeMap, sync::Arc};
+
+/// What the event of a completion names. What was typed so far is the caller's own affair, and written nowhere.
+const COMPLETE: Action = Action::named("completion:complete");
 
 /// What can be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,15 +124,12 @@ impl Catalogue {
         params: &RawValue,
         context: CallContext,
     ) -> Result<Outcome, Failure> {
-        let (source, params) = self.completer(principal, scope, params)?;
-        serve(
-            principal,
-            &source,
-            Wanted::Completion { params: &params },
-            context,
-            None,
-        )
-        .await
+        let (source, own) = match self.completer(principal, scope, params) {
+            Ok((source, own)) => (Ok(source), own),
+            Err(failure) => (Err(failure), params.to_owned()),
+        };
+        let wanted = Wanted::Completion { params: &own };
+        self.recorded(principal, COMPLETE, source, wanted, context).await
     }
 
     /// Who completes this, and the params by that source's own names.
@@ -161,7 +160,7 @@ impl Catalogue {
             }
             (Some("ref/resource"), _, Some(uri)) => {
                 let listed = view.templates.get(uri).map(|found| found.source.clone());
-                let source = listed.or_else(|| owner(view, uri)).ok_or_else(|| unknown(uri))?;
+                let source = listed.map_or_else(|| owner(view, uri), Ok)?;
                 require_read(principal, source.as_ref(), Some(uri))?;
                 Ok((source, params.to_owned()))
             }
@@ -173,7 +172,7 @@ impl Catalogue {
     pub(crate) fn resource(&self, principal: &Principal, scope: &Scope, uri: &str) -> Result<Arc<dyn Source>, Failure> {
         principal.require(&Action::RESOURCES_READ)?;
         let index = self.index();
-        let source = owner(view(&index, scope)?, uri).ok_or_else(|| unknown(uri))?;
+        let source = owner(view(&index, scope)?, uri)?;
         require_read(principal, source.as_ref(), Some(uri))?;
         Ok(source)
     }
@@ -228,19 +227,17 @@ impl<'a> Usable<'a> {
     }
 }
 
-/// The source of a URI: the one that lists it, the first whose template fits, or, where there is but one, that one,
-/// since a server may have resources that it does not list.
-fn owner(view: &View, uri: &str) -> Option<Arc<dyn Source>> {
-    if let Some(listed) = view.resources.get(uri) {
-        return Some(listed.source.clone());
-    }
-    let by_template = |listed: &&Arc<Listed<Template>>| matches(&listed.item.template, uri);
-    if let Some(listed) = view.templates.values().find(by_template) {
-        return Some(listed.source.clone());
-    }
-    match view.sources.as_slice() {
-        [(only, _)] => Some(only.clone()),
-        _ => None,
+/// The source of a URI.
+fn owner(view: &View, uri: &str) -> Result<Arc<dyn Source>, Failure> {
+    match view.owner(uri) {
+        Owner::One(source) => Ok(source),
+        Owner::Nobody => Err(unknown(uri)),
+        Owner::Several => Err(Failure::new(
+            Code::UnknownResource,
+            "More than one server could have this resource, so none of them is asked.",
+        )
+        .hint("Read it under the path of the server that is meant: `/servers/{name}/mcp`.")
+        .details(json!({"uri": uri}))),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     support::{Gate, Got, Wish, headers, modern_request, principal, request, trace},
 };
 use bytes::Bytes;
-use forebay_domain::{Principal, Role};
+use forebay_domain::{Code, Principal, Role, event::Outcome};
 use forebay_mcp::{HttpIn, Scope};
 use rmcp::model::InitializeResult;
 use serde_json::{Value, json};
@@ -94,6 +94,28 @@ async fn prompts_and_completions_are_served() {
     let got = gate.modern(&user, "completion/complete", params).await;
     assert_eq!(got.body["result"]["completion"]["values"], json!(["a"]));
     assert_eq!(got.body["result"]["resultType"], "complete");
+}
+
+#[tokio::test]
+async fn a_completion_leaves_one_event_also_where_it_is_refused() {
+    let gate = Gate::open(Wish::default()).await;
+    Actor::join(&gate);
+    let user = principal(Role::User);
+    for name in ["greet", "nothing"] {
+        let params = json!({"ref": {"type": "ref/prompt", "name": name}, "argument": {"name": "a", "value": "canary"}});
+        gate.modern(&user, "completion/complete", params).await;
+    }
+    let events = gate.events(2).await;
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event.action.as_str(), event.outcome))
+        .collect();
+    let refused = Outcome::Failed(Code::UnknownPrompt);
+    assert_eq!(
+        told,
+        [("completion:complete", Outcome::Ok), ("completion:complete", refused)]
+    );
+    assert!(!format!("{events:?}").contains("canary"));
 }
 
 #[tokio::test]
