@@ -13,7 +13,12 @@ use crate::{
     tools,
 };
 use arc_swap::ArcSwap;
-use forebay_domain::{Action, Code, Failure, Principal, event::Outcome as Ending, port::AskModel};
+use forebay_domain::{
+    Action, Code, Failure, Principal,
+    event::Outcome as Ending,
+    port::AskModel,
+    quarantine::{ServerName, exposed_name},
+};
 use forebay_runtime::{Clock, rate::RateLimiter, telemetry::names};
 use forebay_store::EventLog;
 use serde_json::{Map, Value, value::RawValue};
@@ -242,7 +247,18 @@ impl Catalogue {
         entry.bytes_in = call.arguments.get().len();
         let span = tracing::Span::current();
         let Some(found) = found else {
-            let failure = self.withheld(call.scope, call.tool).unwrap_or_else(unknown_tool);
+            let failure = match self.withheld(call.scope, call.tool) {
+                Some((exposed, why)) => {
+                    let action = Action::tool(&exposed);
+                    entry.name(&action);
+                    // How it stands with a tool is for those who may use it.
+                    let admitted = principal
+                        .require(&action)
+                        .and_then(|()| self.limit(principal, &exposed));
+                    admitted.err().unwrap_or(why)
+                }
+                None => unknown_tool(),
+            };
             entry.close(Ending::Failed(failure.code), 0);
             return Err(failure);
         };
@@ -275,17 +291,23 @@ impl Catalogue {
         (!found.source.hides(&found.item.name, principal)).then(|| found.clone())
     }
 
-    /// Why a tool that its server does have is not offered.
-    fn withheld(&self, scope: &Scope, tool: &str) -> Option<Failure> {
+    /// The name in the whole catalogue of a tool that its server does have, and why it is not offered.
+    fn withheld(&self, scope: &Scope, tool: &str) -> Option<(String, Failure)> {
         let index = self.0.index.load();
-        match scope {
-            Scope::Server(_) => index.view(scope)?.sources.first()?.0.withheld(tool),
+        let (scope, own) = match scope {
+            Scope::Server(_) => (scope.clone(), tool),
             Scope::Whole => {
                 let (server, own) = tool.split_once(SEPARATOR)?;
-                let scope = Scope::Server(server.into());
-                index.view(&scope)?.sources.first()?.0.withheld(own)
+                (Scope::Server(server.into()), own)
             }
-        }
+        };
+        let (source, _) = index.view(&scope)?.sources.first()?;
+        let why = source.withheld(own)?;
+        let exposed = match source.naming() {
+            Naming::Bare => own.to_owned(),
+            Naming::Prefixed => exposed_name(&ServerName::try_from(source.name()).ok()?, own).ok()?,
+        };
+        Some((exposed, why))
     }
 
     /// Everything that has to say yes before a tool runs; what it makes of its arguments is its own affair.
@@ -294,13 +316,18 @@ impl Catalogue {
         for effect in effects(tool.item.hints) {
             principal.require(&effect)?;
         }
-        let key = format!("{}/{}/{}", principal.tenant, principal.subject, tool.exposed);
+        self.limit(principal, &tool.exposed)
+    }
+
+    /// Counts a call of that tool.
+    fn limit(&self, principal: &Principal, exposed: &str) -> Result<(), Failure> {
+        let key = format!("{}/{}/{}", principal.tenant, principal.subject, exposed);
         let verdict = self.0.limits.check(&key);
         if !verdict.is_allowed() {
             let after = verdict.retry_after.unwrap_or(verdict.reset_after);
             let message = format!(
-                "`{}` may be called {} times in its window, and that is used up.",
-                tool.exposed, verdict.limit
+                "`{exposed}` may be called {} times in its window, and that is used up.",
+                verdict.limit
             );
             return Err(Failure::new(Code::RateLimited, message)
                 .hint("Wait, then call again.")

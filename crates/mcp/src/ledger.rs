@@ -1,7 +1,7 @@
 //! What the catalogue tells about each call: one event, two metric families. Never arguments, never results.
 
 use forebay_domain::{
-    Event, Principal,
+    Action, Event, Principal,
     event::{Actor, Class, Outcome},
     port::Via,
 };
@@ -109,6 +109,11 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// Names what was found out only after the entry was opened.
+    pub(crate) fn name(&mut self, action: &Action) {
+        action.as_str().clone_into(&mut self.action);
+    }
+
     pub(crate) fn close(mut self, outcome: Outcome, bytes_out: usize) {
         self.write(outcome, bytes_out);
     }
