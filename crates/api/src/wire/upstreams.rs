@@ -48,7 +48,7 @@ pub struct UpstreamInfo {
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// What was left out of its lists, and why.
+    /// What was left out of its lists and why, and what stands out in what is offered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -67,7 +67,7 @@ pub struct UpstreamDetail {
 /// A definition that waits for a decision.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WaitingDefinition {
-    /// `tool`, `prompt`, `resource` or `resource_template`.
+    /// `tool`, `prompt` or `instructions`.
     pub kind: String,
     /// By the upstream's own name for it.
     pub name: String,

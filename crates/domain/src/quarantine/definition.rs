@@ -7,7 +7,7 @@
 use super::{
     characters::{unwanted, visible},
     hints::Hints,
-    node::{DEPTH_MAX, Node, canonical_without},
+    node::{DEPTH_MAX, Node, canonical_object as canonical},
 };
 use crate::json::check_strict;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,8 @@ pub const DEFINITION_BYTES_MAX: usize = 256 * 1024;
 pub const NAME_BYTES_MAX: usize = 512;
 
 /// Members that may change freely: pictures, what goes between programs, and how a call is run. A difference still
-/// shows them.
+/// shows them. Of `_meta` only that may change freely which binds no user interface to a tool: what names one decides
+/// what a person sees and clicks.
 pub const NOT_COVERED: [&str; 3] = ["_meta", "execution", "icons"];
 
 /// What a definition defines.
@@ -33,10 +34,18 @@ pub enum Kind {
     Prompt,
     Resource,
     ResourceTemplate,
+    /// What a server says to the model as a whole. There is one of them, and the gateway gives it its name.
+    Instructions,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Tool, Self::Prompt, Self::Resource, Self::ResourceTemplate];
+    pub const ALL: [Self; 5] = [
+        Self::Tool,
+        Self::Prompt,
+        Self::Resource,
+        Self::ResourceTemplate,
+        Self::Instructions,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,13 +53,14 @@ impl Kind {
             Self::Prompt => "prompt",
             Self::Resource => "resource",
             Self::ResourceTemplate => "resource_template",
+            Self::Instructions => "instructions",
         }
     }
 
     /// The member that tells two definitions of this kind apart.
     pub fn identity(self) -> &'static str {
         match self {
-            Self::Tool | Self::Prompt => "name",
+            Self::Tool | Self::Prompt | Self::Instructions => "name",
             Self::Resource => "uri",
             Self::ResourceTemplate => "uriTemplate",
         }
@@ -216,12 +226,51 @@ impl<'a> Definition<'a> {
 
     /// What the fingerprint covers, in the one form that equal definitions share.
     pub fn canonical(&self) -> String {
-        canonical_without(&self.members, &NOT_COVERED)
+        let interface = self.interface();
+        let mut covered = self.members.clone();
+        covered.retain(|key, _| !NOT_COVERED.contains(&key.as_str()));
+        covered.extend(interface.as_deref().map(|interface| (META.to_owned(), interface)));
+        canonical(&covered)
+    }
+
+    /// What of `_meta` binds a user interface, where anything does.
+    fn interface(&self) -> Option<Box<RawValue>> {
+        let Node::Object(mut members) = Node::open(self.member(META)?, 1) else {
+            return None;
+        };
+        members.retain(|key, _| names_interface(key));
+        let text = canonical(&members);
+        (!members.is_empty()).then(|| RawValue::from_string(text).expect("a canonical form is JSON"))
     }
 
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.canonical())
     }
+}
+
+const META: &str = "_meta";
+
+/// Whether a member of `_meta` binds a user interface: one of its words is `ui` (`ui`, `ui/resourceUri`, `toolUi`), or it
+/// is the older name of the same.
+fn names_interface(key: &str) -> bool {
+    let mut words = String::with_capacity(key.len());
+    let mut before = ' ';
+    for c in key.chars() {
+        if c.is_ascii_uppercase() && !before.is_ascii_uppercase() {
+            words.push(' ');
+        }
+        words.push(if c.is_ascii_alphanumeric() { c } else { ' ' });
+        before = c;
+    }
+    // `UIResource` is two words, `UID` and `UUID` are one each.
+    let begins = |word: &str| {
+        let rest = word.strip_prefix("UI").and_then(|rest| rest.chars().nth(1));
+        rest.is_some_and(|second| second.is_ascii_lowercase())
+    };
+    key == "openai/outputTemplate"
+        || words
+            .split(' ')
+            .any(|word| word.eq_ignore_ascii_case("ui") || begins(word))
 }
 
 /// The members of a definition that is small, strict and not too deep.
@@ -285,6 +334,13 @@ mod tests {
             ("\"icons\"", "\"unheardOf\""),
             ("\"name\"", "\"title\":\"Add\",\"name\""),
             ("\"name\"", "\"outputSchema\":{},\"name\""),
+            ("\"v\":1", "\"ui\":{\"resourceUri\":\"ui://a\"}"),
+            ("\"v\":1", "\"v\":1,\"ui/resourceUri\":\"ui://a\""),
+            ("\"v\":1", "\"v\":1,\"io.example/mcp-ui\":1"),
+            ("\"v\":1", "\"v\":1,\"uiTemplate\":1"),
+            ("\"v\":1", "\"v\":1,\"x/toolUi\":1"),
+            ("\"v\":1", "\"v\":1,\"x/UIResource\":1"),
+            ("\"v\":1", "\"v\":1,\"openai/outputTemplate\":\"ui://a\""),
         ] {
             let changed = TOOL.replacen(from, to, 1);
             assert_ne!(changed, TOOL);
@@ -293,6 +349,10 @@ mod tests {
         for (from, to) in [
             ("\"src\":\"x\"", "\"src\":\"y\""),
             ("\"v\":1", "\"v\":2"),
+            (
+                "\"v\":1",
+                "\"build\":1,\"guide\":2,\"UUID\":4,\"toolUid\":5,\"x.quick/id\":3",
+            ),
             ("\"_meta\"", "\"execution\":{\"taskSupport\":\"optional\"},\"_meta\""),
             (":", " : "),
             ("Adds.", "\\u0041dds."),
@@ -301,6 +361,20 @@ mod tests {
             assert_ne!(changed, TOOL);
             assert_eq!(fingerprint(&changed), first, "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn an_interface_that_is_swapped_is_another_definition() {
+        let with = |uri: &str, version: &str| {
+            let meta = format!(r#""_meta":{{"v":{version},"ui":{{"resourceUri":"{uri}"}}}}"#);
+            fingerprint(&TOOL.replace(r#""_meta":{"v":1}"#, &meta))
+        };
+        assert_ne!(with("ui://a", "1"), with("ui://b", "1"));
+        assert_eq!(
+            with("ui://a", "1"),
+            with("ui://a", "2"),
+            "the rest of `_meta` stays free"
+        );
     }
 
     #[test]
@@ -349,7 +423,7 @@ mod tests {
     #[test]
     fn each_kind_has_its_own_identity() {
         let both = raw(r#"{"name":"n","uri":"file:///a","uriTemplate":"file:///{x}","title":"T","size":3}"#);
-        for (kind, name) in Kind::ALL.into_iter().zip(["n", "n", "file:///a", "file:///{x}"]) {
+        for (kind, name) in Kind::ALL.into_iter().zip(["n", "n", "file:///a", "file:///{x}", "n"]) {
             let definition = Definition::parse(kind, &both).unwrap();
             assert_eq!(definition.name().as_str(), name, "{kind}");
         }

@@ -50,16 +50,26 @@ impl Flag {
         }
     }
 
+    /// What stands out, said of a definition that is offered.
+    pub fn remark(self) -> &'static str {
+        match self {
+            Self::HiddenCharacters => "carried characters that nobody sees, which were taken out",
+            Self::BidiControls => "carried characters that turn the reading order, which were taken out",
+            Self::ControlCharacters => "carried control characters, which were taken out",
+            Self::InstructionLike => "carries instruction-like text",
+            Self::OverlongDescription => "has an overlong description",
+            Self::SchemaRefRemote => "has a schema that refers to another document",
+            Self::MixedScriptName => "has a name in letters of several scripts that look alike",
+        }
+    }
+
     /// Whether the text showed people something else than the model. Nobody writes that by accident into a definition,
     /// while the other flags are guesses that also meet honest tools.
     pub fn conceals(self) -> bool {
         match self {
-            Self::HiddenCharacters | Self::BidiControls => true,
-            Self::ControlCharacters
-            | Self::InstructionLike
-            | Self::OverlongDescription
-            | Self::SchemaRefRemote
-            | Self::MixedScriptName => false,
+            // A terminal sequence clears, overwrites or colours away what a person would read.
+            Self::HiddenCharacters | Self::BidiControls | Self::ControlCharacters => true,
+            Self::InstructionLike | Self::OverlongDescription | Self::SchemaRefRemote | Self::MixedScriptName => false,
         }
     }
 }

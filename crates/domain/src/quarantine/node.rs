@@ -39,11 +39,10 @@ pub(super) fn canonical(raw: &RawValue) -> String {
     out
 }
 
-/// The canonical form of an object without some of its members.
-pub(super) fn canonical_without(members: &BTreeMap<String, &RawValue>, without: &[&str]) -> String {
+/// The canonical form of an object with these members.
+pub(super) fn canonical_object(members: &BTreeMap<String, &RawValue>) -> String {
     let mut out = String::new();
-    let kept = members.iter().filter(|(key, _)| !without.contains(&key.as_str()));
-    write_object(&mut out, kept, 0);
+    write_object(&mut out, members.iter(), 0);
     out
 }
 

@@ -55,7 +55,8 @@ pub enum Reaction {
 pub enum OnFlags {
     /// None.
     Allow,
-    /// Those that show people something else than the model: hidden characters and bidirectional controls.
+    /// Those that show people something else than the model: hidden characters, bidirectional controls, and
+    /// control characters with terminal sequences.
     HoldHidden,
     /// Any.
     Hold,
@@ -137,6 +138,7 @@ mod tests {
 
     const HIDDEN: &[Flag] = &[Flag::HiddenCharacters];
     const TALKS: &[Flag] = &[Flag::InstructionLike];
+    const CONTROLS: &[Flag] = &[Flag::ControlCharacters];
 
     /// `known` is the approved fingerprint; `?` for one that was seen and never approved, `-` for none.
     fn check(policy: &str, known: char, seen: char, flags: &[Flag]) -> String {
@@ -167,6 +169,7 @@ mod tests {
             ("{}", '-', 'a', TALKS, "offered"),
             ("{}", '-', 'a', HIDDEN, "flagged"),
             ("{}", '?', 'a', HIDDEN, "flagged"),
+            ("{}", '-', 'a', CONTROLS, "flagged"),
             ("{}", 'a', 'b', HIDDEN, "changed"),
             ("{}", 'a', 'a', HIDDEN, "offered"),
             (strict, '-', 'a', &[], "first_seen"),

@@ -212,11 +212,7 @@ impl Upstream {
             .pins
             .decide(name, self.settings.policy, seen.judged.clone(), now)
             .await?;
-        let mut judgement = judge::offer(seen, &verdicts, self.settings.timeout);
-        judgement.offer.instructions = lane.connection.instructions().map(|text| {
-            let (clean, _) = forebay_domain::quarantine::clean_text(text);
-            clean.into_owned()
-        });
+        let judgement = judge::offer(seen, &verdicts, self.settings.timeout);
         let held = judgement.held.clone();
         self.adopt(judgement, lane, logs);
         lane.mark_vetted(epoch, self.pool.now_ms(), held);

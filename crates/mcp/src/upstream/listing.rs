@@ -4,7 +4,6 @@ use crate::{
     client::{ClientFault, Connection, Hooks},
     raw::Members,
 };
-use forebay_domain::quarantine::Kind;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use std::time::Duration;
@@ -15,6 +14,30 @@ const PAGES_MAX: usize = 1000;
 /// For one page.
 const PAGE_WAIT: Duration = Duration::from_mins(1);
 
+/// One of the lists: how it is asked for, and under which member it comes.
+#[derive(Clone, Copy)]
+struct List {
+    method: &'static str,
+    member: &'static str,
+}
+
+const TOOLS: List = List {
+    method: "tools/list",
+    member: "tools",
+};
+const PROMPTS: List = List {
+    method: "prompts/list",
+    member: "prompts",
+};
+const RESOURCES: List = List {
+    method: "resources/list",
+    member: "resources",
+};
+const TEMPLATES: List = List {
+    method: "resources/templates/list",
+    member: "resourceTemplates",
+};
+
 /// The lists of one upstream, each definition as it came.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
@@ -22,6 +45,8 @@ pub(super) struct Listing {
     pub(super) prompts: Vec<Box<RawValue>>,
     pub(super) resources: Vec<Box<RawValue>>,
     pub(super) templates: Vec<Box<RawValue>>,
+    /// What it says to the model as a whole.
+    pub(super) instructions: Option<String>,
     pub(super) completes: bool,
     pub(super) watches: bool,
     pub(super) logs: bool,
@@ -48,6 +73,7 @@ struct Resources {
 pub(super) async fn fetch(connection: &Connection) -> Result<Listing, ClientFault> {
     let capabilities: Capabilities = serde_json::from_str(connection.capabilities().get()).unwrap_or_default();
     let mut listing = Listing {
+        instructions: connection.instructions().map(str::to_owned),
         completes: capabilities.completions.is_some(),
         logs: capabilities.logging.is_some(),
         watches: capabilities
@@ -58,14 +84,14 @@ pub(super) async fn fetch(connection: &Connection) -> Result<Listing, ClientFaul
     };
     let warnings = &mut listing.warnings;
     if capabilities.tools.is_some() {
-        listing.tools = pages(connection, Kind::Tool, warnings).await?;
+        listing.tools = pages(connection, TOOLS, warnings).await?;
     }
     if capabilities.prompts.is_some() {
-        listing.prompts = pages(connection, Kind::Prompt, warnings).await?;
+        listing.prompts = pages(connection, PROMPTS, warnings).await?;
     }
     if capabilities.resources.is_some() {
-        listing.resources = pages(connection, Kind::Resource, warnings).await?;
-        listing.templates = match pages(connection, Kind::ResourceTemplate, warnings).await {
+        listing.resources = pages(connection, RESOURCES, warnings).await?;
+        listing.templates = match pages(connection, TEMPLATES, warnings).await {
             // A server may have resources and know nothing of templates.
             Err(ClientFault::Refused(_)) => Vec::new(),
             other => other?,
@@ -74,21 +100,12 @@ pub(super) async fn fetch(connection: &Connection) -> Result<Listing, ClientFaul
     Ok(listing)
 }
 
-fn method(kind: Kind) -> (&'static str, &'static str) {
-    match kind {
-        Kind::Tool => ("tools/list", "tools"),
-        Kind::Prompt => ("prompts/list", "prompts"),
-        Kind::Resource => ("resources/list", "resources"),
-        Kind::ResourceTemplate => ("resources/templates/list", "resourceTemplates"),
-    }
-}
-
 async fn pages(
     connection: &Connection,
-    kind: Kind,
+    list: List,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Box<RawValue>>, ClientFault> {
-    let (method, member) = method(kind);
+    let List { method, member } = list;
     let mut entries: Vec<Box<RawValue>> = Vec::new();
     let mut cursor: Option<String> = None;
     for _ in 0..PAGES_MAX {

@@ -48,6 +48,7 @@ struct Shared {
     count: watch::Sender<usize>,
     /// The version that the server claims to speak.
     claims: Mutex<&'static str>,
+    instructions: Mutex<Option<&'static str>>,
 }
 
 impl Server {
@@ -62,6 +63,7 @@ impl Server {
             seen: Mutex::default(),
             count: watch::Sender::new(0),
             claims: Mutex::new(claims),
+            instructions: Mutex::default(),
         });
         let app = Router::new().route("/mcp", post(answer)).with_state(state.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -78,6 +80,11 @@ impl Server {
 
     pub(crate) fn claims(&self, version: &'static str) {
         *self.state.claims.lock().unwrap() = version;
+    }
+
+    /// What it says to the model as a whole, to whoever connects from now on.
+    pub(crate) fn instructs(&self, text: &'static str) {
+        *self.state.instructions.lock().unwrap() = Some(text);
     }
 
     /// The requests of that method so far, with their headers.
@@ -104,7 +111,7 @@ async fn answer(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Byte
         "tools": {"listChanged": true}, "prompts": {}, "resources": {"subscribe": true}, "completions": {}, "logging": {},
     });
     let info = json!({"name": "scripted", "version": "1"});
-    let says = match (state.era, method) {
+    let mut says = match (state.era, method) {
         (Era::Modern, "server/discover") => Says::Result(json!({
             "resultType": "complete", "supportedVersions": [claims], "capabilities": capabilities, "ttlMs": 0,
             "cacheScope": "private", "_meta": {"io.modelcontextprotocol/serverInfo": info},
@@ -115,6 +122,11 @@ async fn answer(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Byte
         (Era::Legacy, "server/discover") | (Era::Modern, "initialize") => Says::Error(-32601, "no such method"),
         _ => script(method, &message["params"]),
     };
+    if let (Says::Result(result), "server/discover" | "initialize", Some(text)) =
+        (&mut says, method, *state.instructions.lock().unwrap())
+    {
+        result["instructions"] = json!(text);
+    }
     let id = &message["id"];
     match says {
         Says::Result(mut result) => {
