@@ -68,7 +68,7 @@ struct Inner {
 }
 
 /// Whose a session is. Another key of the same subject is somebody else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
     tenant: TenantId,
     subject: SubjectId,
@@ -76,6 +76,10 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
+    pub(crate) fn key(&self) -> Option<&KeyId> {
+        self.key.as_ref()
+    }
+
     /// A text that is the same for the same owner, and for nobody else.
     pub(crate) fn fingerprint(&self) -> String {
         let key = self.key.as_ref().map_or("", KeyId::as_str);

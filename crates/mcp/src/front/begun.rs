@@ -186,7 +186,7 @@ impl Front {
         let _busy = turn.session.as_ref().map(|session| self.sessions().busy(session));
         let _landing = self.flights().take_off(Flight {
             session: turn.principal.session.clone(),
-            key: turn.principal.key.clone(),
+            owner: Owner::from(&turn.principal),
             id: request.id.clone(),
             cancel: turn.cancel.clone(),
         })?;

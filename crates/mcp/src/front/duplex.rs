@@ -21,7 +21,7 @@ use crate::{
     index::Scope,
     params::Params,
     rpc::{self, Dialect},
-    session::{Busy, Outlet, Session, log::Weight},
+    session::{Busy, Outlet, Owner, Session, log::Weight},
 };
 use bytes::Bytes;
 use forebay_domain::{Code, Failure, Principal, id::TraceId};
@@ -105,7 +105,7 @@ impl Front {
         let closed = CancellationToken::new();
         let landing = self.flights().take_off(Flight {
             session: None,
-            key: principal.key.clone(),
+            owner: Owner::from(&principal),
             id: Id::parse("0").expect("a whole number is an id"),
             cancel: closed.clone(),
         })?;

@@ -14,6 +14,7 @@ use crate::{
     params::{Params, invalid},
     reply::{KEEP_ALIVE, Reply, event},
     rpc::{self, notification, object, succeeded},
+    session::Owner,
 };
 use bytes::Bytes;
 use forebay_domain::Failure;
@@ -80,7 +81,7 @@ impl Front {
     async fn try_subscribe(&self, request: &Request, turn: Turn) -> Result<Subscription, Failure> {
         let landing = self.flights().take_off(Flight {
             session: turn.principal.session.clone(),
-            key: turn.principal.key.clone(),
+            owner: Owner::from(&turn.principal),
             id: request.id.clone(),
             cancel: turn.cancel.clone(),
         })?;
