@@ -122,7 +122,10 @@ impl Upstream {
         }
         let epoch = self.epoch.load(Ordering::SeqCst);
         let listing = listing::fetch(&lane.connection).await;
-        let seen = judge::look(listing.map_err(|fault| fault.into_failure(self.name()))?);
+        let mut listing = listing.map_err(|fault| fault.into_failure(self.name()))?;
+        // Nobody is shown the instructions of this connection, and they may well speak of its caller.
+        listing.instructions = None;
+        let seen = judge::look(listing);
         let (name, now) = (&self.settings.name, self.clock.now());
         let verdicts = self
             .pins

@@ -83,6 +83,23 @@ async fn instructions_that_change_are_held_like_a_tool() {
 }
 
 #[tokio::test]
+async fn instructions_that_no_client_is_shown_hold_nothing() {
+    let server = Server::start(Era::Legacy, offers(vec![tool("add", "Adds.")])).await;
+    server.instructs("For the gateway.");
+    let rig = Rig::start(&[("calc", json!({"url": server.url}))]).await;
+    rig.ready("calc").await;
+    server.instructs("For this caller.");
+    rig.result("calc__add", &json!({})).await;
+    assert_eq!(
+        server.seen("initialize").len(),
+        2,
+        "the caller has a connection of its own"
+    );
+    let shown = rig.upstreams.show("calc").await.unwrap();
+    assert!(shown.waiting.is_empty(), "{:?}", shown.waiting);
+}
+
+#[tokio::test]
 async fn that_a_tool_is_held_is_told_to_whoever_may_use_it() {
     let server = Server::start(Era::Modern, offers(vec![tool("add", "Adds.")])).await;
     let config = json!({"url": server.url, "quarantine": {"first_seen": "hold"}});
