@@ -1,7 +1,9 @@
 //! Upstream MCP servers, over Forebay's own API.
 
 use super::{Client, ClientError};
-use crate::wire::{UpstreamApprove, UpstreamApproved, UpstreamDetail, UpstreamList, UpstreamRef, UpstreamRegister};
+use crate::wire::{
+    UpstreamApprove, UpstreamApproved, UpstreamDetail, UpstreamForgotten, UpstreamList, UpstreamRef, UpstreamRegister,
+};
 use reqwest::Method;
 use url::form_urlencoded::byte_serialize;
 
@@ -32,6 +34,11 @@ impl Client {
     ) -> Result<UpstreamApproved, ClientError> {
         self.json(self.request(Method::POST, &path(name, "/approve")).json(chosen))
             .await
+    }
+
+    /// Forgets what was approved of an upstream, also of one that is gone.
+    pub async fn forget_upstream(&self, name: &str) -> Result<UpstreamForgotten, ClientError> {
+        self.json(self.request(Method::POST, &path(name, "/forget"))).await
     }
 
     /// Has an upstream listed again, or reached again.

@@ -15,6 +15,6 @@ pub use mcp::{McpListQuery, McpResourceRead};
 pub use problem::{PROBLEM_TYPE, Problem};
 pub use records::{AuditReport, EventInfo, EventList, EventQuery};
 pub use upstreams::{
-    ApprovedDefinition, DefinitionRef, UpstreamApprove, UpstreamApproved, UpstreamDetail, UpstreamInfo, UpstreamList,
-    UpstreamLogLine, UpstreamRef, UpstreamRegister, WaitingDefinition,
+    ApprovedDefinition, DefinitionRef, UpstreamApprove, UpstreamApproved, UpstreamDetail, UpstreamForgotten,
+    UpstreamInfo, UpstreamList, UpstreamLogLine, UpstreamRef, UpstreamRegister, WaitingDefinition,
 };

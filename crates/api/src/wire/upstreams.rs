@@ -137,6 +137,14 @@ pub struct UpstreamRef {
     pub name: String,
 }
 
+/// The upstream whose approvals were forgotten.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UpstreamForgotten {
+    pub name: String,
+    /// How many definitions were decided about.
+    pub forgotten: u64,
+}
+
 /// Which definitions to let pass: those named, or all that wait.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]

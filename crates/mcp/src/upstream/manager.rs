@@ -1,7 +1,7 @@
 //! All upstreams of a gateway: those of the configuration and those registered at run time, each with its loop.
 //!
 //! What is configured wins over what was registered under the same name. Taking one away ends its connections and its
-//! processes; what was approved of it stays known.
+//! processes; what was approved of it stays known until it is forgotten.
 
 use super::{
     config::{Config, UpstreamConfig},
@@ -264,6 +264,20 @@ impl Upstreams {
         let approved = self.0.pins.approve(&name, chosen, by, now).await?;
         self.refresh(name.as_str())?;
         Ok(approved)
+    }
+
+    /// Forgets what was decided about an upstream, also about one that is gone: all that it defines is new from then on.
+    /// Answers how many definitions that were.
+    pub async fn forget(&self, name: &str) -> Result<u64, Failure> {
+        let name = ServerName::try_from(name).map_err(|_| unknown())?;
+        let forgotten = self.0.pins.forget(&name).await?;
+        let running = self.running();
+        match running.get(&name) {
+            Some(one) => one.upstream.refresh(),
+            None if forgotten == 0 => return Err(unknown()),
+            None => {}
+        }
+        Ok(forgotten)
     }
 
     /// Lists an upstream again now, or tries again to reach it.

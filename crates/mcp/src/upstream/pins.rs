@@ -79,6 +79,11 @@ impl Pins {
             })
             .collect())
     }
+
+    /// Forgets all that was decided about a server, and says how many definitions that were.
+    pub(super) async fn forget(&self, server: &ServerName) -> Result<u64, Failure> {
+        Ok(self.0.forget(server).await?)
+    }
 }
 
 impl From<rows::Waiting> for Waiting {

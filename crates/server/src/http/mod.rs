@@ -110,6 +110,7 @@ routes! {
     "GET" "/api/v1/upstreams/{name}" Api Problem Needs(Action::UPSTREAMS_READ), get(upstreams::show);
     "DELETE" "/api/v1/upstreams/{name}" Api Problem Audited(Action::UPSTREAMS_WRITE), delete(upstreams::remove);
     "POST" "/api/v1/upstreams/{name}/approve" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::approve);
+    "POST" "/api/v1/upstreams/{name}/forget" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::forget);
     "POST" "/api/v1/upstreams/{name}/refresh" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::refresh);
     "GET" "/v1/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::models);
     "POST" "/v1/chat/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::chat);

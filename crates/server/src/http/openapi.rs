@@ -17,7 +17,7 @@ use utoipa::{
         super::keys::create, super::keys::list, super::keys::revoke,
         super::records::events, super::records::audit, super::records::verify,
         super::upstreams::list, super::upstreams::register, super::upstreams::show, super::upstreams::remove,
-        super::upstreams::approve, super::upstreams::refresh,
+        super::upstreams::approve, super::upstreams::forget, super::upstreams::refresh,
         super::openai::models, super::openai::chat,
         super::mcp::post, super::mcp::get, super::mcp::delete, super::mcp::plain,
         super::servers::post, super::servers::get, super::servers::delete,

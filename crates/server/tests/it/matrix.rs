@@ -37,6 +37,7 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("GET /api/v1/upstreams/{name}", [401, 403, 403, 404, 404, 403]),
         ("DELETE /api/v1/upstreams/{name}", [401, 403, 403, 403, 404, 403]),
         ("POST /api/v1/upstreams/{name}/approve", [401, 403, 403, 403, 404, 403]),
+        ("POST /api/v1/upstreams/{name}/forget", [401, 403, 403, 403, 404, 403]),
         ("POST /api/v1/upstreams/{name}/refresh", [401, 403, 403, 403, 404, 403]),
         ("GET /v1/models", [401, 200, 200, 200, 200, 200]),
         ("POST /v1/chat/completions", [401, 403, 200, 200, 200, 200]),

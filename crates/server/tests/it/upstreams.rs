@@ -84,6 +84,41 @@ async fn an_upstream_comes_and_goes_without_a_restart() {
     );
 }
 
+/// Whether it is there or gone: what comes back under its name is judged as something new.
+#[tokio::test]
+async fn what_was_approved_of_an_upstream_can_be_forgotten() {
+    let server = Far::start(vec![tool("echo", "Echoes.")]).await;
+    let rig = Rig::start().await;
+    let forget = "/api/v1/upstreams/far/forget";
+    assert_eq!(send(&rig, "POST", forget, &json!({})).await.0, 404, "nothing to forget");
+    for _ in 0..2 {
+        send(&rig, "POST", "/api/v1/upstreams", &far(&server)).await;
+        ready(&rig, "far").await;
+        send(&rig, "DELETE", "/api/v1/upstreams/far", &json!({})).await;
+    }
+    server.lists(vec![tool("echo", "Echoes, and more.")]);
+    send(&rig, "POST", "/api/v1/upstreams", &far(&server)).await;
+    eventually("what was approved before it was removed is known", || async {
+        read(&rig, "/api/v1/upstreams/far").await["upstream"]["held"] == 1
+    })
+    .await;
+    assert_eq!(
+        send(&rig, "POST", forget, &json!({})).await,
+        (200, json!({"name": "far", "forgotten": 1}))
+    );
+    eventually("it is listed anew", || async { tools(&rig).await == ["far__echo"] }).await;
+
+    send(&rig, "DELETE", "/api/v1/upstreams/far", &json!({})).await;
+    assert_eq!(send(&rig, "POST", forget, &json!({})).await.1["forgotten"], 1);
+    assert_eq!(send(&rig, "POST", forget, &json!({})).await.0, 404);
+    server.lists(vec![tool("echo", "Something else.")]);
+    send(&rig, "POST", "/api/v1/upstreams", &far(&server)).await;
+    eventually("nothing is held against it", || async {
+        tools(&rig).await == ["far__echo"]
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_is_registered_has_to_make_sense() {
     let rig = Rig::with(|config| {

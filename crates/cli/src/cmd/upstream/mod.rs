@@ -33,6 +33,11 @@ pub(crate) enum Command {
         name: String,
     },
     Approve(approve::Args),
+    /// Forget what was approved of an upstream, also of one that was removed: its definitions are new from then on
+    Forget {
+        /// The upstream's name
+        name: String,
+    },
     /// Have an upstream listed again now, or reached again
     Refresh {
         /// The upstream's name
@@ -50,6 +55,15 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             done(&removed, "removed", printer)
         }
         Command::Approve(args) => approve::run(args, context, printer).await,
+        Command::Forget { name } => {
+            let forgotten = context.client()?.forget_upstream(&name).await?;
+            printer.print(&forgotten, |forgotten| {
+                Table::of_one([
+                    ("name", forgotten.name.clone()),
+                    ("forgotten", forgotten.forgotten.to_string()),
+                ])
+            })
+        }
         Command::Refresh { name } => {
             let refreshed = context.client()?.refresh_upstream(&name).await?;
             done(&refreshed, "looked at again", printer)

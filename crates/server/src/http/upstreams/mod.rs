@@ -1,9 +1,10 @@
-//! Upstream MCP servers over REST: see, register, remove, approve, refresh.
+//! Upstream MCP servers over REST: see, register, remove, approve, forget, refresh.
 //!
 //! What an upstream says of itself is shown as data and never believed. A configuration is shown without anything that
 //! could hold a secret by mistake.
 
 mod approve;
+mod forget;
 mod list;
 mod refresh;
 mod register;
@@ -11,6 +12,7 @@ mod remove;
 mod show;
 
 pub(crate) use approve::{__path_approve, approve};
+pub(crate) use forget::{__path_forget, forget};
 pub(crate) use list::{__path_list, list};
 pub(crate) use refresh::{__path_refresh, refresh};
 pub(crate) use register::{__path_register, register};
