@@ -139,6 +139,8 @@ codes! {
     InvalidRequestState = "invalid_request_state": Invalid,
     /// The tool's definition has changed, or was never approved.
     ToolHeld = "tool_held": Conflict,
+    /// The gateway that ran a call is gone, and nobody will answer it.
+    CallLost = "call_lost": Unavailable,
     InternalError = "internal_error": Bug,
 }
 

@@ -5,6 +5,8 @@
 
 mod begun;
 pub(crate) mod duplex;
+mod follow;
+mod joining;
 mod method;
 pub(crate) mod news;
 mod offered;
@@ -22,17 +24,17 @@ mod turn;
 
 use self::{begun::Begun, news::Newsroom, parked::Parked, state::StateKeys, stream::Accepts, told::Hears};
 use crate::{
-    accept::{accepted, negotiate, not_acceptable},
+    accept::{negotiate, not_acceptable},
     call::Client,
     catalogue::Catalogue,
     envelope::{self, Id, Incoming, Message, Notification, Request, Response},
     era::{self, Era, Refusal, Version},
     flight::Flights,
     index::Scope,
-    params::{Params, declared, text},
+    params::{Params, text},
     reply::Reply,
     rpc::{self, Answered, Dialect},
-    session::{Hello, Outlet, Session, Sessions},
+    session::{Session, Sessions},
 };
 use bytes::Bytes;
 use forebay_domain::{
@@ -111,7 +113,8 @@ struct Inner {
 }
 
 impl Front {
-    /// Makes the front, and starts the task that carries news of the catalogue to whoever listens.
+    /// Makes the front, and starts its two tasks: one carries news of the catalogue to whoever listens, the other writes
+    /// down what sessions and streams are to keep beyond this process.
     pub fn new(parts: FrontParts) -> Self {
         let signature = format!(r#"{{"io.modelcontextprotocol/serverInfo":{}}}"#, parts.server.to_json());
         let changes = parts.catalogue.changes();
@@ -139,14 +142,18 @@ impl Front {
     /// stream of its reply.
     pub async fn post(&self, input: HttpIn<'_>) -> Reply {
         let accepts = match self.admit(&input.scope).and_then(|()| negotiate(input.headers)) {
+        let shelf = front.sessions().shelf().clone();
+        front.tasks().spawn("mcp session writer", |stop| shelf.write_down(stop));
             Ok(accepts) => accepts,
             Err(failure) => return refuse(None, &failure, None),
         };
         match envelope::read(&input.body, BATCH_MAX) {
             Err(refused) => refuse(refused.id.as_ref(), &refused.failure, None),
             Ok(Incoming::Batch(elements)) => self.post_batch(elements, &input).await,
-            Ok(Incoming::One(Message::Response(response))) => self.accept_response(&response, &input),
-            Ok(Incoming::One(Message::Notification(notification))) => self.accept_notification(&notification, &input),
+            Ok(Incoming::One(Message::Response(response))) => self.accept_response(&response, &input).await,
+            Ok(Incoming::One(Message::Notification(notification))) => {
+                self.accept_notification(&notification, &input).await
+            }
             Ok(Incoming::One(Message::Request(request))) => self.post_request(request, input, accepts).await,
         }
     }
@@ -161,7 +168,7 @@ impl Front {
             Accepts::Json => Hears::AnswerOnly,
             Accepts::JsonAndEvents => Hears::Everything,
         };
-        let begun = match self.begin(&request, input, hears) {
+        let begun = match self.begin(&request, input, hears).await {
             Ok(begun) => begun,
             Err(refusal) => return refuse(Some(&request.id), &refusal.failure, Some(refusal.status)),
         };
@@ -197,7 +204,7 @@ impl Front {
     }
 
     /// Everything that has to be settled before a request is served.
-    fn begin(&self, request: &Request, input: HttpIn<'_>, hears: Hears) -> Result<Begun, Refusal> {
+    async fn begin(&self, request: &Request, input: HttpIn<'_>, hears: Hears) -> Result<Begun, Refusal> {
         let ok = |failure| Refusal::new(StatusCode::OK, failure);
         let params = Params::read(request.params.as_ref()).map_err(ok)?;
         let trace = match params.meta().trace() {
@@ -208,27 +215,17 @@ impl Front {
         let mut begun = Begun::new(dialect, input.scope, input.principal, trace);
         match era::decide(input.headers, request, &params)? {
             Era::Modern(version) => begun.dialect = Dialect::Streamable(version),
-            Era::Handshake => begun.join(self.open(&begun, &params, Outlet::Streams)?),
-            Era::Legacy => begun.join(self.session(input.headers, &begun.principal, &begun.scope)?),
+            Era::Handshake => begun.join(self.open_kept(&begun, &params).await?),
+            Era::Legacy => {
+                let session = self.session(input.headers, &begun.principal, &begun.scope).await?;
+                begun.join(session);
+            }
         }
         if begun.dialect.is_modern() && request.method == "tools/call" {
             self.check_param_headers(input.headers, &begun, &params)?;
         }
         begun.read(self, request, &params, hears).map_err(ok)?;
         Ok(begun)
-    }
-
-    /// Opens the session that a handshake asks for.
-    pub(crate) fn open(&self, begun: &Begun, params: &Params<'_>, outlet: Outlet) -> Result<Arc<Session>, Refusal> {
-        let asked = params.protocol_version.map(|raw| text("protocolVersion", Some(raw)));
-        let asked = asked.transpose().map_err(Refusal::bad)?;
-        let hello = Hello {
-            version: Version::negotiate(asked.as_deref().unwrap_or_default()),
-            scope: begun.scope.clone(),
-            caps: declared(params.capabilities),
-            outlet,
-        };
-        self.sessions().open(&begun.principal, hello).map_err(unavailable)
     }
 
     /// A tool that nobody knows is refused later, by whoever looks for it.
@@ -242,28 +239,14 @@ impl Front {
         }
     }
 
-    /// The session that a legacy message names.
-    fn session(&self, headers: &HeaderMap, principal: &Principal, scope: &Scope) -> Result<Arc<Session>, Refusal> {
-        let Some(id) = headers.get(era::SESSION_ID) else {
-            let failure = Failure::new(Code::InvalidRequest, "The header Mcp-Session-Id is missing.").hint(
-                "Open a session with `initialize` and send its id, or send protocol version 2026-07-28 in every request.",
-            );
-            return Err(Refusal::bad(failure));
-        };
-        let id = id.to_str().unwrap_or_default();
-        self.sessions()
-            .find(id, principal, scope)
-            .map_err(|failure| Refusal::new(StatusCode::NOT_FOUND, failure))
-    }
-
-    fn accept_notification(&self, notification: &Notification, input: &HttpIn<'_>) -> Reply {
+    async fn accept_notification(&self, notification: &Notification, input: &HttpIn<'_>) -> Reply {
         // The modern era has no notification that means anything over HTTP; one is taken and forgotten.
         match era::claims_modern(input.headers) {
             Ok(true) => return Reply::empty(StatusCode::ACCEPTED),
             Ok(false) => {}
             Err(refusal) => return refuse(None, &refusal.failure, Some(refusal.status)),
         }
-        match self.session(input.headers, &input.principal, &input.scope) {
+        match self.session(input.headers, &input.principal, &input.scope).await {
             Ok(session) => {
                 self.heed(notification, &session);
                 Reply::empty(StatusCode::ACCEPTED)
@@ -279,13 +262,13 @@ impl Front {
     }
 
     /// Clients of sessions answer what they were asked; in the modern era nobody is asked this way.
-    fn accept_response(&self, response: &Response, input: &HttpIn<'_>) -> Reply {
+    async fn accept_response(&self, response: &Response, input: &HttpIn<'_>) -> Reply {
         match era::claims_modern(input.headers) {
             Ok(true) => {
                 let failure = Failure::new(Code::InvalidRequest, "The body must be a request or a notification.");
                 refuse(None, &failure, None)
             }
-            Ok(false) => match self.session(input.headers, &input.principal, &input.scope) {
+            Ok(false) => match self.session(input.headers, &input.principal, &input.scope).await {
                 Ok(session) => {
                     session.questions.answer(response);
                     Reply::empty(StatusCode::ACCEPTED)
@@ -298,7 +281,7 @@ impl Front {
 
     /// Batches were part of 2025-03-26 alone.
     async fn post_batch(&self, elements: Vec<envelope::Element>, input: &HttpIn<'_>) -> Reply {
-        let session = self.session(input.headers, &input.principal, &input.scope).ok();
+        let session = self.session(input.headers, &input.principal, &input.scope).await.ok();
         let Some(session) = session.filter(|session| session.version == Version::V2025_03_26) else {
             let failure = Failure::new(Code::BatchNotSupported, "A batch is not accepted here.")
                 .hint("Send one message per request, or use /api/v1/mcp, which takes batches.");
@@ -322,42 +305,8 @@ impl Front {
         }
     }
 
-    /// A GET: the notifications of a legacy session, or what is left of a stream whose connection broke.
-    pub fn get(&self, headers: &HeaderMap, principal: &Principal, scope: &Scope) -> Reply {
-        match era::claims_modern(headers) {
-            Ok(false) => {}
-            Ok(true) => return not_allowed("GET"),
-            Err(refusal) => return refuse(None, &refusal.failure, Some(refusal.status)),
-        }
-        if !accepted(headers).any(|essence| matches!(essence, "text/event-stream" | "*/*" | "text/*")) {
-            return refuse(None, &not_acceptable("Send `Accept: text/event-stream`."), None);
-        }
-        match self.session(headers, principal, scope) {
-            Err(refusal) => refuse(None, &refusal.failure, Some(refusal.status)),
-            Ok(session) => {
-                let last_event = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
-                self.answer_get(&session, last_event)
-            }
-        }
-    }
-
-    /// A DELETE: ends a legacy session and all that is under way in it.
-    pub fn delete(&self, headers: &HeaderMap, principal: &Principal, scope: &Scope) -> Reply {
-        match era::claims_modern(headers) {
-            Ok(false) => {}
-            Ok(true) => return not_allowed("DELETE"),
-            Err(refusal) => return refuse(None, &refusal.failure, Some(refusal.status)),
-        }
-        match self.session(headers, principal, scope) {
-            Ok(session) => {
-                self.sessions().close(&session);
-                Reply::empty(StatusCode::NO_CONTENT)
-            }
-            Err(refusal) => refuse(None, &refusal.failure, Some(refusal.status)),
-        }
-    }
-
-    /// Ends everything that a key has open or under way; to be called when it is revoked.
+    /// Ends everything that a key has open or under way here; to be called when it is revoked. What the store has of its
+    /// sessions is for the caller to remove.
     pub fn close_key(&self, key: &KeyId) {
         self.sessions().close_key(key);
         self.flights().cancel_key(key);
@@ -431,10 +380,6 @@ pub(crate) fn taken_back(notification: &Notification) -> Option<Id> {
     }
     let params = Params::read(notification.params.as_ref()).ok()?;
     Id::parse(params.request_id?.get())
-}
-
-fn unavailable(failure: Failure) -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, failure)
 }
 
 /// An answer to a request that never was: an error without a dialect of its own.

@@ -2,12 +2,26 @@
 //!
 //! A session that is not its asker's, or belongs to another scope, does not exist for that asker. One with something
 //! under way never expires. What it says waits in bounded streams; nobody waits for a listener that does not read.
+//! Sessions of Streamable HTTP are kept in the store as well, and outlive their process; those of a pipe end with it.
 
+mod kept;
 pub(crate) mod log;
+pub(crate) mod place;
 pub(crate) mod questions;
+mod row;
+pub(crate) mod shelf;
 pub(crate) mod streams;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use self::{questions::Questions, streams::Streams};
+pub(crate) use self::kept::Found;
+use self::{
+    kept::unknown,
+    questions::Questions,
+    shelf::Shelf,
+    streams::{Home, Streams},
+};
 use crate::{
     call::{ClientCaps, LogLevel},
     era::Version,
@@ -19,6 +33,7 @@ use forebay_domain::{
     id::{KeyId, SessionId, SubjectId, TenantId},
 };
 use forebay_runtime::{Clock, Entropy};
+use forebay_store::Store;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
@@ -47,8 +62,9 @@ impl Default for SessionLimits {
     }
 }
 
-/// Resources to whose changes one session may listen.
+/// Resources to whose changes one session may listen, and bytes of their addresses.
 const SUBSCRIPTIONS_MAX: usize = 1000;
+const SUBSCRIPTION_BYTES_MAX: usize = 48 << 10;
 
 /// The least severe log message that a client is sent which has not said what it wants.
 const LEVEL_DEFAULT: LogLevel = LogLevel::Info;
@@ -64,6 +80,7 @@ struct Inner {
     limits: SessionLimits,
     clock: Clock,
     entropy: Entropy,
+    shelf: Shelf,
     table: Mutex<HashMap<SessionId, Arc<Session>>>,
 }
 
@@ -130,6 +147,8 @@ pub(crate) struct Session {
     subscriptions: Mutex<BTreeSet<String>>,
     under_way: AtomicUsize,
     touched_ms: AtomicU64,
+    /// What `touched_ms` was when the store was last told of it.
+    noted_ms: AtomicU64,
 }
 
 /// Keeps a session from expiring while it exists.
@@ -139,11 +158,13 @@ pub(crate) struct Busy {
 }
 
 impl Sessions {
-    pub fn new(limits: SessionLimits, clock: Clock, entropy: Entropy) -> Self {
+    pub fn new(limits: SessionLimits, clock: Clock, entropy: Entropy, store: &Store) -> Self {
+        let shelf = Shelf::new(store, clock.clone(), &entropy);
         Self(Arc::new(Inner {
             limits,
             clock,
             entropy,
+            shelf,
             table: Mutex::default(),
         }))
     }
@@ -157,65 +178,115 @@ impl Sessions {
             .count()
     }
 
-    /// Opens a session. At a limit the one that lay idle longest makes room; where none is idle, this is refused.
+    /// Opens a session that lives in this process alone.
     pub(crate) fn open(&self, principal: &Principal, hello: Hello) -> Result<Arc<Session>, Failure> {
-        let owner = Owner::from(principal);
-        let now = self.now_ms();
-        let mut table = self.table();
-        table.retain(|_, session| {
-            let stale = self.is_stale(session, now);
-            if stale {
-                session.end(now);
-            }
-            !stale
-        });
-        let own = table.values().filter(|session| session.owner == owner).count();
-        if own >= self.0.limits.per_principal {
-            make_room(&mut table, now, |session| session.owner == owner)?;
-        }
-        if table.len() >= self.0.limits.total {
-            make_room(&mut table, now, |_| true)?;
-        }
+        let session = self.make(self.draw_id(), Owner::from(principal), hello);
+        self.admit(&session).map(|()| session)
+    }
+
+    fn draw_id(&self) -> SessionId {
         let id = hex::encode(self.0.entropy.bytes::<ID_BYTES>());
-        let session = Arc::new(Session {
-            id: SessionId::try_from(id).expect("hex digits are an identifier"),
+        SessionId::try_from(id).expect("hex digits are an identifier")
+    }
+
+    fn make(&self, id: SessionId, owner: Owner, hello: Hello) -> Arc<Session> {
+        let now = self.now_ms();
+        let home = Home {
+            shelf: self.0.shelf.clone(),
+            session: id.clone(),
+        };
+        Arc::new(Session {
+            questions: Questions::of(home.shelf.writer()),
+            streams: Streams::of(home),
+            id,
             version: hello.version,
             scope: hello.scope,
             caps: hello.caps,
             outlet: hello.outlet,
             closed: CancellationToken::new(),
-            questions: Questions::default(),
-            streams: Streams::default(),
             owner,
             level: Mutex::new(LEVEL_DEFAULT),
             subscriptions: Mutex::default(),
             under_way: AtomicUsize::new(0),
             touched_ms: AtomicU64::new(now),
-        });
-        table.insert(session.id.clone(), session.clone());
-        Ok(session)
+            noted_ms: AtomicU64::new(now),
+        })
     }
 
-    /// The session of that id, if it is this principal's and still open.
-    pub(crate) fn find(&self, id: &str, principal: &Principal, scope: &Scope) -> Result<Arc<Session>, Failure> {
-        let unknown = || {
-            Failure::new(Code::UnknownSession, "There is no such session, or it has ended.")
-                .hint("Open a new one with `initialize`.")
-        };
-        let id = SessionId::try_from(id).map_err(|_| unknown())?;
+    /// Takes a session in. At a limit the one that lay idle longest makes room, in the tenant that asks or else in the one
+    /// that has the most; where none is idle, this is refused, as it is where the session is here already.
+    fn admit(&self, session: &Arc<Session>) -> Result<(), Failure> {
         let now = self.now_ms();
         let mut table = self.table();
-        let session = table.get(&id).cloned().ok_or_else(unknown)?;
+        self.end_stale(&mut table, now);
+        if table.contains_key(&session.id) {
+            return Err(unknown());
+        }
+        let own = table.values().filter(|other| other.owner == session.owner).count();
+        if own >= self.0.limits.per_principal {
+            self.make_room(&mut table, now, |other| other.owner == session.owner)?;
+        }
+        if table.len() >= self.0.limits.total {
+            let own = session.owner.tenant.clone();
+            let largest = largest(&table);
+            self.make_room(&mut table, now, |other| other.owner.tenant == own)
+                .or_else(|_| self.make_room(&mut table, now, |other| Some(&other.owner.tenant) == largest.as_ref()))?;
+        }
+        table.insert(session.id.clone(), session.clone());
+        Ok(())
+    }
+
+    /// Lets go of what lay idle for too long. In the store it ends by its own time: another replica may be using it.
+    fn end_stale(&self, table: &mut HashMap<SessionId, Arc<Session>>, now_ms: u64) {
+        table.retain(|_, session| {
+            let stale = self.is_stale(session, now_ms);
+            if stale {
+                session.end(now_ms);
+            }
+            !stale
+        });
+    }
+
+    fn make_room(
+        &self,
+        table: &mut HashMap<SessionId, Arc<Session>>,
+        now_ms: u64,
+        candidate: impl Fn(&Session) -> bool,
+    ) -> Result<(), Failure> {
+        let oldest = table
+            .values()
+            .filter(|session| candidate(session) && session.under_way.load(Ordering::SeqCst) == 0)
+            .min_by_key(|session| session.touched_ms.load(Ordering::Relaxed))
+            .map(|session| session.id.clone());
+        let oldest = oldest.ok_or_else(|| {
+            let message = "There are too many sessions, and all of them are in use.";
+            Failure::new(Code::Overloaded, message)
+                .hint("End one with DELETE, or use protocol version 2026-07-28, which needs none.")
+        })?;
+        if let Some(session) = table.remove(&oldest) {
+            session.end(now_ms);
+            self.0.shelf.forget(&session);
+        }
+        Ok(())
+    }
+
+    /// The session of that id, if it is in memory. One that is somebody else's does not exist.
+    fn find_here(&self, id: &SessionId, principal: &Principal, scope: &Scope) -> Result<Option<Arc<Session>>, Failure> {
+        let now = self.now_ms();
+        let mut table = self.table();
+        let Some(session) = table.get(id).cloned() else {
+            return Ok(None);
+        };
         if session.owner != Owner::from(principal) || session.scope != *scope {
             return Err(unknown());
         }
         if self.is_stale(&session, now) {
             session.end(now);
-            table.remove(&id);
-            return Err(unknown());
+            table.remove(id);
+            return Ok(None);
         }
         session.touched_ms.store(now, Ordering::Relaxed);
-        Ok(session)
+        Ok(Some(session))
     }
 
     pub(crate) fn busy(&self, session: &Arc<Session>) -> Busy {
@@ -252,14 +323,14 @@ impl Sessions {
     pub(crate) fn sweep(&self) {
         let now = self.now_ms();
         let mut table = self.table();
-        table.retain(|_, session| {
-            let stale = self.is_stale(session, now);
-            if stale {
-                session.end(now);
-            }
+        self.end_stale(&mut table, now);
+        for session in table.values() {
             session.streams.sweep(now);
-            !stale
-        });
+        }
+    }
+
+    pub(crate) fn shelf(&self) -> &Shelf {
+        &self.0.shelf
     }
 
     fn is_stale(&self, session: &Session, now_ms: u64) -> bool {
@@ -276,33 +347,28 @@ impl Sessions {
     }
 }
 
-fn make_room(
-    table: &mut HashMap<SessionId, Arc<Session>>,
-    now_ms: u64,
-    candidate: impl Fn(&Session) -> bool,
-) -> Result<(), Failure> {
-    let oldest = table
-        .values()
-        .filter(|session| candidate(session) && session.under_way.load(Ordering::SeqCst) == 0)
-        .min_by_key(|session| session.touched_ms.load(Ordering::Relaxed))
-        .map(|session| session.id.clone());
-    let oldest = oldest.ok_or_else(|| {
-        Failure::new(
-            Code::Overloaded,
-            "There are too many sessions, and all of them are in use.",
-        )
-        .hint("End one with DELETE, or use protocol version 2026-07-28, which needs none.")
-    })?;
-    if let Some(session) = table.remove(&oldest) {
-        session.end(now_ms);
+/// The tenant that has the most sessions.
+fn largest(table: &HashMap<SessionId, Arc<Session>>) -> Option<TenantId> {
+    let mut counts: HashMap<&TenantId, usize> = HashMap::new();
+    for session in table.values() {
+        *counts.entry(&session.owner.tenant).or_default() += 1;
     }
-    Ok(())
+    let largest = counts.into_iter().max_by_key(|(_, count)| *count);
+    largest.map(|(tenant, _)| tenant.clone())
 }
 
 impl Session {
     fn end(&self, now_ms: u64) {
         self.closed.cancel();
         self.streams.close(now_ms);
+    }
+
+    /// Whether it outlives this process.
+    pub(crate) fn is_kept(&self) -> bool {
+        match self.outlet {
+            Outlet::Streams => true,
+            Outlet::Pipe(_) => false,
+        }
     }
 
     /// The least severe log message that its client wants.
@@ -317,8 +383,13 @@ impl Session {
     /// Its client wants to hear of changes of a resource.
     pub(crate) fn subscribe(&self, uri: &str) -> Result<(), Failure> {
         let mut subscriptions = self.subscriptions();
-        if subscriptions.len() >= SUBSCRIPTIONS_MAX && !subscriptions.contains(uri) {
-            let message = format!("A session listens to {SUBSCRIPTIONS_MAX} resources at most.");
+        let bytes: usize = subscriptions.iter().map(|uri| uri.len() + 3).sum();
+        let full = subscriptions.len() >= SUBSCRIPTIONS_MAX || bytes + uri.len() > SUBSCRIPTION_BYTES_MAX;
+        if full && !subscriptions.contains(uri) {
+            let message = format!(
+                "A session listens to {SUBSCRIPTIONS_MAX} resources at most, whose addresses have \
+                 {SUBSCRIPTION_BYTES_MAX} bytes together."
+            );
             return Err(Failure::new(Code::Overloaded, message).hint("Unsubscribe from some."));
         }
         subscriptions.insert(uri.to_owned());
@@ -334,6 +405,11 @@ impl Session {
         self.subscriptions().contains(uri)
     }
 
+    /// Everything whose changes its client wants to hear of.
+    pub(crate) fn subscribed(&self) -> BTreeSet<String> {
+        self.subscriptions().clone()
+    }
+
     fn subscriptions(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.subscriptions
             .lock()
@@ -345,126 +421,5 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.session.touched_ms.store(self.sessions.now_ms(), Ordering::Relaxed);
         self.session.under_way.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use forebay_domain::Role;
-    use jiff::Timestamp;
-
-    fn principal(key: &str) -> Principal {
-        Principal {
-            tenant: TenantId::try_from("t").unwrap(),
-            project: None,
-            subject: SubjectId::try_from("s").unwrap(),
-            key: Some(KeyId::try_from(key).unwrap()),
-            session: None,
-            role: Role::User,
-            grants: Vec::new(),
-            shown: Vec::new(),
-            good_until: None,
-        }
-    }
-
-    fn hello() -> Hello {
-        Hello {
-            version: Version::V2025_11_25,
-            scope: Scope::Whole,
-            caps: Arc::default(),
-            outlet: Outlet::Streams,
-        }
-    }
-
-    fn sessions(total: usize, per_principal: usize) -> (Sessions, Clock) {
-        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-        let limits = SessionLimits {
-            total,
-            per_principal,
-            idle: Duration::from_mins(1),
-        };
-        (Sessions::new(limits, clock.clone(), Entropy::seeded(1)), clock)
-    }
-
-    #[test]
-    fn a_session_is_its_owners_alone() {
-        let (sessions, _) = sessions(10, 10);
-        let session = sessions.open(&principal("a"), hello()).unwrap();
-        assert!(
-            sessions
-                .find(session.id.as_str(), &principal("a"), &Scope::Whole)
-                .is_ok()
-        );
-        for (id, key) in [(session.id.as_str(), "b"), ("nothing", "a"), ("b\u{e4}d", "a")] {
-            let failure = sessions.find(id, &principal(key), &Scope::Whole).err().unwrap();
-            assert_eq!(failure.code, Code::UnknownSession);
-        }
-        let elsewhere = Scope::Server("docs".into());
-        assert!(sessions.find(session.id.as_str(), &principal("a"), &elsewhere).is_err());
-        assert!(session.id.as_str().len() * 4 >= 128, "an id nobody guesses");
-    }
-
-    #[test]
-    fn an_idle_session_expires_and_a_busy_one_does_not() {
-        let (sessions, clock) = sessions(10, 10);
-        let session = sessions.open(&principal("a"), hello()).unwrap();
-        let busy = sessions.busy(&session);
-        clock.advance(Duration::from_mins(10));
-        assert_eq!(sessions.count(), 1);
-        drop(busy);
-        clock.advance(Duration::from_secs(59));
-        assert!(
-            sessions
-                .find(session.id.as_str(), &principal("a"), &Scope::Whole)
-                .is_ok(),
-            "the end of a call counts as use"
-        );
-        clock.advance(Duration::from_mins(1));
-        assert_eq!(sessions.count(), 0);
-        assert!(
-            sessions
-                .find(session.id.as_str(), &principal("a"), &Scope::Whole)
-                .is_err()
-        );
-        assert!(session.closed.is_cancelled());
-    }
-
-    #[test]
-    fn the_longest_idle_makes_room() {
-        let (sessions, clock) = sessions(3, 2);
-        let open = |key| {
-            clock.advance(Duration::from_secs(1));
-            sessions.open(&principal(key), hello())
-        };
-        let (first, second) = (open("a").unwrap(), open("a").unwrap());
-        let other = open("b").unwrap();
-        open("a").unwrap();
-        assert!(
-            first.closed.is_cancelled(),
-            "the limit of one principal costs that principal"
-        );
-        assert!(!other.closed.is_cancelled());
-        open("c").unwrap();
-        assert!(second.closed.is_cancelled(), "the limit of all costs the oldest");
-        let held: Vec<_> = sessions
-            .table()
-            .values()
-            .map(|session| sessions.busy(session))
-            .collect();
-        assert_eq!(
-            sessions.open(&principal("d"), hello()).err().unwrap().code,
-            Code::Overloaded
-        );
-        drop(held);
-    }
-
-    #[test]
-    fn a_revoked_key_ends_its_sessions() {
-        let (sessions, _) = sessions(10, 10);
-        let theirs = sessions.open(&principal("a"), hello()).unwrap();
-        let others = sessions.open(&principal("b"), hello()).unwrap();
-        sessions.close_key(&KeyId::try_from("a").unwrap());
-        assert!(theirs.closed.is_cancelled() && !others.closed.is_cancelled());
     }
 }

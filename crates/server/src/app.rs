@@ -161,7 +161,7 @@ impl App {
             client_info: client_info(),
         };
         let upstreams = Upstreams::start(&config.upstreams, upstreams)?;
-        let sessions = Sessions::new(SessionLimits::default(), clock.clone(), entropy.clone());
+        let sessions = Sessions::new(SessionLimits::default(), clock.clone(), entropy.clone(), &store);
         let front = Front::new(FrontParts {
             catalogue: catalogue.clone(),
             sessions: sessions.clone(),

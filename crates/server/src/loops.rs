@@ -10,6 +10,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 const REVOCATIONS_EVERY: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(1);
 const UPSTREAMS_EVERY: Duration = Duration::from_secs(15);
+const SESSIONS_EVERY: Duration = Duration::from_mins(1);
+/// How long messages of streams wait for whoever comes back for them.
+const STREAMS_KEPT: SignedDuration = SignedDuration::from_mins(5);
 const STATE_KEYS_EVERY: Duration = Duration::from_secs(30);
 /// How the keys change that sign what MCP clients carry between two rounds.
 const STATE_KEYS: Rotation = Rotation {
@@ -31,6 +34,12 @@ pub fn start(app: &Arc<App>) {
     drive(&app.tasks, StorePing { app: app.clone() }, PING_EVERY, Nudge::new());
     let registered = RegisteredUpstreams { app: app.clone() };
     drive(&app.tasks, registered, UPSTREAMS_EVERY, Nudge::new());
+    drive(
+        &app.tasks,
+        KeptSessions { app: app.clone() },
+        SESSIONS_EVERY,
+        Nudge::new(),
+    );
     drive(
         &app.tasks,
         StateKeys { app: app.clone() },
@@ -84,6 +93,7 @@ impl Loop for Revocations {
 
     async fn act(&mut self, key: KeyId) -> Result<(), Failure> {
         self.app.close_key(&key);
+        self.app.store.mcp_sessions().remove_of_key(&key).await?;
         self.closed.insert(key);
         Ok(())
     }
@@ -138,6 +148,51 @@ impl Loop for RegisteredUpstreams {
 
     async fn act(&mut self, (): ()) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// Keeps what the store has of MCP sessions as it is: in use, or gone.
+struct KeptSessions {
+    app: Arc<App>,
+}
+
+enum Keeping {
+    NoteUse,
+    SweepSessions,
+    SweepStreams,
+}
+
+impl Loop for KeptSessions {
+    type Seen = ();
+    type Action = Keeping;
+
+    fn name(&self) -> &'static str {
+        "kept_sessions"
+    }
+
+    async fn observe(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn decide(&self, (): &()) -> Vec<Keeping> {
+        // In this order, so that nothing is swept away whose use was not noted yet.
+        vec![Keeping::NoteUse, Keeping::SweepSessions, Keeping::SweepStreams]
+    }
+
+    async fn act(&mut self, keeping: Keeping) -> Result<(), Failure> {
+        let now = self.app.clock.now();
+        match keeping {
+            Keeping::NoteUse => self.app.front.note_use().await,
+            Keeping::SweepSessions => {
+                self.app.store.mcp_sessions().sweep(now).await?;
+                Ok(())
+            }
+            Keeping::SweepStreams => {
+                let before = now.checked_sub(STREAMS_KEPT).unwrap_or(Timestamp::MIN);
+                self.app.store.mcp_streams().sweep(before).await?;
+                Ok(())
+            }
+        }
     }
 }
 

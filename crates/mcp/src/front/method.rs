@@ -31,7 +31,7 @@ impl Front {
             ("server/discover", Era::Modern) => Ok(self.discover(turn)?),
             ("initialize", Era::Legacy) => Ok(self.initialize(turn)?),
             ("ping", Era::Legacy) => Ok("{}".to_owned()),
-            ("logging/setLevel", Era::Legacy) => Ok(set_level(&params, turn)?),
+            ("logging/setLevel", Era::Legacy) => Ok(self.set_level(&params, turn)?),
             ("resources/subscribe", Era::Legacy) => Ok(self.subscribe_session(&params, turn).await?),
             ("resources/unsubscribe", Era::Legacy) => Ok(self.unsubscribe_session(&params, turn).await?),
             _ => Err(unknown_method(&request.method).into()),
@@ -86,6 +86,16 @@ impl Front {
         }
     }
 
+    fn set_level(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
+        let level = text("level", params.level)?.parse()?;
+        // Without a session there is nothing that could be logged to this client.
+        if let Some(session) = &turn.session {
+            session.set_level(level);
+            self.sessions().shelf().describe(session);
+        }
+        Ok("{}".to_owned())
+    }
+
     async fn subscribe_session(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
         let session = turn
             .session
@@ -99,6 +109,7 @@ impl Front {
         self.watch(&turn.principal, &turn.scope, &uri, &name, &session.closed)
             .await?;
         session.subscribe(&uri)?;
+        self.sessions().shelf().describe(session);
         Ok("{}".to_owned())
     }
 
@@ -109,6 +120,7 @@ impl Front {
             .ok_or_else(|| unknown_method("resources/unsubscribe"))?;
         let uri = text("uri", params.uri)?;
         if session.unsubscribe(&uri) {
+            self.sessions().shelf().describe(session);
             self.unwatch(&turn.principal, &turn.scope, &uri, session.id.as_str())
                 .await;
         }
@@ -130,15 +142,6 @@ impl Era {
             Self::Legacy
         }
     }
-}
-
-fn set_level(params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
-    let level = text("level", params.level)?.parse()?;
-    // Without a session there is nothing that could be logged to this client.
-    if let Some(session) = &turn.session {
-        session.set_level(level);
-    }
-    Ok("{}".to_owned())
 }
 
 fn no_members() -> Box<RawValue> {

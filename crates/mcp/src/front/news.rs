@@ -1,7 +1,8 @@
 //! Who is told of what has changed: listening sessions, and the streams of `subscriptions/listen`.
 //!
 //! News are states, not messages: a listener that is slow finds each kind once, however often it happened. A source is
-//! asked to watch a resource while somebody is interested in it, and to stop when nobody is any more.
+//! asked to watch a resource while somebody is interested in it, and to stop when nobody is any more; one that takes the
+//! place of another of its name is asked anew.
 
 use super::Front;
 use crate::{
@@ -18,7 +19,7 @@ use forebay_runtime::Stop;
 use serde_json::Value;
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 use tokio::{
@@ -36,8 +37,8 @@ const LISTENERS_MAX: usize = 8192;
 const WATCHED_MAX: usize = 65_536;
 /// How often what nobody needs any more is let go.
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
-/// How long a source may take to stop watching.
-const UNWATCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a source may take to begin watching anew, or to stop.
+const WATCH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// One thing that has changed, as clients are told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +170,14 @@ impl Filter {
 #[derive(Default)]
 pub(crate) struct Newsroom {
     listeners: Mutex<HashMap<u64, Arc<Listener>>>,
-    watched: Mutex<HashMap<Watch, Vec<Holder>>>,
+    watched: Mutex<HashMap<Watch, Watching>>,
+}
+
+/// Those who are interested in a resource, and the source that was asked to watch it.
+#[derive(Default)]
+struct Watching {
+    holders: Vec<Holder>,
+    asked: Option<Weak<dyn Source>>,
 }
 
 pub(crate) struct Listener {
@@ -213,7 +221,7 @@ impl Newsroom {
             .expect("nobody panics while holding the listeners")
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashMap<Watch, Vec<Holder>>> {
+    fn watched(&self) -> MutexGuard<'_, HashMap<Watch, Watching>> {
         self.watched
             .lock()
             .expect("nobody panics while holding what is watched")
@@ -229,14 +237,17 @@ impl Newsroom {
     }
 
     /// Notes an interest. True where it is the first one.
-    fn hold(&self, watch: &Watch, holder: Holder) -> Result<bool, Failure> {
+    fn hold(&self, watch: &Watch, holder: Holder, source: &Arc<dyn Source>) -> Result<bool, Failure> {
         let mut watched = self.watched();
         if watched.len() >= WATCHED_MAX && !watched.contains_key(watch) {
             let message = format!("{WATCHED_MAX} resources are watched already.");
             return Err(Failure::new(Code::Overloaded, message).hint("Try again later."));
         }
-        let holders = watched.entry(watch.clone()).or_default();
+        let Watching { holders, asked } = watched.entry(watch.clone()).or_default();
         let first = holders.is_empty();
+        if first {
+            *asked = Some(Arc::downgrade(source));
+        }
         if !holders.iter().any(|other| other.name == holder.name) {
             holders.push(holder);
         }
@@ -246,7 +257,7 @@ impl Newsroom {
     /// Forgets an interest. True where it was the last one.
     fn release(&self, watch: &Watch, name: &str) -> bool {
         let mut watched = self.watched();
-        let Some(holders) = watched.get_mut(watch) else {
+        let Some(Watching { holders, .. }) = watched.get_mut(watch) else {
             return false;
         };
         holders.retain(|holder| &*holder.name != name);
@@ -260,7 +271,7 @@ impl Newsroom {
     /// Forgets the interests of all who are gone, and says what nobody is interested in any more.
     fn forget_gone(&self) -> Vec<Watch> {
         let mut forgotten = Vec::new();
-        self.watched().retain(|watch, holders| {
+        self.watched().retain(|watch, Watching { holders, .. }| {
             holders.retain(|holder| !holder.gone.is_cancelled());
             if holders.is_empty() {
                 forgotten.push(watch.clone());
@@ -268,6 +279,20 @@ impl Newsroom {
             !holders.is_empty()
         });
         forgotten
+    }
+
+    /// The resources that another source of the same name was asked to watch, which from now on is this one.
+    fn hand_over(&self, source: &Arc<dyn Source>) -> Vec<String> {
+        let mut handed = Vec::new();
+        let mut watched = self.watched();
+        for (watch, watching) in watched.iter_mut().filter(|(watch, _)| watch.server == source.name()) {
+            let same = watching.asked.as_ref().is_some_and(|asked| is_same(asked, source));
+            if !same {
+                watching.asked = Some(Arc::downgrade(source));
+                handed.push(watch.uri.clone());
+            }
+        }
+        handed
     }
 }
 
@@ -317,7 +342,7 @@ impl Front {
             name: name.clone(),
             gone: gone.clone(),
         };
-        if self.newsroom().hold(&watch, holder)?
+        if self.newsroom().hold(&watch, holder, &source)?
             && let Err(failure) = source.watch(uri, Watched::Yes).await
         {
             self.newsroom().release(&watch, name);
@@ -337,7 +362,7 @@ impl Front {
             uri: uri.to_owned(),
         };
         if self.newsroom().release(&watch, name) {
-            stop_watching(&source, uri).await;
+            tell_source(&source, uri, Watched::No).await;
         }
     }
 
@@ -383,7 +408,12 @@ impl Front {
                 biased;
                 () = stop.draining() => return,
                 heard = changes.recv() => match heard {
-                    Ok(news) => self.spread(&News::from(&news.change), Some(&news.server)),
+                    Ok(news) => {
+                        if news.change == Change::Resources {
+                            self.watch_anew(&news.server);
+                        }
+                        self.spread(&News::from(&news.change), Some(&news.server));
+                    }
                     Err(RecvError::Lagged(_)) => self.lists_changed(),
                     Err(RecvError::Closed) => return,
                 },
@@ -392,26 +422,52 @@ impl Front {
         }
     }
 
+    /// Asks a source that has taken the place of another to watch what the other did.
+    fn watch_anew(&self, server: &str) {
+        let Some(source) = self.source(server) else {
+            return;
+        };
+        let uris = self.newsroom().hand_over(&source);
+        if uris.is_empty() {
+            return;
+        }
+        self.tasks().spawn("mcp source watches anew", |stop| async move {
+            for uri in uris {
+                tokio::select! {
+                    biased;
+                    () = stop.draining() => return,
+                    () = tell_source(&source, &uri, Watched::Yes) => {}
+                }
+            }
+        });
+    }
+
+    fn source(&self, server: &str) -> Option<Arc<dyn Source>> {
+        let index = self.catalogue().index();
+        let view = index.view(&Scope::Server(server.into()))?;
+        view.sources.first().map(|(source, _)| source.clone())
+    }
+
     async fn sweep(&self) {
         self.sessions().sweep();
         for watch in self.newsroom().forget_gone() {
-            let index = self.catalogue().index();
-            let view = index.view(&Scope::Server(watch.server.as_str().into()));
-            let source = view
-                .and_then(|view| view.sources.first())
-                .map(|(source, _)| source.clone());
-            if let Some(source) = source {
-                stop_watching(&source, &watch.uri).await;
+            if let Some(source) = self.source(&watch.server) {
+                tell_source(&source, &watch.uri, Watched::No).await;
             }
         }
     }
 }
 
-async fn stop_watching(source: &Arc<dyn Source>, uri: &str) {
-    match tokio::time::timeout(UNWATCH_TIME_MAX, source.watch(uri, Watched::No)).await {
+/// Whether two sources are one; their names say nothing about that.
+fn is_same(asked: &Weak<dyn Source>, source: &Arc<dyn Source>) -> bool {
+    std::ptr::addr_eq(asked.as_ptr(), Arc::as_ptr(source))
+}
+
+async fn tell_source(source: &Arc<dyn Source>, uri: &str, watched: Watched) {
+    match tokio::time::timeout(WATCH_TIME_MAX, source.watch(uri, watched)).await {
         Ok(Ok(())) => {}
-        Ok(Err(failure)) => tracing::debug!(error.chain = %failure.chain(), "a source goes on watching"),
-        Err(_) => tracing::debug!(server = source.name(), "a source takes too long to stop watching"),
+        Ok(Err(failure)) => tracing::debug!(error.chain = %failure.chain(), "a source did not heed what to watch"),
+        Err(_) => tracing::debug!(server = source.name(), "a source takes too long to hear what to watch"),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::{
     Front,
+    follow::LIFE_PERIOD,
     parked::Ticket,
     running::{Next, Running},
     told::Said,
@@ -17,11 +18,12 @@ use crate::{
     session::{
         Busy, Session,
         log::{Log, Reader},
+        place::{Place, Use},
         streams::Found,
     },
 };
 use bytes::Bytes;
-use forebay_domain::Code;
+use forebay_domain::{Code, Failure};
 use futures_util::{Stream, stream};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -93,14 +95,14 @@ impl Front {
         if let First::End(answered) = first {
             return answered.reply();
         }
-        let log = match session.streams.open(self.sessions().now_ms()) {
+        let log = match session.streams.open(running.id(), self.sessions().now_ms()) {
             Ok(log) => log,
             Err(failure) => {
                 return rpc::failed(Some(running.id()), &failure, Dialect::Streamable(session.version)).reply();
             }
         };
         let opening = opening(&log, &session);
-        let reply = self.read(&log, 0, opening, Lasts::UntilItsEnd, &session);
+        let reply = self.read(&log, 0, [opening], Lasts::UntilItsEnd, &session);
         match first {
             First::Say(said) => log.push(&said.message, said.weight),
             First::HangUp => hang_up(&log, &session),
@@ -113,9 +115,20 @@ impl Front {
     /// Hands a legacy call to a task of its own: whether anybody reads its stream does not concern it.
     fn host(&self, mut running: Running, log: Arc<Log>, session: Arc<Session>) {
         let front = self.clone();
+        let held = self.sessions().shelf().holds();
         self.tasks().spawn("mcp call", |_| async move {
+            let mut life = interval_at(Instant::now() + LIFE_PERIOD, LIFE_PERIOD);
+            life.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                match running.next().await {
+                let next = tokio::select! {
+                    biased;
+                    next = running.next() => next,
+                    _ = life.tick() => {
+                        log.show_life();
+                        continue;
+                    }
+                };
+                match next {
                     Next::Say(said) => log.push(&said.message, said.weight),
                     Next::HangUp => hang_up(&log, &session),
                     Next::Ask => {}
@@ -123,6 +136,7 @@ impl Front {
                         // A request that was taken back gets no answer: the end of the stream is all there is to say.
                         let told = answered.failed != Some(Code::Cancelled);
                         log.end(told.then_some(&*answered.message), front.sessions().now_ms());
+                        drop(held);
                         return;
                     }
                 }
@@ -130,11 +144,18 @@ impl Front {
         });
     }
 
-    /// The events of a stream from some place on.
-    fn read(&self, log: &Arc<Log>, after: u64, opening: Bytes, lasts: Lasts, session: &Arc<Session>) -> Reply {
+    /// The events of a stream from some place on, behind what comes first.
+    fn read(
+        &self,
+        log: &Arc<Log>,
+        after: u64,
+        before: impl Into<VecDeque<Bytes>>,
+        lasts: Lasts,
+        session: &Arc<Session>,
+    ) -> Reply {
         let reading = Reading {
             front: self.clone(),
-            opening: Some(opening),
+            before: before.into(),
             reader: log.read(after),
             keep_alive: keep_alive(),
             lasts,
@@ -146,18 +167,33 @@ impl Front {
         }))
     }
 
-    /// The stream on which the gateway speaks first, or what is left of another one where an event of it is named.
-    pub(crate) fn answer_get(&self, session: &Arc<Session>, last_event: Option<&str>) -> Reply {
-        let now_ms = self.sessions().now_ms();
-        match last_event.and_then(|id| session.streams.find(id)) {
-            Some(Found::Call(log, after)) => self.read(&log, after, OPENING, Lasts::UntilItsEnd, session),
-            Some(Found::Listener(log, after)) => self.read(&log, after, OPENING, Lasts::UntilDrained, session),
-            // What is not there any more cannot be resumed; what comes from now on can be heard.
-            None => {
-                let log = session.streams.listen(now_ms);
-                self.read(&log, 0, opening(&log, session), Lasts::UntilDrained, session)
+    /// The stream on which the gateway speaks first, or what is left of another one where an event of it is named: from
+    /// memory, or from the store where another process drove it or nobody does any more.
+    pub(crate) async fn answer_get(&self, session: &Arc<Session>, last_event: Option<&str>) -> Result<Reply, Failure> {
+        let mut before = VecDeque::new();
+        if let Some(place) = last_event.and_then(Place::parse) {
+            match session.streams.find(&place) {
+                Some(Found::Call(log, after)) => {
+                    return Ok(self.read(&log, after, [OPENING], Lasts::UntilItsEnd, session));
+                }
+                Some(Found::Listener(log, after)) => {
+                    return Ok(self.read(&log, after, [OPENING], Lasts::UntilDrained, session));
+                }
+                None => {}
+            }
+            match place.stream.used() {
+                Use::Call => {
+                    if let Some(reply) = self.follow(session, place).await? {
+                        return Ok(reply);
+                    }
+                }
+                Use::Listener => before.extend(self.recall(session, &place).await?),
             }
         }
+        // What is not there any more cannot be resumed; what comes from now on can be heard.
+        let log = session.streams.listen(self.sessions().now_ms());
+        before.push_back(opening(&log, session));
+        Ok(self.read(&log, 0, before, Lasts::UntilDrained, session))
     }
 }
 
@@ -203,7 +239,7 @@ enum Lasts {
 /// A reader of a legacy stream and its connection.
 struct Reading {
     front: Front,
-    opening: Option<Bytes>,
+    before: VecDeque<Bytes>,
     reader: Reader,
     keep_alive: Interval,
     lasts: Lasts,
@@ -212,8 +248,8 @@ struct Reading {
 
 impl Reading {
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(opening) = self.opening.take() {
-            return Some(opening);
+        if let Some(before) = self.before.pop_front() {
+            return Some(before);
         }
         tokio::select! {
             biased;

@@ -1,10 +1,21 @@
 //! The messages of one stream, kept for as long as somebody may come back for them.
 //!
 //! Whoever writes never waits: at the bound the oldest report of progress goes first, then the oldest other
-//! notification. Questions and answers stay. Readers come and go; the latest one is the stream's reader.
+//! notification. Questions and answers stay. Readers come and go; the latest one is the stream's reader. Whatever is
+//! written here is handed on to be kept beyond this process as well.
 
-use crate::reply::{numbered_event, priming};
+use super::{
+    place::{Kind, Place, Stream},
+    shelf::{KEPT_BYTES_MAX, Shelf},
+};
+use crate::{
+    envelope::Id,
+    era::Version,
+    reply::{numbered_event, priming},
+    rpc::{self, Dialect},
+};
 use bytes::Bytes;
+use forebay_domain::{Code, Failure, id::SessionId};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
@@ -25,8 +36,18 @@ pub(crate) enum Weight {
     Vital,
 }
 
+/// Where the messages of a stream are kept beyond this process.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) shelf: Shelf,
+    pub(crate) session: SessionId,
+}
+
 pub(crate) struct Log {
-    number: u64,
+    stream: Stream,
+    home: Option<Home>,
+    /// The request that it answers, where it answers one.
+    request: Option<Id>,
     state: Mutex<State>,
     changed: watch::Sender<()>,
 }
@@ -53,25 +74,47 @@ struct Event {
 }
 
 impl Log {
-    pub(crate) fn new(number: u64, now_ms: u64) -> Arc<Self> {
+    pub(crate) fn new(stream: Stream, home: Option<Home>, request: Option<Id>, now_ms: u64) -> Arc<Self> {
         let state = State {
             idle_since_ms: now_ms,
             ..State::default()
         };
-        Arc::new(Self {
-            number,
+        let log = Arc::new(Self {
+            stream,
+            home,
+            request,
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
-        })
+        });
+        log.show_life();
+        log
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.number
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// The event that names this stream's beginning.
     pub(crate) fn priming(&self) -> Bytes {
-        priming(&format!("{}-0", self.number))
+        priming(&self.place(0).event_id())
+    }
+
+    fn place(&self, seq: u64) -> Place {
+        Place {
+            stream: self.stream.clone(),
+            seq,
+        }
+    }
+
+    /// Says to whoever may come back elsewhere that the call is still being driven. Nobody is sent this.
+    pub(crate) fn show_life(&self) {
+        let mut state = self.lock();
+        if let Some(request) = &self.request
+            && !state.ended
+        {
+            state.last += 1;
+            self.keep(state.last, Kind::Alive, request.as_json().as_bytes(), Weight::Vital);
+        }
     }
 
     pub(crate) fn push(&self, message: &[u8], weight: Weight) {
@@ -79,7 +122,7 @@ impl Log {
         if state.ended {
             return;
         }
-        state.add(self.number, message, weight);
+        self.add(&mut state, Kind::Message, message, weight);
         drop(state);
         self.changed.send_replace(());
     }
@@ -87,15 +130,49 @@ impl Log {
     /// There will be no more; the last message is the answer, where there is one.
     pub(crate) fn end(&self, answer: Option<&[u8]>, now_ms: u64) {
         let mut state = self.lock();
-        if let Some(answer) = answer
-            && !state.ended
-        {
-            state.add(self.number, answer, Weight::Vital);
+        if !state.ended {
+            if let Some(answer) = answer {
+                self.add(&mut state, Kind::End, answer, Weight::Vital);
+            } else {
+                state.last += 1;
+                self.keep(state.last, Kind::End, b"", Weight::Vital);
+            }
         }
         state.ended = true;
         state.idle_since_ms = now_ms;
         drop(state);
         self.changed.send_replace(());
+    }
+
+    fn add(&self, state: &mut State, kind: Kind, message: &[u8], weight: Weight) {
+        state.last += 1;
+        self.keep(state.last, kind, message, weight);
+        let frame = numbered_event(&self.place(state.last).event_id(), message);
+        state.add(frame, weight);
+    }
+
+    fn keep(&self, seq: u64, kind: Kind, message: &[u8], weight: Weight) {
+        let Some(Home { shelf, session }) = &self.home else {
+            return;
+        };
+        if kind == Kind::End && message.len() > KEPT_BYTES_MAX {
+            let told = self.told_too_large(message.len());
+            return shelf.append(session, self.place(seq), kind, &told, weight);
+        }
+        shelf.append(session, self.place(seq), kind, message, weight);
+    }
+
+    /// What stands in the store instead of an answer that is too large for it.
+    fn told_too_large(&self, bytes: usize) -> Bytes {
+        let message =
+            format!("The answer has {bytes} bytes; at most {KEPT_BYTES_MAX} are kept for a later connection.");
+        let failure = Failure::new(Code::ResultTooLarge, message).hint("Ask for less, or stay connected.");
+        rpc::failed(
+            self.request.as_ref(),
+            &failure,
+            Dialect::Streamable(Version::LEGACY_NEWEST),
+        )
+        .message
     }
 
     /// Sends the present reader away; it comes back for the rest.
@@ -152,7 +229,7 @@ impl Log {
     /// Whether this very message is the last that waits to be read.
     pub(crate) fn ends_with(&self, message: &[u8]) -> bool {
         let state = self.lock();
-        let frame = numbered_event(&format!("{}-{}", self.number, state.last), message);
+        let frame = numbered_event(&self.place(state.last).event_id(), message);
         state.events.back().is_some_and(|event| event.frame == frame) && !state.reading
     }
 
@@ -171,9 +248,8 @@ impl Log {
 }
 
 impl State {
-    fn add(&mut self, stream: u64, message: &[u8], weight: Weight) {
-        self.last += 1;
-        let frame = numbered_event(&format!("{stream}-{}", self.last), message);
+    /// Takes the event whose number is the latest.
+    fn add(&mut self, frame: Bytes, weight: Weight) {
         if weight != Weight::Vital {
             self.bytes += frame.len();
         }
@@ -244,8 +320,12 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::place::Use, *};
     use futures_util::FutureExt;
+
+    fn fresh() -> Arc<Log> {
+        Log::new(Stream::new(Use::Call, 3, "ab"), None, None, 0)
+    }
 
     fn read(reader: &mut Reader) -> Vec<String> {
         let mut frames = Vec::new();
@@ -257,11 +337,11 @@ mod tests {
 
     #[test]
     fn a_reader_gets_what_came_after_the_place_it_names() {
-        let log = Log::new(3, 0);
+        let log = fresh();
         let mut first = log.read(0);
         log.push(b"{1}", Weight::Progress);
         log.push(b"{2}", Weight::Notification);
-        assert_eq!(read(&mut first)[0], "id: 3-1\nevent: message\ndata: {1}\n\n");
+        assert_eq!(read(&mut first)[0], "id: c3.ab-1\nevent: message\ndata: {1}\n\n");
         log.end(Some(b"{3}"), 5);
         let mut second = log.read(1);
         assert_eq!(first.next().now_or_never(), Some(None), "another took over");
@@ -271,7 +351,7 @@ mod tests {
 
     #[test]
     fn progress_is_lost_first_and_answers_never() {
-        let log = Log::new(1, 0);
+        let log = fresh();
         log.push(b"question", Weight::Vital);
         log.push(b"note", Weight::Notification);
         for _ in 0..EVENTS_MAX * 2 {
@@ -283,7 +363,7 @@ mod tests {
         for vital in ["question", "note", "answer"] {
             assert!(kept.iter().any(|frame| frame.contains(vital)), "{vital}");
         }
-        let log = Log::new(1, 0);
+        let log = fresh();
         let large = vec![b'x'; EVENT_BYTES_MAX / 2];
         for _ in 0..5 {
             log.push(&large, Weight::Notification);
@@ -293,7 +373,7 @@ mod tests {
 
     #[test]
     fn an_ended_stream_waits_for_its_reader_for_so_long() {
-        let log = Log::new(1, 0);
+        let log = fresh();
         let reader = log.read(0);
         log.end(Some(b"answer"), 10);
         assert!(!log.is_over(2000, 1000), "somebody reads");
@@ -304,7 +384,7 @@ mod tests {
 
     #[test]
     fn hanging_up_sends_the_reader_away_and_not_the_stream() {
-        let log = Log::new(1, 0);
+        let log = fresh();
         let mut reader = log.read(0);
         log.hang_up();
         assert_eq!(reader.next().now_or_never(), Some(None));

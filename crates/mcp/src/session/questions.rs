@@ -25,6 +25,8 @@ pub(crate) struct Questions(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     next: u64,
+    /// Sets the ids of this process apart: after a restart, an answer to an older question is no answer to a new one.
+    suffix: String,
     /// Its client can answer nothing any more.
     hung_up: bool,
     waiting: HashMap<Id, Waiting>,
@@ -37,6 +39,14 @@ struct Waiting {
 }
 
 impl Questions {
+    /// Questions whose ids say which process asks.
+    pub(crate) fn of(writer: &str) -> Self {
+        Self(Mutex::new(Table {
+            suffix: format!(".{writer}"),
+            ..Table::default()
+        }))
+    }
+
     /// The request that puts the question to the client; nothing where too many wait already, or nobody can answer.
     pub(crate) fn ask(&self, question: Question, thinking: Thinking) -> Option<(Id, Bytes)> {
         let mut table = self.lock();
@@ -45,7 +55,7 @@ impl Questions {
             return None;
         }
         table.next += 1;
-        let id = Id::parse(&format!("\"forebay-{}\"", table.next)).expect("a string is an id");
+        let id = Id::parse(&format!("\"forebay-{}{}\"", table.next, table.suffix)).expect("a string is an id");
         let Question { method, params, reply } = question;
         let message = rpc::request(&id, &method, params.as_deref().map(RawValue::get));
         let waiting = Waiting {

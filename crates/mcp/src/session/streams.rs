@@ -3,7 +3,12 @@
 //! A message goes to one stream only, as the specification wants. What was never read is kept for a while, so that a
 //! client whose connection broke finds it when it comes back.
 
-use super::log::{Log, Weight};
+pub(crate) use super::log::Home;
+use super::{
+    log::{Log, Weight},
+    place::{Place, Stream, Use},
+};
+use crate::envelope::Id;
 use forebay_domain::{Code, Failure};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -17,7 +22,10 @@ const UNFETCHED_BYTES_MAX: usize = 32 << 20;
 const PATIENCE_MS: u64 = 5 * 60 * 1000;
 
 #[derive(Default)]
-pub(crate) struct Streams(Mutex<Table>);
+pub(crate) struct Streams {
+    table: Mutex<Table>,
+    home: Option<Home>,
+}
 
 /// A stream and the event after which to go on.
 pub(crate) enum Found {
@@ -33,15 +41,23 @@ struct Table {
 }
 
 impl Streams {
-    /// A stream for a call.
-    pub(crate) fn open(&self, now_ms: u64) -> Result<Arc<Log>, Failure> {
+    /// The streams of a session that are kept beyond this process.
+    pub(crate) fn of(home: Home) -> Self {
+        Self {
+            table: Mutex::default(),
+            home: Some(home),
+        }
+    }
+
+    /// A stream for the call of that request.
+    pub(crate) fn open(&self, request: &Id, now_ms: u64) -> Result<Arc<Log>, Failure> {
         let mut table = self.lock();
         table.sweep(now_ms);
         if table.calls.len() >= CALLS_MAX {
             let message = format!("{CALLS_MAX} streams of this session are open already.");
             return Err(Failure::new(Code::Overloaded, message).hint("Wait until some of its calls have ended."));
         }
-        let log = table.create(now_ms);
+        let log = self.create(&mut table, Use::Call, Some(request.clone()), now_ms);
         table.calls.push(log.clone());
         Ok(log)
     }
@@ -54,19 +70,30 @@ impl Streams {
         if table.listeners.len() >= LISTENERS_MAX {
             table.listeners.remove(0).hang_up();
         }
-        let log = table.create(now_ms);
+        let log = self.create(&mut table, Use::Listener, None, now_ms);
         table.listeners.push(log.clone());
         log
     }
 
-    /// The stream and the place in it that an event id names.
-    pub(crate) fn find(&self, event_id: &str) -> Option<Found> {
-        let (stream, seq) = event_id.split_once('-')?;
-        let (stream, seq): (u64, u64) = (stream.parse().ok()?, seq.parse().ok()?);
+    fn create(&self, table: &mut Table, used: Use, request: Option<Id>, now_ms: u64) -> Arc<Log> {
+        table.next += 1;
+        let writer = self.home.as_ref().map_or("", |home| home.shelf.writer());
+        Log::new(
+            Stream::new(used, table.next, writer),
+            self.home.clone(),
+            request,
+            now_ms,
+        )
+    }
+
+    /// The stream and the place in it, where it is in memory.
+    pub(crate) fn find(&self, place: &Place) -> Option<Found> {
         let table = self.lock();
-        let of = |logs: &[Arc<Log>]| logs.iter().find(|log| log.number() == stream).cloned();
-        let call = of(&table.calls).map(|log| Found::Call(log, seq));
-        call.or_else(|| of(&table.listeners).map(|log| Found::Listener(log, seq)))
+        let of = |logs: &[Arc<Log>]| logs.iter().find(|log| *log.stream() == place.stream).cloned();
+        match place.stream.used() {
+            Use::Call => of(&table.calls).map(|log| Found::Call(log, place.seq)),
+            Use::Listener => of(&table.listeners).map(|log| Found::Listener(log, place.seq)),
+        }
     }
 
     /// Says something that belongs to no call: to the latest listener, or to the one that is waited for.
@@ -98,18 +125,13 @@ impl Streams {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0
+        self.table
             .lock()
             .expect("nobody panics while holding the streams of a session")
     }
 }
 
 impl Table {
-    fn create(&mut self, now_ms: u64) -> Arc<Log> {
-        self.next += 1;
-        Log::new(self.next, now_ms)
-    }
-
     fn sweep(&mut self, now_ms: u64) {
         self.calls.retain(|log| !log.is_over(now_ms, PATIENCE_MS));
         let ended = self.calls.iter().filter(|log| log.has_ended());
@@ -129,26 +151,33 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
+    fn request() -> Id {
+        Id::parse("7").unwrap()
+    }
+
+    fn place(event_id: &str) -> Place {
+        Place::parse(event_id).unwrap()
+    }
+
     #[test]
     fn an_event_id_names_a_stream_and_a_place() {
         let streams = Streams::default();
-        let (first, second) = (streams.open(0).unwrap(), streams.listen(0));
+        let (first, second) = (streams.open(&request(), 0).unwrap(), streams.listen(0));
         for (id, expected) in [
-            ("1-0", Some(("call", 1, 0))),
-            ("2-17", Some(("listener", 2, 17))),
-            ("3-1", None),
-            ("1", None),
-            ("x-1", None),
-            ("1--1", None),
-            ("", None),
+            ("c1.-0", Some(("call", "c1.", 0))),
+            ("l2.-17", Some(("listener", "l2.", 17))),
+            ("c2.-1", None),
+            ("l1.-1", None),
+            ("c1.ab-1", None),
         ] {
-            let found = streams.find(id).map(|found| match found {
-                Found::Call(log, seq) => ("call", log.number(), seq),
-                Found::Listener(log, seq) => ("listener", log.number(), seq),
+            let found = streams.find(&place(id)).map(|found| match found {
+                Found::Call(log, seq) => ("call", log.stream().as_str().to_owned(), seq),
+                Found::Listener(log, seq) => ("listener", log.stream().as_str().to_owned(), seq),
             });
+            let expected = expected.map(|(used, name, seq)| (used, name.to_owned(), seq));
             assert_eq!(found, expected, "{id}");
         }
-        assert_eq!((first.number(), second.number()), (1, 2));
+        assert_eq!((first.stream().as_str(), second.stream().as_str()), ("c1.", "l2."));
     }
 
     #[test]
@@ -166,7 +195,7 @@ mod tests {
         old.leave(20);
         streams.tell(b"three", 20);
         streams.tell(b"three", 20);
-        let Some(Found::Listener(log, place)) = streams.find("2-1") else {
+        let Some(Found::Listener(log, place)) = streams.find(&place("l2.-1")) else {
             panic!("it is waited for")
         };
         let mut back = log.read(place);
@@ -177,18 +206,18 @@ mod tests {
     #[test]
     fn what_nobody_fetches_goes() {
         let streams = Streams::default();
-        let log = streams.open(0).unwrap();
+        let log = streams.open(&request(), 0).unwrap();
         log.end(Some(b"answer"), 0);
         streams.sweep(PATIENCE_MS - 1);
-        assert!(streams.find("1-0").is_some());
+        assert!(streams.find(&place("c1.-0")).is_some());
         streams.sweep(PATIENCE_MS);
-        assert!(streams.find("1-0").is_none());
+        assert!(streams.find(&place("c1.-0")).is_none());
         for _ in 0..5 {
-            streams.open(0).unwrap().end(Some(&vec![b'x'; 16 << 20]), 0);
+            streams.open(&request(), 0).unwrap().end(Some(&vec![b'x'; 16 << 20]), 0);
         }
         streams.sweep(1);
         let kept = (2..7)
-            .filter(|number| streams.find(&format!("{number}-0")).is_some())
+            .filter(|number| streams.find(&place(&format!("c{number}.-0"))).is_some())
             .count();
         assert_eq!(kept, 1, "within the bound on bytes");
     }

@@ -121,7 +121,7 @@ async fn a_session_hears_of_the_resources_to_which_it_subscribed() {
     let user = principal(Role::User);
     let session = gate.open_session(&user, "2025-06-18").await;
     let id = [("mcp-session-id", session.as_str())];
-    let ReplyBody::Events(mut events) = gate.front.get(&headers(&id), &user, &Scope::Whole).body else {
+    let ReplyBody::Events(mut events) = gate.front.get(&headers(&id), &user, &Scope::Whole).await.body else {
         panic!("a stream")
     };
     let params = json!({"uri": "actor://1"});
@@ -148,7 +148,7 @@ async fn a_session_hears_of_the_resources_to_which_it_subscribed() {
 async fn a_source_stops_watching_when_nobody_is_left() {
     tokio::time::resume();
     let gate = Gate::open(Wish::default()).await;
-    tokio::time::pause();
+    gate.freeze();
     let actor = Actor::settle(&gate).await;
     let user = principal(Role::User);
     let session = gate.open_session(&user, "2025-11-25").await;
@@ -156,7 +156,8 @@ async fn a_source_stops_watching_when_nobody_is_left() {
     let subscribe = request(2, "resources/subscribe", &json!({"uri": "actor://1"}));
     gate.post(&user, &id, &subscribe).await;
     let listener = listen(&gate, &user, json!({"resourceSubscriptions": ["actor://1"]})).await;
-    gate.front.delete(&headers(&id), &user, &Scope::Whole);
+    let ends = headers(&id);
+    gate.really(gate.front.delete(&ends, &user, &Scope::Whole)).await;
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(actor.watched.lock().unwrap().len(), 1, "somebody still listens");
     drop(listener);

@@ -59,6 +59,7 @@ async fn a_session_is_needed_and_is_nobody_elses() {
         assert_eq!(
             gate.front
                 .delete(&headers, &keyed(Role::User, key), &Scope::Whole)
+                .await
                 .status
                 .as_u16(),
             404
@@ -66,7 +67,10 @@ async fn a_session_is_needed_and_is_nobody_elses() {
     }
     let owner = keyed(Role::User, "k1");
     let headers = crate::support::headers(&[("mcp-session-id", &session)]);
-    assert_eq!(gate.front.delete(&headers, &owner, &Scope::Whole).status.as_u16(), 204);
+    assert_eq!(
+        gate.front.delete(&headers, &owner, &Scope::Whole).await.status.as_u16(),
+        204
+    );
     assert_eq!(
         gate.post(&owner, &[("mcp-session-id", &session)], &list).await.status,
         404
@@ -165,16 +169,17 @@ async fn batches_belong_to_one_version() {
 async fn a_listener_hears_of_changes_until_its_session_ends() {
     tokio::time::resume();
     let gate = Gate::open(Wish::default()).await;
-    tokio::time::pause();
+    gate.freeze();
     let user = keyed(Role::User, "k1");
     let session = gate.open_session(&user, "2025-11-25").await;
     let headers = crate::support::headers(&[("mcp-session-id", &session)]);
-    let reply = gate.front.get(&headers, &user, &Scope::Whole);
+    let reply = gate.front.get(&headers, &user, &Scope::Whole).await;
     assert_eq!(reply.headers["content-type"], "text/event-stream");
     let forebay_mcp::ReplyBody::Events(mut stream) = reply.body else {
         panic!("a stream")
     };
-    assert_eq!(stream.next().await.unwrap(), "id: 1-0\nretry: 1000\ndata: \n\n");
+    let opening = stream.next().await.unwrap();
+    assert!(opening.starts_with(b"id: l1.") && opening.ends_with(b"-0\nretry: 1000\ndata: \n\n"));
     gate.front.lists_changed();
     for list in ["tools", "resources"] {
         let event = stream.next().await.unwrap();
@@ -197,11 +202,11 @@ async fn a_listener_ends_when_the_gateway_drains() {
     let user = principal(Role::User);
     let session = gate.open_session(&user, "2025-06-18").await;
     let headers = crate::support::headers(&[("mcp-session-id", &session)]);
-    let reply = gate.front.get(&headers, &user, &Scope::Whole);
+    let reply = gate.front.get(&headers, &user, &Scope::Whole).await;
     gate.stop.drain();
     let got = Got::read(reply).await;
     assert_eq!(got.events.unwrap(), [": stream\n\n"]);
     let mut plain = headers.clone();
     plain.insert("accept", "application/json".parse().unwrap());
-    assert_eq!(gate.front.get(&plain, &user, &Scope::Whole).status.as_u16(), 406);
+    assert_eq!(gate.front.get(&plain, &user, &Scope::Whole).await.status.as_u16(), 406);
 }

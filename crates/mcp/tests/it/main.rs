@@ -16,6 +16,7 @@ mod hearing;
 mod inside;
 mod legacy;
 mod modern;
+mod outliving;
 mod owning;
 mod plain;
 mod resources;

@@ -241,8 +241,8 @@ async fn there_is_no_stream_and_no_session_to_end() {
     let headers = crate::support::headers(&[("mcp-protocol-version", "2026-07-28")]);
     let user = principal(Role::User);
     for reply in [
-        gate.front.get(&headers, &user, &Scope::Whole),
-        gate.front.delete(&headers, &user, &Scope::Whole),
+        gate.front.get(&headers, &user, &Scope::Whole).await,
+        gate.front.delete(&headers, &user, &Scope::Whole).await,
     ] {
         assert_eq!(
             (reply.status.as_u16(), reply.headers["allow"].to_str().unwrap()),

@@ -13,7 +13,7 @@ use std::time::Duration;
 async fn paused() -> Gate {
     tokio::time::resume();
     let gate = Gate::open(Wish::default()).await;
-    tokio::time::pause();
+    gate.freeze();
     gate
 }
 
@@ -26,10 +26,17 @@ fn call(id: u64, tool: &str) -> String {
 }
 
 /// The stream of a session from the event of that id on.
-fn back(gate: &Gate, user: &Principal, session: &str, last_event: Option<&str>) -> Reply {
+async fn back(gate: &Gate, user: &Principal, session: &str, last_event: Option<&str>) -> Reply {
     let mut extra = vec![("mcp-session-id", session)];
     extra.extend(last_event.map(|id| ("last-event-id", id)));
-    gate.front.get(&headers(&extra), user, &Scope::Whole)
+    gate.front.get(&headers(&extra), user, &Scope::Whole).await
+}
+
+/// The id of the event that names a stream's beginning.
+fn primed(event: &[u8]) -> String {
+    let event = std::str::from_utf8(event).unwrap();
+    let id = event.strip_prefix("id: ").unwrap();
+    id.strip_suffix("\nretry: 1000\ndata: \n\n").unwrap().to_owned()
 }
 
 fn text(message: &Value) -> &str {
@@ -48,11 +55,11 @@ async fn a_call_goes_on_without_its_connection_and_its_answer_waits() {
     let ReplyBody::Events(mut stream) = reply.body else {
         panic!("a stream")
     };
-    assert_eq!(stream.next().await.unwrap(), "id: 1-0\nretry: 1000\ndata: \n\n");
+    let start = primed(&stream.next().await.unwrap());
     drop(stream);
     actor.release.add_permits(1);
     gate.clock.advance(Duration::from_mins(4));
-    let got = Got::read(back(&gate, &user, &session, Some("1-0"))).await;
+    let got = Got::read(back(&gate, &user, &session, Some(&start)).await).await;
     assert_eq!(text(&got.messages()[0]), "waited");
 }
 
@@ -66,8 +73,9 @@ async fn a_server_lets_go_of_a_connection_whose_client_comes_back() {
         .send(&user, &[("mcp-session-id", &session)], &call(3, "polling"))
         .await;
     let got = Got::read(reply).await;
-    assert_eq!(got.events.unwrap(), ["id: 1-0\nretry: 1000\ndata: \n\n"]);
-    let waiting = back(&gate, &user, &session, Some("1-0"));
+    let told = got.events.unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let waiting = back(&gate, &user, &session, Some(&primed(told[0].as_bytes()))).await;
     actor.release.add_permits(1);
     assert_eq!(text(&Got::read(waiting).await.messages()[0]), "later");
 
@@ -103,11 +111,16 @@ async fn a_reader_goes_on_where_it_was() {
     let ReplyBody::Events(mut stream) = reply.body else {
         panic!("a stream")
     };
-    let (_opening, first) = (stream.next().await, stream.next().await.unwrap());
-    assert!(first.starts_with(b"id: 1-1\nevent: message\n"), "{first:?}");
+    let start = primed(&stream.next().await.unwrap());
+    let first = stream.next().await.unwrap();
+    let name = start.strip_suffix("-0").unwrap();
+    assert!(
+        first.starts_with(format!("id: {name}-2\nevent: message\n").as_bytes()),
+        "{first:?}"
+    );
     assert!(message_of(std::str::from_utf8(&first).unwrap()).unwrap()["params"]["level"] == "debug");
     drop(stream);
-    let got = Got::read(back(&gate, &user, &session, Some("1-2"))).await;
+    let got = Got::read(back(&gate, &user, &session, Some(&format!("{name}-3"))).await).await;
     let messages = got.messages();
     assert_eq!(messages[0]["params"]["level"], "error");
     assert_eq!(
@@ -123,21 +136,24 @@ async fn what_nobody_fetches_goes_after_a_while_and_with_its_session() {
     let actor = Actor::join(&gate);
     let user = principal(Role::User);
     let session = gate.open_session(&user, "2025-11-25").await;
-    drop(
-        gate.send(&user, &[("mcp-session-id", &session)], &call(3, "wait"))
-            .await,
-    );
-    let mut reading = match back(&gate, &user, &session, Some("1-0")).body {
+    let reply = gate
+        .send(&user, &[("mcp-session-id", &session)], &call(3, "wait"))
+        .await;
+    let ReplyBody::Events(mut stream) = reply.body else {
+        panic!("a stream")
+    };
+    let start = primed(&stream.next().await.unwrap());
+    drop(stream);
+    let mut reading = match back(&gate, &user, &session, Some(&start)).await.body {
         ReplyBody::Events(stream) => stream,
         other => panic!("no stream but {other:?}"),
     };
     assert_eq!(reading.next().await.unwrap(), ": stream\n\n");
-    let ends = gate
-        .front
-        .delete(&headers(&[("mcp-session-id", &session)]), &user, &Scope::Whole);
+    let named = headers(&[("mcp-session-id", &session)]);
+    let ends = gate.really(gate.front.delete(&named, &user, &Scope::Whole)).await;
     assert_eq!(ends.status.as_u16(), 204);
     assert_eq!(reading.next().await, None, "its streams end with the session");
     actor.release.add_permits(1);
-    let gone = back(&gate, &user, &session, Some("1-0"));
+    let gone = gate.really(back(&gate, &user, &session, Some(&start))).await;
     assert_eq!(gone.status.as_u16(), 404);
 }

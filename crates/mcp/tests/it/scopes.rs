@@ -69,7 +69,11 @@ async fn a_session_belongs_to_its_scope() {
     let got = within(&gate, &user, &Scope::Whole, &session, &list).await;
     assert_eq!(got.error(), (404, -32001, "unknown_session".to_owned()));
     assert_eq!(
-        gate.front.get(&headers(&session), &user, &Scope::Whole).status.as_u16(),
+        gate.front
+            .get(&headers(&session), &user, &Scope::Whole)
+            .await
+            .status
+            .as_u16(),
         404
     );
 }

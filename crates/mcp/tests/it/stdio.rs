@@ -73,8 +73,8 @@ async fn handle(State(served): State<Served>, request: Request) -> Response {
             };
             front.post(input).await
         }
-        Method::GET => front.get(&parts.headers, &user, &Scope::Whole),
-        _ => front.delete(&parts.headers, &user, &Scope::Whole),
+        Method::GET => front.get(&parts.headers, &user, &Scope::Whole).await,
+        _ => front.delete(&parts.headers, &user, &Scope::Whole).await,
     };
     response(reply)
 }

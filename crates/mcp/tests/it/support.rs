@@ -25,7 +25,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// A model that streams `pieces`, each after `pause`; asked for a whole answer, it gives all of them at once.
 #[derive(Clone, Default)]
@@ -81,6 +88,7 @@ pub(crate) struct Wish {
     pub(crate) model: Scripted,
     pub(crate) tools: tools::Config,
     pub(crate) calls_per_minute: u32,
+    pub(crate) sessions: SessionLimits,
 }
 
 impl Default for Wish {
@@ -89,6 +97,7 @@ impl Default for Wish {
             model: Scripted::default(),
             tools: tools::Config::default(),
             calls_per_minute: 1000,
+            sessions: SessionLimits::default(),
         }
     }
 }
@@ -100,14 +109,61 @@ pub(crate) struct Gate {
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     pub(crate) stop: Stop,
-    store: Store,
-    _database: TestDb,
+    tasks: Tasks,
+    pub(crate) store: Store,
+    pub(crate) database: Arc<TestDb>,
+    /// How many gateways there were on this database before.
+    restarts: u64,
+    frozen: AtomicBool,
 }
 
 impl Gate {
     pub(crate) async fn open(wish: Wish) -> Self {
-        let database = TestDb::sqlite();
+        Self::on(TestDb::sqlite(), wish).await
+    }
+
+    pub(crate) async fn on(database: TestDb, wish: Wish) -> Self {
         let clock = Clock::manual(Timestamp::from_second(1_700_000_000).unwrap());
+        Self::begin(Arc::new(database), clock, wish, 0).await
+    }
+
+    /// Another gateway on the same database, at the same time.
+    pub(crate) async fn another(&self) -> Self {
+        let wish = Wish::default();
+        Self::begin(self.database.clone(), self.clock.clone(), wish, self.restarts + 1).await
+    }
+
+    /// Stops it in good order and starts the next one.
+    pub(crate) async fn restarted(&self) -> Self {
+        assert!(self.tasks.shut_down(Duration::from_secs(20)).await, "it drains");
+        self.another().await
+    }
+
+    /// Kills it: what it drives is dropped where it stands, and nothing more is written.
+    pub(crate) async fn kill(&self) {
+        self.stop.end();
+        self.tasks.finished().await;
+    }
+
+    /// Stops time, except where [`Gate::really`] lets the store do its work.
+    pub(crate) fn freeze(&self) {
+        tokio::time::pause();
+        self.frozen.store(true, Ordering::SeqCst);
+    }
+
+    /// Awaits what needs the store, which lives in real time.
+    pub(crate) async fn really<T>(&self, work: impl Future<Output = T>) -> T {
+        let work = Box::pin(work);
+        if !self.frozen.load(Ordering::SeqCst) {
+            return work.await;
+        }
+        tokio::time::resume();
+        let done = work.await;
+        tokio::time::pause();
+        done
+    }
+
+    async fn begin(database: Arc<TestDb>, clock: Clock, wish: Wish, restarts: u64) -> Self {
         let tasks = Tasks::new();
         let mut registry = Registry::default();
         let store = Store::open(
@@ -135,7 +191,7 @@ impl Gate {
             tools: wish.tools,
         })
         .unwrap();
-        let sessions = Sessions::new(SessionLimits::default(), clock.clone(), Entropy::seeded(2));
+        let sessions = Sessions::new(wish.sessions, clock.clone(), Entropy::seeded(100 + restarts), &store);
         let tasks = Tasks::new();
         let stop = tasks.stop().clone();
         let front = Front::new(FrontParts {
@@ -147,7 +203,7 @@ impl Gate {
                 version: "1.2.3".to_owned(),
                 instructions: "Ask away.".to_owned(),
             },
-            tasks,
+            tasks: tasks.clone(),
             entropy: Entropy::seeded(3),
             states: StateKeys::new(clock.clone(), Entropy::seeded(4)),
         });
@@ -158,8 +214,11 @@ impl Gate {
             clock,
             registry,
             stop,
+            tasks,
             store,
-            _database: database,
+            database,
+            restarts,
+            frozen: AtomicBool::new(false),
         }
     }
 
@@ -310,7 +369,10 @@ impl Gate {
         });
         let opened = opened.await;
         let id = opened.headers["mcp-session-id"].to_str().unwrap().to_owned();
-        let reply = self.front.get(&headers(&[("mcp-session-id", &id)]), principal, &scope);
+        let reply = self
+            .front
+            .get(&headers(&[("mcp-session-id", &id)]), principal, &scope)
+            .await;
         let ReplyBody::Events(mut stream) = reply.body else {
             panic!("a stream")
         };
@@ -322,7 +384,8 @@ impl Gate {
     pub(crate) async fn open_session(&self, principal: &Principal, version: &str) -> String {
         let params =
             json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
-        let got = self.post(principal, &[], &request(1, "initialize", &params)).await;
+        let opening = request(1, "initialize", &params);
+        let got = self.really(self.post(principal, &[], &opening)).await;
         assert_eq!(got.body["result"]["protocolVersion"], version, "{got:?}");
         got.headers["mcp-session-id"].to_str().unwrap().to_owned()
     }

@@ -55,7 +55,7 @@ pub(crate) async fn get(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Response {
-    answer(app.front.get(&headers, &caller.principal, &Scope::Whole))
+    answer(app.front.get(&headers, &caller.principal, &Scope::Whole).await)
 }
 
 /// Ends a legacy session.
@@ -65,7 +65,7 @@ pub(crate) async fn delete(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Response {
-    answer(app.front.delete(&headers, &caller.principal, &Scope::Whole))
+    answer(app.front.delete(&headers, &caller.principal, &Scope::Whole).await)
 }
 
 /// The content type is the front's to judge: the plain endpoint is more patient than the specification.

@@ -43,7 +43,7 @@ pub(crate) async fn get(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    answer(app.front.get(&headers, &caller.principal, &scope(&name)))
+    answer(app.front.get(&headers, &caller.principal, &scope(&name)).await)
 }
 
 /// Ends a legacy session.
@@ -56,7 +56,7 @@ pub(crate) async fn delete(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    answer(app.front.delete(&headers, &caller.principal, &scope(&name)))
+    answer(app.front.delete(&headers, &caller.principal, &scope(&name)).await)
 }
 
 fn scope(name: &str) -> Scope {
