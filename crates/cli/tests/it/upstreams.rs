@@ -151,6 +151,12 @@ async fn an_upstream_is_added_looked_at_approved_and_removed() {
     assert_eq!(json(&near, &["upstream", "remove", "far"]).await["name"], "far");
     assert_eq!(json(&near, &["upstream", "list"]).await, json!([]));
     assert_eq!(near.cli(&["upstream", "show", "far"]).await.status.code(), Some(5));
+    let forgotten = json(&near, &["upstream", "forget", "far"]).await;
+    assert!(
+        forgotten["forgotten"].as_u64().unwrap() >= 4,
+        "known also when it is gone: {forgotten}"
+    );
+    assert_eq!(near.cli(&["upstream", "forget", "far"]).await.status.code(), Some(5));
 }
 
 #[tokio::test]
