@@ -106,9 +106,16 @@ impl Front {
         }
         let uri = text("uri", params.uri)?;
         let name: Arc<str> = session.id.as_str().into();
-        self.watch(&turn.principal, &turn.scope, &uri, &name, &session.closed)
-            .await?;
+        // Nothing is watched for a session that may not listen to it.
+        let known = session.is_subscribed(&uri);
         session.subscribe(&uri)?;
+        let watched = self.watch(&turn.principal, &turn.scope, &uri, &name, &session.closed);
+        if let Err(failure) = watched.await {
+            if !known {
+                session.unsubscribe(&uri);
+            }
+            return Err(failure);
+        }
         self.sessions().shelf().describe(session);
         Ok("{}".to_owned())
     }

@@ -10,7 +10,7 @@ use crate::{
     envelope::Id,
     index::Scope,
     rpc::{notification, object},
-    session::{Outlet, Session},
+    session::{Outlet, Owner, Session},
     source::{Change, Source, Watched},
 };
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use forebay_domain::{Code, Failure, Principal};
 use forebay_runtime::Stop;
 use serde_json::Value;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
@@ -33,8 +33,12 @@ use tokio_util::sync::CancellationToken;
 
 /// Streams of `subscriptions/listen` at once, over all clients.
 const LISTENERS_MAX: usize = 8192;
+/// Streams of `subscriptions/listen` of one principal at once.
+const LISTENERS_PER_PRINCIPAL_MAX: usize = 100;
 /// Resources that are watched at once, over all clients.
 const WATCHED_MAX: usize = 65_536;
+/// Interests of one principal in resources, over all its sessions and listeners.
+const WATCHES_PER_PRINCIPAL_MAX: usize = 1000;
 /// How often what nobody needs any more is let go.
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 /// How long a source may take to begin watching anew, or to stop.
@@ -170,7 +174,14 @@ impl Filter {
 #[derive(Default)]
 pub(crate) struct Newsroom {
     listeners: Mutex<HashMap<u64, Arc<Listener>>>,
-    watched: Mutex<HashMap<Watch, Watching>>,
+    watched: Mutex<Watches>,
+}
+
+#[derive(Default)]
+struct Watches {
+    resources: HashMap<Watch, Watching>,
+    /// How many interests each principal has that has any.
+    owners: HashMap<Owner, usize>,
 }
 
 /// Those who are interested in a resource, and the source that was asked to watch it.
@@ -181,6 +192,7 @@ struct Watching {
 }
 
 pub(crate) struct Listener {
+    owner: Owner,
     scope: Scope,
     filter: Filter,
     pub(crate) bell: Bell,
@@ -196,6 +208,7 @@ struct Watch {
 
 /// Somebody who is interested in a resource.
 struct Holder {
+    owner: Owner,
     name: Arc<str>,
     gone: CancellationToken,
 }
@@ -214,6 +227,30 @@ impl Drop for Listening {
     }
 }
 
+impl Watches {
+    /// Forgets those who are gone; what nobody is interested in any more stays, for its source to be told.
+    fn dismiss_gone(&mut self) {
+        for Watching { holders, .. } in self.resources.values_mut() {
+            dismiss(&mut self.owners, holders, |holder| holder.gone.is_cancelled());
+        }
+    }
+
+    fn of(&self, owner: &Owner) -> usize {
+        self.owners.get(owner).copied().unwrap_or_default()
+    }
+}
+
+fn dismiss(owners: &mut HashMap<Owner, usize>, holders: &mut Vec<Holder>, leaves: impl Fn(&Holder) -> bool) {
+    for holder in holders.extract_if(.., |holder| leaves(holder)) {
+        if let Entry::Occupied(mut own) = owners.entry(holder.owner) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
 impl Newsroom {
     fn listeners(&self) -> MutexGuard<'_, HashMap<u64, Arc<Listener>>> {
         self.listeners
@@ -221,7 +258,7 @@ impl Newsroom {
             .expect("nobody panics while holding the listeners")
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashMap<Watch, Watching>> {
+    fn watched(&self) -> MutexGuard<'_, Watches> {
         self.watched
             .lock()
             .expect("nobody panics while holding what is watched")
@@ -233,59 +270,72 @@ impl Newsroom {
             server: server.to_owned(),
             uri: uri.to_owned(),
         };
-        self.watched().contains_key(&watch)
+        self.watched().resources.contains_key(&watch)
     }
 
     /// Notes an interest. True where it is the first one.
     fn hold(&self, watch: &Watch, holder: Holder, source: &Arc<dyn Source>) -> Result<bool, Failure> {
         let mut watched = self.watched();
-        if watched.len() >= WATCHED_MAX && !watched.contains_key(watch) {
-            let message = format!("{WATCHED_MAX} resources are watched already.");
-            return Err(Failure::new(Code::Overloaded, message).hint("Try again later."));
+        let refused = |message: String, hint: &'static str| Err(Failure::new(Code::Overloaded, message).hint(hint));
+        let known = watched.resources.get(watch);
+        if known.is_some_and(|known| known.holders.iter().any(|other| other.name == holder.name)) {
+            return Ok(false);
         }
-        let Watching { holders, asked } = watched.entry(watch.clone()).or_default();
+        if known.is_none() && watched.resources.len() >= WATCHED_MAX {
+            let message = format!("{WATCHED_MAX} resources are watched already.");
+            return refused(message, "Try again later.");
+        }
+        if watched.of(&holder.owner) >= WATCHES_PER_PRINCIPAL_MAX {
+            // Whoever is gone counts no longer; sources hear of that with the next sweep.
+            watched.dismiss_gone();
+        }
+        if watched.of(&holder.owner) >= WATCHES_PER_PRINCIPAL_MAX {
+            let message = format!("This key listens to {WATCHES_PER_PRINCIPAL_MAX} resources already.");
+            return refused(message, "Unsubscribe from some, or end a session.");
+        }
+        let Watches { resources, owners } = &mut *watched;
+        *owners.entry(holder.owner.clone()).or_default() += 1;
+        let Watching { holders, asked } = resources.entry(watch.clone()).or_default();
         let first = holders.is_empty();
         if first {
             *asked = Some(Arc::downgrade(source));
         }
-        if !holders.iter().any(|other| other.name == holder.name) {
-            holders.push(holder);
-        }
+        holders.push(holder);
         Ok(first)
     }
 
     /// Forgets an interest. True where it was the last one.
     fn release(&self, watch: &Watch, name: &str) -> bool {
         let mut watched = self.watched();
-        let Some(Watching { holders, .. }) = watched.get_mut(watch) else {
+        let Watches { resources, owners } = &mut *watched;
+        let Some(Watching { holders, .. }) = resources.get_mut(watch) else {
             return false;
         };
-        holders.retain(|holder| &*holder.name != name);
+        dismiss(owners, holders, |holder| &*holder.name == name);
         let last = holders.is_empty();
         if last {
-            watched.remove(watch);
+            resources.remove(watch);
         }
         last
     }
 
     /// Forgets the interests of all who are gone, and says what nobody is interested in any more.
     fn forget_gone(&self) -> Vec<Watch> {
-        let mut forgotten = Vec::new();
-        self.watched().retain(|watch, Watching { holders, .. }| {
-            holders.retain(|holder| !holder.gone.is_cancelled());
-            if holders.is_empty() {
-                forgotten.push(watch.clone());
-            }
-            !holders.is_empty()
-        });
-        forgotten
+        let mut watched = self.watched();
+        watched.dismiss_gone();
+        let forgotten = watched
+            .resources
+            .extract_if(|_, watching| watching.holders.is_empty())
+            .map(|(watch, _)| watch);
+        forgotten.collect()
     }
 
     /// The resources that another source of the same name was asked to watch, which from now on is this one.
     fn hand_over(&self, source: &Arc<dyn Source>) -> Vec<String> {
         let mut handed = Vec::new();
         let mut watched = self.watched();
-        for (watch, watching) in watched.iter_mut().filter(|(watch, _)| watch.server == source.name()) {
+        let of_it = watched.resources.iter_mut();
+        for (watch, watching) in of_it.filter(|(watch, _)| watch.server == source.name()) {
             let same = watching.asked.as_ref().is_some_and(|asked| is_same(asked, source));
             if !same {
                 watching.asked = Some(Arc::downgrade(source));
@@ -296,20 +346,39 @@ impl Newsroom {
     }
 }
 
+/// Whether one more may listen.
+fn has_room(listeners: &HashMap<u64, Arc<Listener>>, owner: &Owner) -> Result<(), Failure> {
+    let refused = |message: String, hint: &'static str| Err(Failure::new(Code::Overloaded, message).hint(hint));
+    if listeners.len() >= LISTENERS_MAX {
+        let message = format!("{LISTENERS_MAX} clients listen already.");
+        return refused(message, "Try again later.");
+    }
+    let own = listeners.values().filter(|listener| listener.owner == *owner);
+    if own.count() >= LISTENERS_PER_PRINCIPAL_MAX {
+        let message = format!("{LISTENERS_PER_PRINCIPAL_MAX} clients with this key listen already.");
+        return refused(message, "End one of their subscriptions.");
+    }
+    Ok(())
+}
+
 impl Front {
+    /// Whether one more of this principal may listen, before anything is watched for it.
+    pub(crate) fn may_listen(&self, owner: &Owner) -> Result<(), Failure> {
+        has_room(&self.newsroom().listeners(), owner)
+    }
+
     /// Begins to listen for one `subscriptions/listen`.
     pub(crate) fn begin_to_listen(
         &self,
+        owner: Owner,
         scope: &Scope,
         filter: Filter,
         gone: CancellationToken,
     ) -> Result<Listening, Failure> {
         let mut listeners = self.newsroom().listeners();
-        if listeners.len() >= LISTENERS_MAX {
-            let message = format!("{LISTENERS_MAX} clients listen already.");
-            return Err(Failure::new(Code::Overloaded, message).hint("Try again later."));
-        }
+        has_room(&listeners, &owner)?;
         let listener = Arc::new(Listener {
+            owner,
             scope: scope.clone(),
             filter,
             bell: Bell::default(),
@@ -339,6 +408,7 @@ impl Front {
             uri: uri.to_owned(),
         };
         let holder = Holder {
+            owner: Owner::from(principal),
             name: name.clone(),
             gone: gone.clone(),
         };

@@ -87,12 +87,14 @@ impl Front {
         })?;
         let params = Params::read(request.params.as_ref())?;
         let wanted = wanted(params.notifications)?;
+        let owner = Owner::from(&turn.principal);
+        self.may_listen(&owner)?;
         let name: Arc<str> = format!("listener {}", self.next_number()).into();
         // Should anything go wrong from here on, what is watched by then is let go.
         let guard = turn.cancel.clone().drop_guard();
         let filter = self.honoured(&wanted, &turn, &name).await?;
         let opening = acknowledged(&request.id, &filter);
-        let listening = self.begin_to_listen(&turn.scope, filter, guard.disarm())?;
+        let listening = self.begin_to_listen(owner, &turn.scope, filter, guard.disarm())?;
         Ok(Subscription {
             front: self.clone(),
             id: request.id.clone(),

@@ -144,6 +144,65 @@ async fn a_session_hears_of_the_resources_to_which_it_subscribed() {
     assert_eq!(gate.post(&user, &id, &unknown).await.error().2, "unknown_resource");
 }
 
+async fn subscribe(gate: &Gate, user: &Principal, session: &str, number: usize) -> Value {
+    let params = json!({"uri": format!("actor://{number}")});
+    let body = request(2, "resources/subscribe", &params);
+    gate.post(user, &[("mcp-session-id", session)], &body).await.body
+}
+
+#[tokio::test]
+async fn a_principal_watches_only_so_much_over_all_its_sessions() {
+    let gate = Gate::open(Wish::default()).await;
+    let actor = Actor::settle(&gate).await;
+    let user = principal(Role::User);
+    let first = gate.open_session(&user, "2025-06-18").await;
+    for number in 0..1000 {
+        assert_eq!(subscribe(&gate, &user, &first, number).await["result"], json!({}));
+    }
+    let second = gate.open_session(&user, "2025-06-18").await;
+    for session in [&first, &second] {
+        let refused = subscribe(&gate, &user, session, 1000).await;
+        assert_eq!(refused["error"]["data"]["code"], "overloaded", "{refused}");
+    }
+    assert_eq!(
+        actor.watched.lock().unwrap().len(),
+        1000,
+        "what is refused is not watched"
+    );
+    let other = keyed(Role::User, "k2");
+    let theirs = gate.open_session(&other, "2025-06-18").await;
+    assert_eq!(
+        subscribe(&gate, &other, &theirs, 1000).await["result"],
+        json!({}),
+        "others have their own"
+    );
+    let plain = headers(&[("mcp-session-id", &first)]);
+    assert_eq!(gate.front.delete(&plain, &user, &Scope::Whole).await.status, 204);
+    assert_eq!(
+        subscribe(&gate, &user, &second, 1).await["result"],
+        json!({}),
+        "what a session watched counts until it ends"
+    );
+}
+
+#[tokio::test]
+async fn a_principal_listens_only_so_often() {
+    let gate = Gate::open(Wish::default()).await;
+    let actor = Actor::settle(&gate).await;
+    let user = principal(Role::User);
+    let mut streams = Vec::new();
+    for _ in 0..100 {
+        streams.push(listen(&gate, &user, json!({"toolsListChanged": true})).await);
+    }
+    let filter = json!({"notifications": {"resourceSubscriptions": ["actor://1"]}});
+    let refused = gate.modern(&user, "subscriptions/listen", filter).await;
+    assert_eq!(refused.error().2, "overloaded");
+    assert!(actor.watched.lock().unwrap().is_empty(), "nothing is watched for it");
+    drop(listen(&gate, &keyed(Role::User, "k2"), json!({"toolsListChanged": true})).await);
+    streams.pop();
+    drop(listen(&gate, &user, json!({"toolsListChanged": true})).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_stops_watching_when_nobody_is_left() {
     tokio::time::resume();
