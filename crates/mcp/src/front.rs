@@ -81,6 +81,9 @@ impl ServerInfo {
     }
 }
 
+/// Counts one more request of a caller against its limit, or says that there is none left.
+pub type Charge = Arc<dyn Fn(&Principal) -> Result<(), Failure> + Send + Sync>;
+
 /// What a front stands on.
 pub struct FrontParts {
     pub catalogue: Catalogue,
@@ -91,6 +94,8 @@ pub struct FrontParts {
     pub entropy: Entropy,
     /// Signs what clients carry between two rounds.
     pub states: StateKeys,
+    /// Whoever hands a body or a message in has counted one request for it; those of a batch are counted by this.
+    pub charge: Charge,
 }
 
 /// The MCP front. Cheap to clone; all clones are one front.
@@ -109,6 +114,7 @@ struct Inner {
     tasks: Tasks,
     entropy: Entropy,
     states: StateKeys,
+    charge: Charge,
     numbers: AtomicU64,
 }
 
@@ -129,6 +135,7 @@ impl Front {
             tasks: parts.tasks,
             entropy: parts.entropy,
             states: parts.states,
+            charge: parts.charge,
             numbers: AtomicU64::new(0),
         }));
         let carrier = front.clone();
@@ -299,7 +306,8 @@ impl Front {
             Message::Response(response) => session.questions.answer(&response),
             Message::Request(_) => {}
         };
-        match self.run_batch(elements, begin, || Ok(()), heed).await {
+        let admit = self.charge(&input.principal);
+        match self.run_batch(elements, begin, admit, heed).await {
             Some(body) => Reply::json(StatusCode::OK, body),
             None => Reply::empty(StatusCode::ACCEPTED),
         }
@@ -360,6 +368,19 @@ impl Front {
 
     pub(crate) fn signature(&self) -> &str {
         &self.0.signature
+    }
+
+    /// What is asked for each request of a batch. The first one has been counted with what brought it.
+    pub(crate) fn charge(&self, principal: &Principal) -> impl FnMut() -> Result<(), Failure> + Send + use<> {
+        let (charge, principal) = (self.0.charge.clone(), principal.clone());
+        let mut is_counted = true;
+        move || {
+            if std::mem::take(&mut is_counted) {
+                Ok(())
+            } else {
+                charge(&principal)
+            }
+        }
     }
 
     /// A number that nothing else in this process has.

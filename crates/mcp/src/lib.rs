@@ -32,7 +32,7 @@ pub mod upstream;
 
 pub use call::{CallContext, Client, Outcome};
 pub use catalogue::{Call, Catalogue, CatalogueParts, StatusSource};
-pub use front::{Front, FrontParts, HttpIn, ServerInfo, duplex::DuplexHandle, state::StateKeys};
+pub use front::{Charge, Front, FrontParts, HttpIn, ServerInfo, duplex::DuplexHandle, state::StateKeys};
 pub use index::Scope;
 pub use ledger::Metrics;
 pub use reading::{Kind, Page};

@@ -169,6 +169,7 @@ impl App {
             tasks: tasks.clone(),
             entropy: entropy.clone(),
             states: forebay_mcp::StateKeys::new(clock.clone(), entropy.clone()),
+            charge: door.charge(),
         });
         let app = Arc::new(Self {
             store,

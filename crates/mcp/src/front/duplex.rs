@@ -226,7 +226,8 @@ impl Pipe {
                 begun.join(session.clone());
                 begun
             };
-            let admit = || if is_full { Err(full()) } else { Ok(()) };
+            let mut charge = front.charge(&principal);
+            let admit = || if is_full { Err(full()) } else { charge() };
             let heed = |message| heed(&front, Some(&session), &cancels, message);
             if let Some(answers) = front.run_batch(elements, begin, admit, heed).await {
                 // The client is gone where this cannot be sent.

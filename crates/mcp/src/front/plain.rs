@@ -38,10 +38,13 @@ impl Front {
             Err(refused) => answer_refused(&refused).reply(),
             Ok(Incoming::One(Message::Request(request))) => self.answer_plain(request, begin()).await.reply(),
             Ok(Incoming::One(Message::Notification(_) | Message::Response(_))) => Reply::empty(StatusCode::ACCEPTED),
-            Ok(Incoming::Batch(elements)) => match self.run_batch(elements, begin, || Ok(()), |_| {}).await {
-                Some(body) => Reply::json(StatusCode::OK, body),
-                None => Reply::empty(StatusCode::ACCEPTED),
-            },
+            Ok(Incoming::Batch(elements)) => {
+                let admit = self.charge(&input.principal);
+                match self.run_batch(elements, begin, admit, |_| {}).await {
+                    Some(body) => Reply::json(StatusCode::OK, body),
+                    None => Reply::empty(StatusCode::ACCEPTED),
+                }
+            }
         }
     }
 
@@ -82,7 +85,7 @@ impl Front {
         &self,
         elements: Vec<Element>,
         begin: impl Fn() -> Begun,
-        admit: impl Fn() -> Result<(), Failure>,
+        mut admit: impl FnMut() -> Result<(), Failure>,
         heed: impl Fn(Message),
     ) -> Option<Bytes> {
         let mut answers = Vec::with_capacity(elements.len());

@@ -234,6 +234,21 @@ async fn batches_are_for_the_oldest_versions() {
 }
 
 #[tokio::test]
+async fn each_request_of_a_batch_counts_against_the_limit() {
+    let wish = Wish {
+        batched_per_minute: 1,
+        ..Wish::default()
+    };
+    let gate = Gate::open(wish).await;
+    let mut pipe = Pipe::open(&gate, &principal(Role::User));
+    pipe.shake_hands("2025-03-26").await;
+    let pings: Vec<String> = (2..5).map(|id| request(id, "ping", &json!({}))).collect();
+    let answers = pipe.ask(&format!("[{}]", pings.join(","))).await;
+    assert!(answers[0]["result"].is_object() && answers[1]["result"].is_object());
+    assert_eq!(answers[2]["error"]["data"]["code"], "rate_limited");
+}
+
+#[tokio::test]
 async fn a_connection_ends_with_its_key_and_finishes_what_it_began() {
     let gate = Gate::open(Wish::default()).await;
     let actor = Actor::join(&gate);

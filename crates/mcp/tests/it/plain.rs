@@ -52,6 +52,31 @@ async fn calls_need_neither_session_nor_accept() {
 }
 
 #[tokio::test]
+async fn each_request_of_a_batch_counts_against_the_limit() {
+    let user = principal(Role::User);
+    let pings: Vec<String> = (1..=5).map(|id| request(id, "ping", &json!({}))).collect();
+    let noted = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let batch = format!("[{noted},{},{noted}]", pings.join(","));
+    for is_plain in [true, false] {
+        let wish = Wish {
+            batched_per_minute: 2,
+            ..Wish::default()
+        };
+        let gate = Gate::open(wish).await;
+        let got = if is_plain {
+            gate.plain(&user, &batch).await
+        } else {
+            let session = gate.open_session(&user, "2025-03-26").await;
+            gate.post(&user, &[("mcp-session-id", &session)], &batch).await
+        };
+        let refused = |answer: &Value| answer["error"]["data"]["code"] == "rate_limited";
+        let told: Vec<bool> = got.body.as_array().unwrap().iter().map(refused).collect();
+        assert_eq!(told, [false, false, false, true, true], "{got:?}");
+        assert_eq!(got.body[4]["id"], 5);
+    }
+}
+
+#[tokio::test]
 async fn errors_are_json_rpc_errors() {
     let gate = Gate::open(Wish::default()).await;
     let user = principal(Role::User);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use forebay_domain::{
-    Event, Failure, Principal, Role,
+    Code, Event, Failure, Principal, Role,
     id::{KeyId, SubjectId, TenantId, TraceId},
     model::{Answer, AnswerForm, ModelInfo, ModelRequest},
     port::{AskModel, BoxFuture, Via},
@@ -88,6 +88,8 @@ pub(crate) struct Wish {
     pub(crate) model: Scripted,
     pub(crate) tools: tools::Config,
     pub(crate) calls_per_minute: u32,
+    /// Requests in batches, beside the first of each.
+    pub(crate) batched_per_minute: u32,
     pub(crate) sessions: SessionLimits,
 }
 
@@ -97,6 +99,7 @@ impl Default for Wish {
             model: Scripted::default(),
             tools: tools::Config::default(),
             calls_per_minute: 1000,
+            batched_per_minute: 100_000,
             sessions: SessionLimits::default(),
         }
     }
@@ -176,16 +179,17 @@ impl Gate {
         )
         .await
         .unwrap();
-        let quota = Quota {
-            requests: NonZeroU32::new(wish.calls_per_minute).unwrap(),
+        let per_minute = |requests| Quota {
+            requests: NonZeroU32::new(requests).unwrap(),
             window: Duration::from_mins(1),
         };
+        let batched = RateLimiter::new(per_minute(wish.batched_per_minute), &clock);
         let status = json!({"version": "1.2.3", "store": "ok"}).as_object().unwrap().clone();
         let catalogue = Catalogue::new(CatalogueParts {
             clock: clock.clone(),
             events: store.events().clone(),
             metrics: Metrics::register(&mut registry),
-            limits: Arc::new(RateLimiter::new(quota, &clock)),
+            limits: Arc::new(RateLimiter::new(per_minute(wish.calls_per_minute), &clock)),
             models: Arc::new(wish.model),
             status: Arc::new(move || status.clone()),
             tools: wish.tools,
@@ -206,6 +210,12 @@ impl Gate {
             tasks: tasks.clone(),
             entropy: Entropy::seeded(3),
             states: StateKeys::new(clock.clone(), Entropy::seeded(4)),
+            charge: Arc::new(move |principal| {
+                let allowed = batched.check(principal.subject.as_str()).is_allowed();
+                allowed
+                    .then_some(())
+                    .ok_or_else(|| Failure::new(Code::RateLimited, "Not now."))
+            }),
         });
         Self {
             front,

@@ -28,6 +28,7 @@ use forebay_domain::{
     Code, Failure, Principal,
     id::{KeyId, TraceId},
 };
+use forebay_mcp::Charge;
 use forebay_runtime::{
     rate::{Quota, RateLimiter, Verdict},
     secret::SecretReader,
@@ -52,7 +53,7 @@ pub struct Caller {
 pub struct Door {
     rules: ArcSwap<Rules>,
     pub(crate) keys: KeyRing,
-    pub(crate) requests: RateLimiter,
+    pub(crate) requests: Arc<RateLimiter>,
     revoked: Revoked,
     outside: Outside,
 }
@@ -82,7 +83,10 @@ impl Door {
         Ok(Self {
             rules: ArcSwap::from_pointee(Rules::new(config, &outside)?),
             keys: KeyRing::new(store.clone(), outside.clock.clone()),
-            requests: RateLimiter::new(per_minute(config.limits.requests_per_minute), &outside.clock),
+            requests: Arc::new(RateLimiter::new(
+                per_minute(config.limits.requests_per_minute),
+                &outside.clock,
+            )),
             revoked: Revoked::default(),
             outside,
         })
@@ -97,6 +101,19 @@ impl Door {
     pub fn adopt(&self, rules: Rules, limits: &LimitsConfig) {
         self.requests.set_quota(per_minute(limits.requests_per_minute));
         self.rules.store(Arc::new(rules));
+    }
+
+    /// Counts the requests of which one body brings many.
+    pub(crate) fn charge(&self) -> Charge {
+        let requests = self.requests.clone();
+        Arc::new(move |principal| {
+            let verdict = requests.check(&limit::subject(principal));
+            if verdict.is_allowed() {
+                Ok(())
+            } else {
+                Err(limit::exceeded(&verdict, "requests"))
+            }
+        })
     }
 
     pub fn rules(&self) -> Arc<Rules> {

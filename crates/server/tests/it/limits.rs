@@ -5,6 +5,22 @@ use forebay_domain::Role;
 use serde_json::{Value, json};
 
 #[tokio::test]
+async fn a_batch_costs_as_many_requests_as_it_has() {
+    let rig = Rig::with(|config| config.limits.requests_per_minute = 4).await;
+    let key = rig.key("acme", "ursula", Role::User, &[]).await;
+    let pings: Vec<Value> = (1..=6)
+        .map(|id| json!({"jsonrpc": "2.0", "id": id, "method": "ping"}))
+        .collect();
+    let answers: Value = rig.post("/api/v1/mcp", &key, &json!(pings)).await.json().await.unwrap();
+    for (number, answer) in answers.as_array().unwrap().iter().enumerate() {
+        assert_eq!(answer["result"].is_object(), number < 4, "{answer}");
+    }
+    assert_eq!(answers[5]["error"]["data"]["code"], "rate_limited");
+    let next = rig.request("GET", "/v1/models", &key).send().await.unwrap();
+    assert_eq!(next.status(), 429);
+}
+
+#[tokio::test]
 async fn a_subject_has_its_limit_over_all_keys_and_surfaces() {
     let rig = Rig::with(|config| config.limits.requests_per_minute = 4).await;
     let first = rig.key("acme", "ursula", Role::User, &[]).await;
