@@ -118,6 +118,15 @@ impl Entry<'_> {
         self.write(outcome, bytes_out);
     }
 
+    /// Closes it by how something ended that has no size.
+    pub(crate) fn settle<T>(self, result: &Result<T, forebay_domain::Failure>) {
+        let outcome = match result {
+            Ok(_) => Outcome::Ok,
+            Err(failure) => Outcome::Failed(failure.code),
+        };
+        self.close(outcome, 0);
+    }
+
     fn write(&mut self, outcome: Outcome, bytes_out: usize) {
         self.closed = true;
         let took = self.ledger.clock.monotonic().saturating_sub(self.started);

@@ -6,13 +6,18 @@ use super::{Front, served::Aim, turn::Turn};
 use crate::{
     call::Outcome,
     envelope::Request,
+    ledger::{Counted, Entry},
     params::{Params, invalid, text, whole},
     reading::Kind,
     rpc::{Dialect, Ending, Fault},
 };
-use forebay_domain::{Code, Failure};
+use forebay_domain::{Action, Code, Failure};
 use serde_json::value::RawValue;
 use std::sync::Arc;
+
+/// What the events of subscriptions name. To what is the caller's own affair, and written nowhere.
+const SUBSCRIBE: Action = Action::named("resources:subscribe");
+const UNSUBSCRIBE: Action = Action::named("resources:unsubscribe");
 
 impl Front {
     /// Answers one request; `Ok` is the JSON text of its result.
@@ -96,7 +101,21 @@ impl Front {
         Ok("{}".to_owned())
     }
 
+    /// Opens the entry of a request that no source serves.
+    pub(crate) fn note(&self, action: &Action, turn: &Turn) -> Entry<'_> {
+        let via = turn.context(None).via;
+        let ledger = self.catalogue().ledger();
+        ledger.open(&turn.principal, via, action.to_string(), Counted::No)
+    }
+
     async fn subscribe_session(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
+        let entry = self.note(&SUBSCRIBE, turn);
+        let result = self.try_subscribe_session(params, turn).await;
+        entry.settle(&result);
+        result
+    }
+
+    async fn try_subscribe_session(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
         let session = turn
             .session
             .as_ref()
@@ -121,6 +140,13 @@ impl Front {
     }
 
     async fn unsubscribe_session(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
+        let entry = self.note(&UNSUBSCRIBE, turn);
+        let result = self.try_unsubscribe_session(params, turn).await;
+        entry.settle(&result);
+        result
+    }
+
+    async fn try_unsubscribe_session(&self, params: &Params<'_>, turn: &Turn) -> Result<String, Failure> {
         let session = turn
             .session
             .as_ref()

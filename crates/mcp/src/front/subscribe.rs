@@ -17,7 +17,7 @@ use crate::{
     session::Owner,
 };
 use bytes::Bytes;
-use forebay_domain::Failure;
+use forebay_domain::{Action, Failure};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 /// Resources that one subscription may name.
 const URIS_MAX: usize = 1000;
+/// What the event of a subscription names, once it is settled what its client will be told.
+const LISTEN: Action = Action::named("subscriptions:listen");
 
 /// A subscription that is in force.
 pub(crate) struct Subscription {
@@ -73,9 +75,10 @@ impl Front {
         turn: Turn,
     ) -> Result<Subscription, (Failure, rpc::Dialect)> {
         let dialect = turn.dialect;
-        self.try_subscribe(request, turn)
-            .await
-            .map_err(|failure| (failure, dialect))
+        let entry = self.note(&LISTEN, &turn);
+        let result = self.try_subscribe(request, turn).await;
+        entry.settle(&result);
+        result.map_err(|failure| (failure, dialect))
     }
 
     async fn try_subscribe(&self, request: &Request, turn: Turn) -> Result<Subscription, Failure> {

@@ -2,9 +2,9 @@
 
 use crate::{
     actor::Actor,
-    support::{Gate, Wish, headers, keyed, message_of, modern_request, principal, request},
+    support::{Gate, Wish, headers, keyed, message_of, modern_request, principal, request, trace},
 };
-use forebay_domain::{Principal, Role, id::KeyId};
+use forebay_domain::{Code, Principal, Role, event::Outcome, id::KeyId};
 use forebay_mcp::{
     ReplyBody, Scope,
     source::{Change, Source, Watched},
@@ -183,6 +183,40 @@ async fn a_principal_watches_only_so_much_over_all_its_sessions() {
         json!({}),
         "what a session watched counts until it ends"
     );
+}
+
+#[tokio::test]
+async fn whoever_begins_to_listen_and_ends_it_leaves_an_event() {
+    let gate = Gate::open(Wish::default()).await;
+    Actor::settle(&gate).await;
+    let user = principal(Role::User);
+    let session = gate.open_session(&user, "2025-06-18").await;
+    for (method, uri) in [
+        ("resources/subscribe", "actor://1"),
+        ("resources/subscribe", "x://unknown"),
+        ("resources/unsubscribe", "actor://1"),
+    ] {
+        let body = request(2, method, &json!({"uri": uri}));
+        gate.post(&user, &[("mcp-session-id", &session)], &body).await;
+    }
+    drop(listen(&gate, &user, json!({"toolsListChanged": true})).await);
+    gate.modern(&user, "subscriptions/listen", json!({})).await;
+    let events = gate.events(5).await;
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event.action.as_str(), event.outcome))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("resources:subscribe", Outcome::Ok),
+            ("resources:subscribe", Outcome::Failed(Code::UnknownResource)),
+            ("resources:unsubscribe", Outcome::Ok),
+            ("subscriptions:listen", Outcome::Ok),
+            ("subscriptions:listen", Outcome::Failed(Code::InvalidParams)),
+        ]
+    );
+    assert!(events.iter().all(|event| event.trace == trace()));
 }
 
 #[tokio::test]
