@@ -142,6 +142,8 @@ impl Front {
         front
             .tasks()
             .spawn("mcp news", move |stop| carrier.carry_news(changes, stop));
+        let shelf = front.sessions().shelf().clone();
+        front.tasks().spawn("mcp session writer", |stop| shelf.write_down(stop));
         front
     }
 
@@ -149,8 +151,6 @@ impl Front {
     /// stream of its reply.
     pub async fn post(&self, input: HttpIn<'_>) -> Reply {
         let accepts = match self.admit(&input.scope).and_then(|()| negotiate(input.headers)) {
-        let shelf = front.sessions().shelf().clone();
-        front.tasks().spawn("mcp session writer", |stop| shelf.write_down(stop));
             Ok(accepts) => accepts,
             Err(failure) => return refuse(None, &failure, None),
         };
