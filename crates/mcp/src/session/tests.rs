@@ -1,3 +1,5 @@
+//! Whose a session is, how long it lasts, and how many there may be.
+
 use super::*;
 use forebay_domain::Role;
 use forebay_runtime::Tasks;

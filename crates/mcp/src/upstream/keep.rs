@@ -103,16 +103,16 @@ impl Upstream {
         let mut next_sweep = Instant::now() + SWEEP_PERIOD;
         loop {
             tokio::select! {
-                emission = heard.next() => match emission {
-                    Some(emission) => if self.heed(emission) {
-                        self.vet_anew();
-                        next_list = next_list.min(Instant::now() + RELIST_PAUSE);
-                    },
-                    None => {
+                emission = heard.next() => {
+                    let Some(emission) = emission else {
                         let message = "Nobody listens to the upstream any more.";
                         return End::Trouble(Failure::new(Code::UpstreamFailed, message));
+                    };
+                    if self.heed(emission) {
+                        self.vet_anew();
+                        next_list = next_list.min(Instant::now() + RELIST_PAUSE);
                     }
-                },
+                }
                 () = self.renew.notified() => return End::Renew,
                 () = self.relist.notified() => {
                     self.vet_anew();
