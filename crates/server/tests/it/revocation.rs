@@ -1,7 +1,7 @@
 //! A key or a token that is good no longer opens nothing any more and holds nothing open.
 
 use crate::rig::{Rig, eventually};
-use forebay_domain::Role;
+use forebay_domain::{Role, id::SessionId};
 use forebay_testkit::openai::{Reply, chunk, event};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -58,6 +58,13 @@ async fn revoking_closes_sessions_streams_and_the_door() {
         .await
         .expect("both streams end");
     rig.engine.left(1).await;
+    let app = &rig.gateway.app;
+    let session = SessionId::try_from(session.to_str().unwrap()).unwrap();
+    eventually("no replica would find the session again", || async {
+        let kept = app.store.mcp_sessions().find(&session, app.clock.now()).await;
+        kept.unwrap().is_none()
+    })
+    .await;
     let refused = rig.request("GET", "/v1/models", &key).send().await.unwrap();
     assert_eq!(refused.status(), 401);
     let again = rig
