@@ -139,9 +139,7 @@ impl Catalogue {
     pub fn reconfigure(&self, config: tools::Config) -> Result<bool, Failure> {
         let changed = self.0.builtins.reconfigure(config)?;
         if changed {
-            for change in [Change::Tools, Change::Resources] {
-                self.announce(self.0.builtins.as_ref(), change);
-            }
+            self.announce_all(self.0.builtins.as_ref(), [Change::Tools, Change::Resources]);
         }
         Ok(changed)
     }
@@ -155,7 +153,7 @@ impl Catalogue {
         sources.sort_by(|a, b| a.name().cmp(b.name()));
         self.0.index.store(Arc::new(Index::new(&sources)));
         drop(sources);
-        self.announce_all(joined.as_ref());
+        self.tell(joined.as_ref(), Change::LISTS);
     }
 
     /// Lets a source go. What it is serving ends as it ends.
@@ -165,27 +163,33 @@ impl Catalogue {
         self.0.index.store(Arc::new(Index::new(&sources)));
         drop(sources);
         for source in gone {
-            self.announce_all(source.as_ref());
+            self.tell(source.as_ref(), Change::LISTS);
         }
     }
 
     /// A source has something else to offer, or one of its resources another content.
     pub fn announce(&self, source: &dyn Source, change: Change) {
-        if !matches!(change, Change::Resource { .. }) {
+        self.announce_all(source, [change]);
+    }
+
+    /// The same for several changes at once, for which the index is made anew once.
+    pub(crate) fn announce_all(&self, source: &dyn Source, changes: impl IntoIterator<Item = Change>) {
+        let changes: Vec<Change> = changes.into_iter().collect();
+        if changes.iter().any(|change| !matches!(change, Change::Resource { .. })) {
             let sources = self.sources();
             self.0.index.store(Arc::new(Index::new(&sources)));
         }
-        // Nobody listens where nobody is connected.
-        let _listeners = self.0.changes.send(Changed {
-            server: source.name().into(),
-            naming: source.naming(),
-            change,
-        });
+        self.tell(source, changes);
     }
 
-    fn announce_all(&self, source: &dyn Source) {
-        for change in [Change::Tools, Change::Prompts, Change::Resources] {
-            self.announce(source, change);
+    fn tell(&self, source: &dyn Source, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            // Nobody listens where nobody is connected.
+            let _listeners = self.0.changes.send(Changed {
+                server: source.name().into(),
+                naming: source.naming(),
+                change,
+            });
         }
     }
 

@@ -172,3 +172,8 @@ pub enum Change {
         uri: String,
     },
 }
+
+impl Change {
+    /// All lists that a source has.
+    pub const LISTS: [Self; 3] = [Self::Tools, Self::Prompts, Self::Resources];
+}

@@ -14,7 +14,7 @@ use crate::{
 use forebay_domain::{Code, Failure};
 use forebay_runtime::{Entropy, Stop};
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
@@ -240,23 +240,8 @@ impl Upstream {
         let Some(catalogue) = self.catalogue.upgrade() else {
             return;
         };
-        let raws = |offer: &Offer| {
-            let text = |raw: &RawValue| raw.get().to_owned();
-            let tools: Vec<_> = offer.tools.iter().map(|tool| text(&tool.raw)).collect();
-            let prompts: Vec<_> = offer.prompts.iter().map(|prompt| text(&prompt.raw)).collect();
-            let resources = offer.resources.iter().map(|resource| text(&resource.raw));
-            let resources: Vec<_> = resources
-                .chain(offer.templates.iter().map(|one| text(&one.raw)))
-                .collect();
-            [tools, prompts, resources]
-        };
-        let changes = [Change::Tools, Change::Prompts, Change::Resources];
-        let (old, new) = (raws(&before.offer), raws(&offered.offer));
-        for (index, change) in changes.into_iter().enumerate() {
-            if old[index] != new[index] {
-                catalogue.announce(self, change);
-            }
-        }
+        let changed = |change: &Change| listed(&before.offer, change) != listed(&offered.offer, change);
+        catalogue.announce_all(self, Change::LISTS.into_iter().filter(changed));
     }
 
     fn note_trouble(&self, trouble: &Failure) {
@@ -275,6 +260,24 @@ async fn ask_for_news(connection: Connection, name: String, (method, uri): (&'st
     let hooks = Hooks::within(SUBSCRIBE_WAIT);
     if let Err(fault) = connection.request(method, Some(&params), hooks).await {
         tracing::warn!(upstream.name = name, mcp.method = method, error = %fault, "no news of a resource");
+    }
+}
+
+/// The definitions of one list.
+fn listed<'a>(offer: &'a Offer, list: &Change) -> Vec<&'a str> {
+    match list {
+        Change::Tools => offer.tools.iter().map(|tool| tool.raw.get()).collect(),
+        Change::Prompts => offer.prompts.iter().map(|prompt| prompt.raw.get()).collect(),
+        Change::Resources => {
+            let templates = offer.templates.iter().map(|template| template.raw.get());
+            offer
+                .resources
+                .iter()
+                .map(|one| one.raw.get())
+                .chain(templates)
+                .collect()
+        }
+        Change::Resource { .. } => Vec::new(),
     }
 }
 

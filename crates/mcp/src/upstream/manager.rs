@@ -292,7 +292,7 @@ impl Upstreams {
     pub fn close_key(&self, key: &KeyId) {
         for one in self.running().values() {
             one.upstream.pool.release_where(
-                |identity| matches!(identity, Identity::Caller { owner, .. } if owner.key.as_ref() == Some(key)),
+                |identity| matches!(identity, Identity::Caller { owner, .. } if owner.key() == Some(key)),
             );
         }
     }

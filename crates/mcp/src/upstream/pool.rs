@@ -8,11 +8,11 @@ use super::settings::{Place, Settings};
 use crate::{
     call::{ClientCaps, LogLevel},
     client::{ClientFault, Connection, Hello, Limits, Listener, Mode, Parts, Target, Tenancy},
+    session::Owner,
 };
 use arc_swap::ArcSwap;
 use forebay_domain::{
     Code, Failure, Principal,
-    id::{KeyId, SubjectId, TenantId},
     quarantine::{Kind, Why},
 };
 use forebay_runtime::{
@@ -50,24 +50,6 @@ pub(super) enum Identity {
     Gateway,
     /// One owner's, whose clients can be asked the same things.
     Caller { owner: Owner, caps: Box<str> },
-}
-
-/// Whose it is. Another key of the same subject is somebody else.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Owner {
-    pub(super) tenant: TenantId,
-    pub(super) subject: SubjectId,
-    pub(super) key: Option<KeyId>,
-}
-
-impl From<&Principal> for Owner {
-    fn from(principal: &Principal) -> Self {
-        Self {
-            tenant: principal.tenant.clone(),
-            subject: principal.subject.clone(),
-            key: principal.key.clone(),
-        }
-    }
 }
 
 impl Identity {

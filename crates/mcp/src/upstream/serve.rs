@@ -4,13 +4,14 @@
 use super::{
     config::Sharing,
     judge, listing,
-    pool::{Identity, Lane, Owner, gateway_caps},
+    pool::{Identity, Lane, gateway_caps},
     relay,
     server::Upstream,
 };
 use crate::{
     call::{CallContext, LogLevel, Outcome},
     client::{ClientFault, Hooks},
+    session::Owner,
     source::{Source, Wanted},
 };
 use forebay_domain::{
