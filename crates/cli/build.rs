@@ -9,7 +9,7 @@ use std::{
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let pages = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let pages = Path::new(&of_cargo("CARGO_MANIFEST_DIR")?)
         .join("../../docs/errors")
         .canonicalize()?;
     println!("cargo:rerun-if-changed={}", pages.display());
@@ -26,11 +26,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     table.push_str("]\n");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "cargo names the folder for generated files only in this way"
-    )]
-    let out = std::env::var("OUT_DIR")?;
+    let out = of_cargo("OUT_DIR")?;
     fs::write(Path::new(&out).join("error_pages.rs"), table)?;
     Ok(())
+}
+
+/// Asked when it runs: what was compiled in would name the checkout that it was compiled in, which may be gone where
+/// several share their build output.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo names the folders for a build script only in this way"
+)]
+fn of_cargo(name: &str) -> Result<String, std::env::VarError> {
+    std::env::var(name)
 }

@@ -84,9 +84,11 @@ impl TestDb {
         let Kind::Postgres { name, .. } = &self.kind else {
             panic!("a SQLite file cannot be taken away like this");
         };
-        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname =";
+        // Apart from the next one: together they would be one transaction, and whoever comes back before its end stays.
+        self.on_cluster(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+            .await;
         self.on_cluster(&format!(
-            "ALTER DATABASE {name} ALLOW_CONNECTIONS false; {end} '{name}'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
         ))
         .await;
     }
