@@ -148,7 +148,9 @@ impl From<sqlx::Error> for StoreError {
 fn is_disconnecting(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(number) if code.len() < 5 => matches!(number & 0xff, 10 | 14),
-        _ => ["08", "28", "3D", "57P"].iter().any(|class| code.starts_with(class)),
+        _ => ["08", "28", "3D", "55000", "57P"]
+            .iter()
+            .any(|class| code.starts_with(class)),
     }
 }
 
@@ -187,6 +189,7 @@ fn from_postgres(state: &str, error: Arc<sqlx::Error>) -> StoreError {
         "53100" => "the disk is full",
         "25P03" => "a transaction was idle for too long",
         "42501" => "its user may not do this",
+        "55000" => "it accepts no connections",
         _ => match state.get(..2).unwrap_or_default() {
             "08" => "the connection broke",
             "28" => "it does not accept the user or password",
@@ -288,7 +291,8 @@ mod tests {
     #[test]
     fn postgres_states_that_mean_later_are_unavailable() {
         for state in [
-            "40001", "40P01", "57014", "57P01", "57P03", "53300", "53100", "08006", "25006", "28P01", "3D000", "55P03",
+            "40001", "40P01", "57014", "57P01", "57P03", "53300", "53100", "08006", "25006", "28P01", "3D000", "55000",
+            "55P03",
         ] {
             let error = from_postgres(state, Arc::new(sqlx::Error::RowNotFound));
             assert!(error.is_unavailable(), "{state}");
@@ -298,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_slow_statement_is_no_broken_connection() {
-        for code in ["08006", "57P01", "57P03", "3D000", "28P01", "10", "266", "14"] {
+        for code in ["08006", "57P01", "57P03", "3D000", "28P01", "55000", "10", "266", "14"] {
             assert!(is_disconnecting(code), "{code}");
         }
         for code in ["57014", "55P03", "53300", "40001", "5", "9", "13"] {

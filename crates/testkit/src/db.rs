@@ -171,6 +171,11 @@ impl Drop for TestDb {
                 .ok()?;
             runtime.block_on(async {
                 let mut cluster = PgConnection::connect(&cluster_url).await.ok()?;
+                // The server waits for whoever is just connecting; that may be a task of the runtime that waits here.
+                sqlx::query("SET statement_timeout = '2s'")
+                    .execute(&mut cluster)
+                    .await
+                    .ok()?;
                 sqlx::query(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
                     .execute(&mut cluster)
                     .await

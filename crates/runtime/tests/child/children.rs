@@ -154,7 +154,11 @@ pub(crate) async fn a_program_sees_nothing_else_of_the_environment() {
     assert_eq!(folder, "/\n");
     let (session, _) = output(&launcher, &sh("echo $$; cut -d' ' -f5-7 /proc/$$/stat")).await;
     // Not by the call: it says 0 of a leader outside the container, and that is no number of a process to rustix.
-    let (own, _) = output(&launcher, &sh(&format!("cut -d' ' -f6 /proc/{}/stat", std::process::id()))).await;
+    let (own, _) = output(
+        &launcher,
+        &sh(&format!("cut -d' ' -f6 /proc/{}/stat", std::process::id())),
+    )
+    .await;
     let numbers: Vec<&str> = session.split_whitespace().collect();
     assert_eq!(numbers.len(), 4, "{session}");
     assert_eq!(
