@@ -52,6 +52,11 @@ impl Action {
         Self(Cow::Owned(format!("resource:{server}")))
     }
 
+    /// Reading context from a provider.
+    pub fn context(provider: &str) -> Self {
+        Self(Cow::Owned(format!("context:{provider}")))
+    }
+
     pub fn model(name: &str) -> Self {
         Self(Cow::Owned(format!("model:{name}")))
     }
@@ -110,7 +115,7 @@ impl Role {
                 "status:read",
                 "explain:self",
             ],
-            Self::User => &["tool:*", "model:*", "prompt:*", "resource:*", "effect:*"],
+            Self::User => &["tool:*", "model:*", "prompt:*", "resource:*", "context:*", "effect:*"],
             Self::Operator => &["metrics:read", "events:read", "explain:others", "upstreams:read"],
             Self::Admin => &["*"],
         }

@@ -92,6 +92,8 @@ codes! {
     InsufficientScope = "insufficient_scope": Forbidden,
     OriginNotAllowed = "origin_not_allowed": Forbidden,
     HostNotAllowed = "host_not_allowed": Forbidden,
+    /// A turn that has read somebody else's data may not do this.
+    TaintedTurn = "tainted_turn": Forbidden,
     /// The outbound guard refused an address.
     AddressNotAllowed = "address_not_allowed": Forbidden,
     RouteNotFound = "route_not_found": NotFound,
@@ -102,6 +104,8 @@ codes! {
     UnknownSession = "unknown_session": NotFound,
     UnknownKey = "unknown_key": NotFound,
     UnknownTrace = "unknown_trace": NotFound,
+    UnknownProvider = "unknown_provider": NotFound,
+    UnknownResponse = "unknown_response": NotFound,
     Conflict = "conflict": Conflict,
     SpendingLimitExceeded = "spending_limit_exceeded": OverBudget,
     RateLimited = "rate_limited": RateLimited,
@@ -109,6 +113,8 @@ codes! {
     UpstreamFailed = "upstream_failed": UpstreamFailed,
     /// A backend's answer broke off, or went past its limit.
     UpstreamTruncated = "upstream_truncated": UpstreamFailed,
+    /// A provider of context failed, and the request was not to go on without it.
+    ContextFailed = "context_failed": UpstreamFailed,
     UpstreamTimedOut = "upstream_timed_out": UpstreamTimedOut,
     ToolTimedOut = "tool_timed_out": UpstreamTimedOut,
     StoreUnavailable = "store_unavailable": Unavailable,

@@ -4,6 +4,7 @@
 //! know about the world is a parameter, so every rule is tested with plain values.
 
 pub mod access;
+pub mod context;
 pub mod error;
 pub mod event;
 pub mod grant;
@@ -15,6 +16,7 @@ pub mod pattern;
 pub mod port;
 pub mod principal;
 pub mod quarantine;
+pub mod tool;
 
 pub use access::{Action, Decision, Role};
 pub use error::{Code, ErrorKind, Failure};

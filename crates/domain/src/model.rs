@@ -8,13 +8,92 @@ use bytes::Bytes;
 use futures_core::Stream;
 use std::pin::Pin;
 
-/// One chat completion to be asked of a configured model.
+/// One request to a configured model.
 #[derive(Debug, Clone)]
 pub struct ModelRequest {
+    /// Whose API the body is written in, and so the answer.
+    pub endpoint: Endpoint,
     /// The name under which the configuration lists the model.
     pub model: String,
     /// The whole body as the client sent it: a JSON object, already checked by `json::check_strict`.
     pub body: Bytes,
+    pub hints: Hints,
+}
+
+/// What a request says beside its body.
+#[derive(Debug, Clone, Default)]
+pub struct Hints {
+    /// The header `x-forebay-mcp-context`: a JSON object like the field `mcp_context`, for clients that cannot add a
+    /// field to their body. The field wins.
+    pub context: Option<Bytes>,
+    /// How urgent it is among those that wait for the same model.
+    pub priority: Priority,
+}
+
+/// How urgent something is. Larger is more urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    Low = 1,
+    #[default]
+    Medium = 2,
+    High = 3,
+    Critical = 4,
+}
+
+impl Priority {
+    pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// A word, or its number.
+    pub fn parse(text: &str) -> Option<Self> {
+        let named =
+            |priority: &Self| text.eq_ignore_ascii_case(priority.as_str()) || text == (*priority as u8).to_string();
+        Self::ALL.into_iter().find(named)
+    }
+}
+
+/// The APIs in which a model can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// OpenAI's `chat/completions`.
+    Chat,
+    /// OpenAI's `completions`: a prompt and no messages.
+    Completions,
+    /// OpenAI's `embeddings`.
+    Embeddings,
+    /// OpenAI's `responses`.
+    Responses,
+    /// Anthropic's `messages`.
+    Messages,
+}
+
+impl Endpoint {
+    pub const ALL: [Self; 5] = [
+        Self::Chat,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Messages,
+    ];
+
+    /// Its path below `/v1`, and below a backend's base address.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "chat/completions",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+        }
+    }
 }
 
 /// An answer on its way. Dropping it cancels the upstream request.
@@ -28,7 +107,7 @@ pub struct Answer {
 pub enum AnswerForm {
     /// One JSON document.
     Whole,
-    /// Server-sent events, chunk by chunk as the engine sends them, ending in `data: [DONE]`.
+    /// Server-sent events of the endpoint's own kind, chunk by chunk as the engine sends them.
     Events,
 }
 

@@ -30,6 +30,6 @@ pub use flag::{Flag, Flags};
 pub use hints::Hints;
 pub use inspect::{Inspected, inspect};
 pub use name::{
-    Collision, EXPOSED_NAME_CHARS_MAX, NameFault, SERVER_NAME_CHARS_MAX, ServerName, collisions, exposed_name,
+    EXPOSED_NAME_CHARS_MAX, NAME_SEPARATOR, NameFault, SERVER_NAME_CHARS_MAX, ServerName, exposed_name,
 };
 pub use policy::{OnFlags, Pinned, Policy, Reaction, Verdict, Why, decide};

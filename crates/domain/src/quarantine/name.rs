@@ -2,17 +2,13 @@
 //!
 //! A tool is offered as `<server>__<tool>`. Clients and models take letters, digits, `_` and `-`, and at most 64 of them;
 //! what does not fit is replaced or cut, always in the same way, so that a name stays the same over restarts and
-//! replicas. A server's name holds no underscore, so the first `__` parts the two. Names that become equal that way are
-//! not told apart by order or luck: they are refused.
+//! replicas. A server's name holds no underscore, so the first `__` parts the two. Names may become equal that way; nothing
+//! here tells them apart.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 /// Longest name of a server, in characters.
 pub const SERVER_NAME_CHARS_MAX: usize = 32;
@@ -21,7 +17,7 @@ pub const SERVER_NAME_CHARS_MAX: usize = 32;
 pub const EXPOSED_NAME_CHARS_MAX: usize = 64;
 
 /// What stands between a server's name and its tool's.
-const SEPARATOR: &str = "__";
+pub const NAME_SEPARATOR: &str = "__";
 
 /// Hex digits that tell apart names which were cut.
 const DIGEST_HEX_DIGITS: usize = 8;
@@ -103,11 +99,11 @@ pub fn exposed_name(server: &ServerName, tool: &str) -> Result<String, NameFault
     }
     let fine = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let plain: String = tool.chars().map(|c| if fine(c) { c } else { '_' }).collect();
-    let original = format!("{server}{SEPARATOR}{tool}");
+    let original = format!("{server}{NAME_SEPARATOR}{tool}");
     if !plain.contains(|c: char| c.is_ascii_alphanumeric()) && !tool.chars().all(fine) {
-        return Ok(format!("{server}{SEPARATOR}tool_{}", digest(&original)));
+        return Ok(format!("{server}{NAME_SEPARATOR}tool_{}", digest(&original)));
     }
-    let name = format!("{server}{SEPARATOR}{plain}");
+    let name = format!("{server}{NAME_SEPARATOR}{plain}");
     if name.len() <= EXPOSED_NAME_CHARS_MAX {
         return Ok(name);
     }
@@ -120,29 +116,6 @@ fn digest(original: &str) -> String {
     let mut hex = hex::encode(Sha256::digest(original.as_bytes()));
     hex.truncate(DIGEST_HEX_DIGITS);
     hex
-}
-
-/// Different tools that would be offered under one name. None of them is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Collision {
-    pub exposed: String,
-    /// In the order of their names.
-    pub tools: Vec<(ServerName, String)>,
-}
-
-/// The names that stand for more than one tool, in their order. A tool that is named twice is one tool.
-pub fn collisions(offered: impl IntoIterator<Item = (String, ServerName, String)>) -> Vec<Collision> {
-    let mut by_name: BTreeMap<String, BTreeSet<(ServerName, String)>> = BTreeMap::new();
-    for (exposed, server, tool) in offered {
-        by_name.entry(exposed).or_default().insert((server, tool));
-    }
-    let clashing = by_name.into_iter().filter(|(_, tools)| tools.len() > 1);
-    clashing
-        .map(|(exposed, tools)| Collision {
-            exposed,
-            tools: tools.into_iter().collect(),
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -191,24 +164,13 @@ mod tests {
         assert!(check("docs", &one).starts_with("docs__xxx"));
     }
 
-    #[test]
-    fn tools_that_become_one_name_are_all_reported() {
-        let offers = [("a", "b.c"), ("a", "b_c"), ("a", "d"), ("b", "d"), ("a", "d")];
-        let offered = offers.map(|(name, tool)| (check(name, tool), server(name), tool.to_owned()));
-        let expected = Collision {
-            exposed: "a__b_c".to_owned(),
-            tools: vec![(server("a"), "b.c".to_owned()), (server("a"), "b_c".to_owned())],
-        };
-        assert_eq!(collisions(offered), [expected]);
-    }
-
     proptest! {
         #[test]
         fn every_name_fits_and_names_its_server(name in "[a-z0-9][a-z0-9-]{0,31}", tool in "\\PC{1,80}") {
             let exposed = check(&name, &tool);
             prop_assert!(exposed.len() <= EXPOSED_NAME_CHARS_MAX);
             prop_assert!(exposed.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'));
-            prop_assert_eq!(exposed.split_once(SEPARATOR).unwrap().0, name);
+            prop_assert_eq!(exposed.split_once(NAME_SEPARATOR).unwrap().0, name);
         }
     }
 }

@@ -5,7 +5,7 @@ use forebay_domain::{
     Code, Event, Failure, Principal, Role,
     event::{Outcome, Surface},
     id::TraceId,
-    model::{Answer, ModelRequest},
+    model::{Answer, Endpoint, Hints, ModelRequest},
     port::{AskModel, Via},
 };
 use forebay_llm::{Config, Metrics, Router, RouterParts, Settings};
@@ -70,8 +70,10 @@ impl World {
 
     pub(crate) async fn ask_as(&self, principal: &Principal, model: &str, body: &str) -> Result<Answer, Failure> {
         let request = ModelRequest {
+            endpoint: Endpoint::Chat,
             model: model.to_owned(),
             body: Bytes::from(body.to_owned()),
+            hints: Hints::default(),
         };
         let answer = self.router.complete(principal, request, via());
         tokio::time::timeout(PATIENCE, answer)

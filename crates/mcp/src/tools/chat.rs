@@ -7,7 +7,7 @@ use crate::call::{Client, Step};
 use bytes::Bytes;
 use forebay_domain::{
     Code, Failure, Principal,
-    model::{AnswerForm, ModelRequest},
+    model::{AnswerForm, Endpoint, Hints, ModelRequest},
     port::AskModel,
 };
 use futures_util::{Stream, StreamExt};
@@ -95,8 +95,10 @@ impl Chat {
             None => self.first_model(job.principal)?,
         };
         let request = ModelRequest {
+            endpoint: Endpoint::Chat,
             model: model.clone(),
             body: body(&wanted, &model, job.client.wants_progress),
+            hints: Hints::default(),
         };
         let answer = self.models.complete(job.principal, request, job.via).await?;
         let said = match answer.form {

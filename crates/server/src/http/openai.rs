@@ -18,7 +18,7 @@ use forebay_domain::{
     event::Surface,
     id::TraceId,
     json,
-    model::{Answer, AnswerForm, ModelRequest},
+    model::{Answer, AnswerForm, Endpoint, Hints, ModelRequest},
     port::{AskModel, Via},
 };
 use futures_util::StreamExt;
@@ -66,7 +66,16 @@ async fn ask(app: &App, caller: &Caller, request: Request) -> Result<Answer, Fai
         trace: caller.trace,
     };
     app.models
-        .complete(&caller.principal, ModelRequest { model, body }, via)
+        .complete(
+            &caller.principal,
+            ModelRequest {
+                endpoint: Endpoint::Chat,
+                model,
+                body,
+                hints: Hints::default(),
+            },
+            via,
+        )
         .await
 }
 

@@ -1,0 +1,47 @@
+//! Calling a tool, as whoever is no MCP client asks for it: the tool loop of a chat, a provider of context.
+
+use serde_json::value::RawValue;
+use std::time::Duration;
+
+/// A tool as a caller may see it.
+#[derive(Debug, Clone)]
+pub struct ToolInfo {
+    /// The name under which it is called.
+    pub name: String,
+    /// The server that offers it: a built-in one or an upstream.
+    pub server: String,
+    pub description: Option<String>,
+    /// The JSON schema of its arguments.
+    pub input_schema: Box<RawValue>,
+    /// Whether its results were written by the gateway and its operator. Those of others are data, whatever they say.
+    pub is_trusted: bool,
+    /// What its definition says of its effects; the worst where it says nothing.
+    pub hints: ToolHints,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToolHints {
+    pub read_only: bool,
+    pub destructive: bool,
+    pub open_world: bool,
+}
+
+/// One call. Dropping its future cancels it.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolCall<'a> {
+    pub tool: &'a str,
+    /// A JSON object.
+    pub arguments: &'a RawValue,
+    /// How long it may take at most; the tool's own limit where there is none.
+    pub patience: Option<Duration>,
+}
+
+/// What a tool answered.
+#[derive(Debug, Clone)]
+pub struct ToolAnswer {
+    /// MCP's `CallToolResult` as it came.
+    pub raw: Box<RawValue>,
+    /// Its text blocks, joined by line ends; its structured content as JSON where it has no text.
+    pub text: String,
+    pub is_error: bool,
+}
