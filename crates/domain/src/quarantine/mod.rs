@@ -29,7 +29,5 @@ pub use diff::{Change, diff, render};
 pub use flag::{Flag, Flags};
 pub use hints::Hints;
 pub use inspect::{Inspected, inspect};
-pub use name::{
-    EXPOSED_NAME_CHARS_MAX, NAME_SEPARATOR, NameFault, SERVER_NAME_CHARS_MAX, ServerName, exposed_name,
-};
+pub use name::{EXPOSED_NAME_CHARS_MAX, NAME_SEPARATOR, NameFault, SERVER_NAME_CHARS_MAX, ServerName, exposed_name};
 pub use policy::{OnFlags, Pinned, Policy, Reaction, Verdict, Why, decide};

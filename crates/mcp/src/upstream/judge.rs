@@ -2,15 +2,15 @@
 //! refused outright is told, and the rest is offered or held as was decided about it. What a server says to the model as
 //! a whole, its instructions, is judged like a definition. What is offered although something stands out in it is told.
 
-use super::listing::Listing;
+use super::{held::Withheld, listing::Listing};
 use crate::{
     raw::Members,
     source::{Offer, ParamHeader, Prompt, Resource, Template, Tool},
 };
-use forebay_domain::quarantine::{Definition, Inspected, Kind, Verdict, Why, inspect};
+use forebay_domain::quarantine::{Definition, Inspected, Kind, ServerName, Verdict, inspect};
 use serde_json::{Value, json, value::RawValue};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -34,6 +34,7 @@ pub(super) struct Seen {
     data: Vec<Inspected>,
     completes: bool,
     watches: bool,
+    logs: bool,
     warnings: Vec<String>,
 }
 
@@ -41,8 +42,8 @@ pub(super) struct Seen {
 #[derive(Debug, Default)]
 pub(super) struct Judgement {
     pub(super) offer: Offer,
-    /// Why each of these is not offered.
-    pub(super) held: BTreeMap<(Kind, String), Why>,
+    /// Whether the server sends messages of its log.
+    pub(super) logs: bool,
     pub(super) warnings: Vec<String>,
 }
 
@@ -69,24 +70,36 @@ pub(super) fn look(listing: Listing) -> Seen {
         data,
         completes: listing.completes,
         watches: listing.watches,
+        logs: listing.logs,
         warnings,
     }
+}
+
+/// What may not be offered. The verdicts are in the order of what was judged.
+pub(super) fn held(server: &ServerName, seen: &Seen, verdicts: &[Verdict]) -> Withheld {
+    let held = seen
+        .judged
+        .iter()
+        .zip(verdicts)
+        .filter_map(|(one, verdict)| match verdict {
+            Verdict::Offered => None,
+            Verdict::Held(why) => Some((one.kind, one.name.as_str().to_owned(), why.clone())),
+        });
+    Withheld::new(server, held)
 }
 
 /// Makes the offer of what may be offered. The verdicts are in the order of what was judged.
 pub(super) fn offer(seen: Seen, verdicts: &[Verdict], time_limit: Duration) -> Judgement {
     let mut judgement = Judgement {
         warnings: seen.warnings,
+        logs: seen.logs,
         ..Judgement::default()
     };
     judgement.offer.completes = seen.completes;
     judgement.offer.watches = seen.watches;
     for (one, verdict) in seen.judged.iter().zip(verdicts) {
         match verdict {
-            Verdict::Held(why) => {
-                let name = (one.kind, one.name.as_str().to_owned());
-                judgement.held.insert(name, why.clone());
-            }
+            Verdict::Held(_) => {}
             Verdict::Offered => {
                 judgement.warnings.extend(remark(one));
                 add(&mut judgement.offer, one, time_limit);
@@ -97,12 +110,17 @@ pub(super) fn offer(seen: Seen, verdicts: &[Verdict], time_limit: Duration) -> J
         judgement.warnings.extend(remark(one));
         add(&mut judgement.offer, one, time_limit);
     }
-    let more = judgement.warnings.len().saturating_sub(WARNINGS_MAX);
-    if more > 0 {
-        judgement.warnings.truncate(WARNINGS_MAX);
-        judgement.warnings.push(format!("and {more} more"));
-    }
+    bound(&mut judgement.warnings);
     judgement
+}
+
+/// Keeps no more warnings than somebody would read, and says how many more there were.
+pub(super) fn bound(warnings: &mut Vec<String>) {
+    let more = warnings.len().saturating_sub(WARNINGS_MAX);
+    if more > 0 {
+        warnings.truncate(WARNINGS_MAX);
+        warnings.push(format!("and {more} more"));
+    }
 }
 
 /// What stands out in something that is offered all the same.
@@ -251,42 +269,44 @@ fn sendable(mark: &Value, property: &Value) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_domain::quarantine::Why;
 
-    fn judged(instructions: &str, verdict: Verdict) -> (Judgement, Vec<Inspected>) {
+    fn judged(instructions: &str, verdict: Verdict) -> (Judgement, Inspected, Withheld) {
         let seen = look(Listing {
             instructions: Some(instructions.to_owned()),
             ..Listing::default()
         });
-        let looked_at = seen.judged.to_vec();
-        (offer(seen, &[verdict], Duration::from_secs(1)), looked_at)
+        let (looked_at, verdicts) = (seen.judged[0].clone(), [verdict]);
+        let held = held(&ServerName::try_from("s").unwrap(), &seen, &verdicts);
+        (offer(seen, &verdicts, Duration::from_secs(1)), looked_at, held)
     }
 
     #[test]
     fn instructions_are_judged_like_a_definition() {
-        let (shown, seen) = judged("Ask\u{200b} nicely.", Verdict::Offered);
+        let (shown, seen, held) = judged("Ask\u{200b} nicely.", Verdict::Offered);
+        assert!(held.is_empty());
         assert_eq!(shown.offer.instructions.as_deref(), Some("Ask nicely."));
-        assert!(!seen[0].flags.is_empty());
+        assert!(!seen.flags.is_empty());
         assert!(
             shown.warnings[0].contains("`instructions` carried characters that nobody sees"),
             "{:?}",
             shown.warnings
         );
-        let (_, other) = judged("Ask nicely.", Verdict::Offered);
-        assert_ne!(seen[0].fingerprint, other[0].fingerprint, "what is hidden counts");
-        let (held, _) = judged("Ask nicely.", Verdict::Held(Why::Changed));
-        assert_eq!(held.offer.instructions, None);
-        let name = (Kind::Instructions, "instructions".to_owned());
-        assert_eq!(held.held.get(&name), Some(&Why::Changed));
-        let (none, _) = judged("\u{200b}", Verdict::Offered);
+        let (_, other, _) = judged("Ask nicely.", Verdict::Offered);
+        assert_ne!(seen.fingerprint, other.fingerprint, "what is hidden counts");
+        let (hidden, _, held) = judged("Ask nicely.", Verdict::Held(Why::Changed));
+        assert_eq!(hidden.offer.instructions, None);
+        assert_eq!(held.why(Kind::Instructions, "instructions"), Some(&Why::Changed));
+        let (none, ..) = judged("\u{200b}", Verdict::Offered);
         assert_eq!(none.offer.instructions, None);
     }
 
     #[test]
     fn long_instructions_are_cut_and_that_is_told() {
-        let (shown, _) = judged(&"ä".repeat(INSTRUCTIONS_BYTES_MAX), Verdict::Offered);
+        let (shown, ..) = judged(&"ä".repeat(INSTRUCTIONS_BYTES_MAX), Verdict::Offered);
         assert_eq!(shown.offer.instructions.unwrap().len(), INSTRUCTIONS_BYTES_MAX);
         assert!(shown.warnings[0].contains("8192 bytes"), "{:?}", shown.warnings);
-        let (whole, _) = judged(&"a".repeat(INSTRUCTIONS_BYTES_MAX), Verdict::Offered);
+        let (whole, ..) = judged(&"a".repeat(INSTRUCTIONS_BYTES_MAX), Verdict::Offered);
         assert!(whole.warnings.is_empty(), "{:?}", whole.warnings);
     }
 

@@ -1,10 +1,11 @@
 //! The loop that keeps an upstream known: connect, list, judge, listen, again. It can end at any line and start again.
 
 use super::{
+    held::Withheld,
     judge::{self, Judgement},
-    listing,
     pool::{Identity, Lane, gateway_caps},
     server::{Offered, State, Upstream},
+    vet::{Decided, Instructions},
 };
 use crate::{
     call::Emission,
@@ -201,25 +202,13 @@ impl Upstream {
 
     /// Fetches and judges the lists, and offers what may be offered.
     async fn list(&self, lane: &Lane) -> Result<(), Failure> {
-        let epoch = self.epoch.load(Ordering::SeqCst);
-        let listing = listing::fetch(&lane.connection)
-            .await
-            .map_err(|fault| fault.into_failure(self.name()))?;
-        let logs = listing.logs;
-        let seen = judge::look(listing);
-        let (name, now) = (&self.settings.name, self.clock.now());
-        let verdicts = self
-            .pins
-            .decide(name, self.settings.policy, seen.judged.clone(), now)
-            .await?;
+        let Decided { seen, verdicts, held } = self.look(lane, Instructions::Shown).await?;
         let judgement = judge::offer(seen, &verdicts, self.settings.timeout);
-        let held = judgement.held.clone();
-        self.adopt(judgement, lane, logs);
-        lane.mark_vetted(epoch, self.pool.now_ms(), held);
+        self.adopt(judgement, held, lane);
         Ok(())
     }
 
-    fn adopt(&self, judgement: Judgement, lane: &Lane, logs: bool) {
+    fn adopt(&self, judgement: Judgement, held: Arc<Withheld>, lane: &Lane) {
         let offered = Arc::new(Offered::from(judgement.offer));
         let before = self.offered.swap(offered.clone());
         {
@@ -230,12 +219,12 @@ impl Upstream {
             condition.state = State::Ready;
             condition.version = Some(lane.connection.version().as_str());
             condition.modern = lane.connection.version().is_modern();
-            condition.logs = logs;
+            condition.logs = judgement.logs;
             condition.server_info = lane.connection.server_info().map(ToOwned::to_owned);
             condition.listed_at = Some(self.clock.now());
             condition.trouble = None;
             condition.warnings = judgement.warnings;
-            condition.held = judgement.held;
+            condition.held = held;
         }
         let Some(catalogue) = self.catalogue.upgrade() else {
             return;

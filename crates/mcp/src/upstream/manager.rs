@@ -4,11 +4,13 @@
 //! processes; what was approved of it stays known until it is forgotten.
 
 use super::{
+    clashes,
     config::{Config, UpstreamConfig},
-    pins::{Approved, Pins, Waiting},
+    pins::{Approved, Pins},
     pool::{Identity, Opener},
-    server::{Ground, State, Upstream},
+    server::{Ground, Upstream},
     settings::{self, Kit, Origin, Settings, UPSTREAMS_MAX},
+    status::{UpstreamDetail, UpstreamStatus},
 };
 use crate::{catalogue::Catalogue, client::mailbox};
 use forebay_domain::{
@@ -18,7 +20,7 @@ use forebay_domain::{
 };
 use forebay_runtime::{
     Tasks,
-    child::{Launcher, Line, Logs},
+    child::{Launcher, Logs},
 };
 use forebay_store::{
     Store,
@@ -27,7 +29,6 @@ use forebay_store::{
         upstreams::{NewUpstream, Put},
     },
 };
-use jiff::Timestamp;
 use serde_json::value::RawValue;
 use std::{
     collections::BTreeMap,
@@ -70,37 +71,6 @@ struct Running {
     logs: Logs,
 }
 
-/// How one upstream is.
-#[derive(Debug, Clone)]
-pub struct UpstreamStatus {
-    pub name: String,
-    pub place: String,
-    pub transport: &'static str,
-    /// Whether it was registered over the API, and so may be removed there.
-    pub registered: bool,
-    pub state: State,
-    pub since: Timestamp,
-    pub protocol_version: Option<&'static str>,
-    pub server_info: Option<Box<RawValue>>,
-    pub tools: usize,
-    pub prompts: usize,
-    pub resources: usize,
-    pub held: usize,
-    pub connections: usize,
-    pub listed_at: Option<Timestamp>,
-    pub trouble: Option<String>,
-    pub warnings: Vec<String>,
-}
-
-/// One upstream with what waits for a decision, and the last lines of its standard error.
-#[derive(Debug, Clone)]
-pub struct UpstreamDetail {
-    pub status: UpstreamStatus,
-    pub config: UpstreamConfig,
-    pub waiting: Vec<Waiting>,
-    pub logs: Vec<Line>,
-}
-
 impl Upstreams {
     /// Says why the section could not be used.
     pub fn check(config: &Config, kit: &Kit) -> Result<(), Failure> {
@@ -109,6 +79,7 @@ impl Upstreams {
 
     /// Starts the loops of the configured upstreams. Those registered at run time come with [`Self::sync`].
     pub fn start(config: &Config, parts: UpstreamsParts) -> Result<Self, Failure> {
+        let (catalogue, news) = (parts.catalogue.downgrade(), parts.catalogue.changes());
         let this = Self(Arc::new(Inner {
             pins: Pins::new(&parts.store),
             running: Mutex::default(),
@@ -116,6 +87,8 @@ impl Upstreams {
             parts,
         }));
         this.reconfigure(config)?;
+        let tasks = &this.0.parts.tasks;
+        tasks.spawn("upstream clashes", move |stop| clashes::tell(catalogue, news, stop));
         Ok(this)
     }
 
@@ -241,6 +214,8 @@ impl Upstreams {
     }
 
     pub fn list(&self) -> Vec<UpstreamStatus> {
+        let index = self.0.parts.catalogue.index();
+        let status = |one: &Running| UpstreamStatus::of(&one.upstream, one.origin, &index);
         self.running().values().map(status).collect()
     }
 
@@ -250,7 +225,7 @@ impl Upstreams {
         let running = self.running();
         let one = running.get(&name).ok_or_else(unknown)?;
         Ok(UpstreamDetail {
-            status: status(one),
+            status: UpstreamStatus::of(&one.upstream, one.origin, &self.0.parts.catalogue.index()),
             config: one.upstream.settings.config.clone(),
             waiting,
             logs: one.logs.lines(),
@@ -356,31 +331,6 @@ impl Upstreams {
             .running
             .lock()
             .expect("nobody panics while holding the upstreams")
-    }
-}
-
-fn status(one: &Running) -> UpstreamStatus {
-    use crate::source::Source;
-    let upstream = &one.upstream;
-    let condition = upstream.condition();
-    let offer = upstream.offer();
-    UpstreamStatus {
-        name: upstream.name().to_owned(),
-        place: upstream.place(),
-        transport: if upstream.is_child() { "stdio" } else { "http" },
-        registered: one.origin == Origin::Api,
-        state: condition.state,
-        since: condition.since,
-        protocol_version: condition.version,
-        server_info: condition.server_info,
-        tools: offer.tools.len(),
-        prompts: offer.prompts.len(),
-        resources: offer.resources.len(),
-        held: condition.held.len(),
-        connections: upstream.pool.count(),
-        listed_at: condition.listed_at,
-        trouble: condition.trouble,
-        warnings: condition.warnings,
     }
 }
 

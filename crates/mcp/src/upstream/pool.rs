@@ -4,24 +4,24 @@
 //! A connection lives for as long as somebody holds it: whoever replaces or retires one never cuts what others have
 //! under way on it. One owner can take only so many, and never another's place while that one is in use.
 
-use super::settings::{Place, Settings};
+use super::{
+    held::Withheld,
+    settings::{Place, Settings},
+};
 use crate::{
     call::{ClientCaps, LogLevel},
     client::{ClientFault, Connection, Hello, Limits, Listener, Mode, Parts, Target, Tenancy},
     session::Owner,
 };
 use arc_swap::ArcSwap;
-use forebay_domain::{
-    Code, Failure, Principal,
-    quarantine::{Kind, Why},
-};
+use forebay_domain::{Code, Failure, Principal};
 use forebay_runtime::{
     Clock, Tasks,
     child::{Child, Launcher, Logs, Patience},
 };
 use serde_json::{json, value::RawValue};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -98,7 +98,7 @@ pub(super) struct Vetting {
     /// The epoch of the upstream's listing with which it was vetted, and when; 0 before.
     pub(super) epoch: AtomicU64,
     pub(super) at_ms: AtomicU64,
-    pub(super) held: ArcSwap<BTreeMap<(Kind, String), Why>>,
+    pub(super) held: ArcSwap<Withheld>,
 }
 
 impl Lane {
@@ -113,8 +113,8 @@ impl Lane {
         news
     }
 
-    pub(super) fn mark_vetted(&self, epoch: u64, now_ms: u64, held: BTreeMap<(Kind, String), Why>) {
-        self.vetting.held.store(Arc::new(held));
+    pub(super) fn mark_vetted(&self, epoch: u64, now_ms: u64, held: Arc<Withheld>) {
+        self.vetting.held.store(held);
         self.vetting.at_ms.store(now_ms, Ordering::SeqCst);
         self.vetting.epoch.store(epoch, Ordering::SeqCst);
     }

@@ -1,9 +1,8 @@
-//! The way of one request to an upstream: whose connection it takes, whether that one's server is still what was
-//! approved, and when it may be asked again.
+//! The way of one request to an upstream: whose connection it takes, and when it may be asked again. Before that the
+//! connection has to pass [`super::vet`].
 
 use super::{
     config::Sharing,
-    judge, listing,
     pool::{Identity, Lane, gateway_caps},
     relay,
     server::Upstream,
@@ -14,23 +13,18 @@ use crate::{
     session::Owner,
     source::{Source, Wanted},
 };
-use forebay_domain::{
-    Code, Failure, Principal,
-    quarantine::{Kind, Verdict, Why},
-};
+use forebay_domain::{Code, Failure, Principal};
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, atomic::Ordering},
+    collections::HashMap,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The catalogue bounds every call; this only has to be longer.
 const HOOKS_TIMEOUT: Duration = Duration::from_hours(24);
-/// A connection is vetted again after this long, even where nobody said that something changed.
-const VETTED_FOR: Duration = Duration::from_mins(5);
 /// Requests of one owner that are under way at one upstream; further ones wait, and nobody else for them.
 const UNDER_WAY_OF_OWNER_MAX: usize = 32;
 
@@ -103,60 +97,6 @@ impl Upstream {
             again = false;
             // The connection itself may be well, and others have requests under way on it: the pool knows.
         }
-    }
-
-    /// Holds the definitions that this connection's server lists against what was approved, before it serves anything:
-    /// it may be another process, or another version, than the one that the gateway listed.
-    pub(super) async fn vet(&self, lane: &Lane) -> Result<(), Failure> {
-        let vetting = &lane.vetting;
-        let is_vetted = || {
-            let age = self.pool.now_ms().saturating_sub(vetting.at_ms.load(Ordering::SeqCst));
-            vetting.epoch.load(Ordering::SeqCst) == self.epoch.load(Ordering::SeqCst)
-                && u128::from(age) < VETTED_FOR.as_millis()
-        };
-        if is_vetted() {
-            return Ok(());
-        }
-        let _turn = vetting.turn.lock().await;
-        if is_vetted() {
-            return Ok(());
-        }
-        let epoch = self.epoch.load(Ordering::SeqCst);
-        let listing = listing::fetch(&lane.connection).await;
-        let mut listing = listing.map_err(|fault| fault.into_failure(self.name()))?;
-        // Nobody is shown the instructions of this connection, and they may well speak of its caller.
-        listing.instructions = None;
-        let seen = judge::look(listing);
-        let (name, now) = (&self.settings.name, self.clock.now());
-        let verdicts = self
-            .pins
-            .decide(name, self.settings.policy, seen.judged.clone(), now)
-            .await?;
-        let held: BTreeMap<(Kind, String), Why> = seen
-            .judged
-            .iter()
-            .zip(verdicts)
-            .filter_map(|(one, verdict)| match verdict {
-                Verdict::Offered => None,
-                Verdict::Held(why) => Some(((one.kind, one.name.as_str().to_owned()), why)),
-            })
-            .collect();
-        if held.keys().any(|key| !self.lock().held.contains_key(key)) {
-            self.renew.notify_one();
-        }
-        lane.mark_vetted(epoch, self.pool.now_ms(), held);
-        Ok(())
-    }
-
-    fn require_offered(&self, lane: &Lane, wanted: Wanted<'_>) -> Result<(), Failure> {
-        let held = lane.vetting.held.load();
-        let key = match wanted {
-            _ if held.is_empty() => return Ok(()),
-            Wanted::Tool { name, .. } => (Kind::Tool, name.to_owned()),
-            Wanted::Prompt { name, .. } => (Kind::Prompt, name.to_owned()),
-            Wanted::Resource { .. } | Wanted::Completion { .. } => return Ok(()),
-        };
-        held.get(&key).map_or(Ok(()), |why| Err(self.held_because(&key.1, why)))
     }
 
     /// Whether a request whose end nobody saw may be made again.

@@ -4,6 +4,7 @@
 //! then say so. The loop that keeps it known is in [`super::keep`], the way of one request in [`super::serve`].
 
 use super::{
+    held::Withheld,
     pins::Pins,
     pool::{Opener, Pool},
     serve::Shares,
@@ -15,16 +16,12 @@ use crate::{
     source::{Naming, Offer, Source, Tool, Wanted, Watched},
 };
 use arc_swap::ArcSwap;
-use forebay_domain::{
-    Code, Failure, Principal,
-    port::BoxFuture,
-    quarantine::{Kind, Why},
-};
+use forebay_domain::{Code, Failure, Principal, port::BoxFuture, quarantine::Why};
 use forebay_runtime::{Clock, Entropy};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
 };
 use tokio::sync::Notify;
@@ -68,7 +65,7 @@ pub(super) struct Condition {
     pub(super) listed_at: Option<Timestamp>,
     pub(super) trouble: Option<String>,
     pub(super) warnings: Vec<String>,
-    pub(super) held: BTreeMap<(Kind, String), Why>,
+    pub(super) held: Arc<Withheld>,
 }
 
 /// An offer, and its tools by name.
@@ -134,7 +131,7 @@ impl Upstream {
             listed_at: None,
             trouble: None,
             warnings: Vec::new(),
-            held: BTreeMap::new(),
+            held: Arc::default(),
         };
         Self {
             pool: Pool::new(settings.clone(), ground.opener),
@@ -211,8 +208,9 @@ impl Source for Upstream {
     }
 
     fn withheld(&self, tool: &str) -> Option<Failure> {
-        let why = self.lock().held.get(&(Kind::Tool, tool.to_owned())).cloned()?;
-        Some(self.held_because(tool, &why))
+        let held = self.lock().held.clone();
+        let (name, why) = held.tool(tool)?;
+        Some(self.held_because(name, why))
     }
 
     fn serve<'a>(
