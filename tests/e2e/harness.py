@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARY = pathlib.Path(os.environ.get("FOREBAY_BINARY", TARGET / "debug" / "forebay"))
 MODEL = "smollm2-135m"
+EMBEDDINGS = "all-minilm-l6-v2"
 QUESTION = "What is the capital of France?"
 SYSTEM = "Answer in one short sentence."
 WAIT_SECONDS_MAX = 60.0
@@ -92,12 +93,12 @@ class Process:
 
 
 class Engine(Process):
-    """llama.cpp's server with the small real model of `make up`."""
+    """llama.cpp's server with the small real model of `make up`, or the one that makes embeddings."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, model: str = MODEL) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        command = [sys.executable, str(ROOT / "scripts" / "engine.py"), str(self.port)]
+        command = [sys.executable, str(ROOT / "scripts" / "engine.py"), str(self.port), model]
         super().__init__("engine", command, folder / f"engine-{self.port}.log", clean_env())
         self.wait_until_ready(f"http://127.0.0.1:{self.port}/health")
 

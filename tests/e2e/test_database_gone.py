@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 
 import harness
-from harness import Gateway, Process
-
-
-@contextlib.contextmanager
-def postgres(folder: pathlib.Path) -> Iterator[tuple[str, Process]]:
-    """A private PostgreSQL cluster; it goes when its process is asked to."""
-    address = folder / "address"
-    hold = f'echo "$FOREBAY_TEST_POSTGRES_URL" >"{address}.new"; mv "{address}.new" "{address}"; exec tail -f /dev/null'
-    command = [str(harness.ROOT / "scripts" / "with-postgres"), "sh", "-c", hold]
-    cluster = Process("postgres", command, folder / "postgres.log", harness.clean_env())
-    try:
-        harness.wait_for("the cluster", lambda: address.exists() or cluster.child.poll() is not None)
-        assert address.exists(), cluster.log
-        yield address.read_text(encoding="utf-8").strip(), cluster
-    finally:
-        cluster.terminate()
+from harness import Gateway
+from parts import postgres
 
 
 def status_and_code(answer: httpx.Response) -> tuple[int, str]:
