@@ -97,6 +97,13 @@ impl Owner {
         self.key.as_ref()
     }
 
+    fn is(&self, principal: &Principal) -> bool {
+        let Principal {
+            tenant, subject, key, ..
+        } = principal;
+        (&self.tenant, &self.subject, &self.key) == (tenant, subject, key)
+    }
+
     /// A text that is the same for the same owner, and for nobody else.
     pub(crate) fn fingerprint(&self) -> String {
         let key = self.key.as_ref().map_or("", KeyId::as_str);
@@ -277,7 +284,7 @@ impl Sessions {
         let Some(session) = table.get(id).cloned() else {
             return Ok(None);
         };
-        if session.owner != Owner::from(principal) || session.scope != *scope {
+        if !session.owner.is(principal) || session.scope != *scope {
             return Err(unknown());
         }
         if self.is_stale(&session, now) {

@@ -2,7 +2,8 @@
 //!
 //! A call's stream ends with its answer, which is marked as such. Until it does, whoever drives it shows a sign of life
 //! each minute; where none comes, the process that ran the call is gone, and its client is told that nobody will answer.
-//! A gateway that shares its database with nobody knows that at once. Nothing is written here, so that a call which is
+//! So it is where the store has nothing of the stream: it was swept away, or its process was killed before it wrote
+//! anything, and the stream's name says which request waits. A gateway that shares its database with nobody knows that at once. Nothing is written here, so that a call which is
 //! alive all the same can still be answered.
 
 use super::{Front, stream::keep_alive};
@@ -21,6 +22,7 @@ use forebay_store::mcp::streams::Replay;
 use futures_util::stream;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Interval;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How often the store is asked for more.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
@@ -39,9 +41,14 @@ struct Following {
     place: Place,
     request: Option<Id>,
     waiting: VecDeque<Bytes>,
+    /// Something of it was found.
+    known: bool,
     ended: bool,
     looks_in_vain: u32,
     keep_alive: Interval,
+    /// Somebody else has come back for the same stream.
+    replaced: CancellationToken,
+    _done: DropGuard,
     _busy: Busy,
 }
 
@@ -59,21 +66,26 @@ impl Front {
         Ok(frames)
     }
 
-    /// The rest of a call's stream; nothing where there never was one, or nothing is left of it.
+    /// The rest of a call's stream; nothing where the store has none of it and nobody can say what it was about.
     pub(super) async fn follow(&self, session: &Arc<Session>, place: Place) -> Result<Option<Reply>, Failure> {
         let whole = self.sessions().shelf().whole(&session.id, &place.stream).await?;
-        if whole.events.is_empty() {
+        let request = place.stream.request();
+        if whole.events.is_empty() && request.is_none() {
             return Ok(None);
         }
+        let replaced = session.streams.follow(&place.stream)?;
         let mut following = Following {
             front: self.clone(),
             session: session.clone(),
             place,
-            request: None,
+            request,
             waiting: VecDeque::from([OPENING]),
+            known: false,
             ended: false,
             looks_in_vain: 0,
             keep_alive: keep_alive(),
+            _done: replaced.clone().drop_guard(),
+            replaced,
             _busy: self.sessions().busy(session),
         };
         let first = whole.events.first().map_or(0, |kept| kept.seq);
@@ -97,13 +109,17 @@ impl Front {
 impl Following {
     /// Takes what is new of a replay; what its reader has seen tells about the stream all the same.
     fn take(&mut self, replay: &Replay) {
+        self.known |= !replay.events.is_empty();
         for kept in &replay.events {
             let Some((kind, message)) = Kind::unwrap(&kept.message) else {
                 continue;
             };
             let is_new = kept.seq > self.place.seq;
             match kind {
-                Kind::Alive => self.request = std::str::from_utf8(message).ok().and_then(Id::parse),
+                Kind::Alive => {
+                    let told = std::str::from_utf8(message).ok().and_then(Id::parse);
+                    self.request = told.or(self.request.take());
+                }
                 Kind::Message | Kind::End => {
                     if is_new && !message.is_empty() {
                         self.waiting.push_back(frame(&self.place, kept.seq, message));
@@ -129,6 +145,7 @@ impl Following {
             tokio::select! {
                 biased;
                 () = self.session.closed.cancelled() => return None,
+                () = self.replaced.cancelled() => return None,
                 () = self.front.stopping() => return None,
                 _ = self.keep_alive.tick() => return Some(KEEP_ALIVE),
                 () = tokio::time::sleep(LOOK_PERIOD) => {}
@@ -159,7 +176,11 @@ impl Following {
     /// What is said to a client whose call nobody drives any more.
     fn lost(&self) -> Option<Bytes> {
         let request = self.request.as_ref()?;
-        let message = "The gateway was restarted while this ran; it may have run.";
+        let message = if self.known {
+            "The gateway was restarted while this ran; it may have run."
+        } else {
+            "No answer of this is kept: it was too long ago, or the gateway was restarted while this ran. It may have run."
+        };
         let failure =
             Failure::new(Code::CallLost, message).hint("Look whether it had its effect before you call again.");
         let dialect = Dialect::Streamable(self.session.version);

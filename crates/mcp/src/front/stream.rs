@@ -102,7 +102,7 @@ impl Front {
             }
         };
         let opening = opening(&log, &session);
-        let reply = self.read(&log, 0, [opening], Lasts::UntilItsEnd, &session);
+        let reply = self.read(log.read(0), [opening], Lasts::UntilItsEnd, &session).reply();
         match first {
             First::Say(said) => log.push(&said.message, said.weight),
             First::HangUp => hang_up(&log, &session),
@@ -144,56 +144,59 @@ impl Front {
         });
     }
 
-    /// The events of a stream from some place on, behind what comes first.
+    /// The events of a stream, behind what comes first.
     fn read(
         &self,
-        log: &Arc<Log>,
-        after: u64,
+        reader: Reader,
         before: impl Into<VecDeque<Bytes>>,
         lasts: Lasts,
         session: &Arc<Session>,
-    ) -> Reply {
-        let reading = Reading {
+    ) -> Reading {
+        Reading {
             front: self.clone(),
             before: before.into(),
-            reader: log.read(after),
+            reader,
             keep_alive: keep_alive(),
             lasts,
             _busy: self.sessions().busy(session),
-        };
-        Reply::events(stream::unfold(reading, |mut reading| async move {
-            let next = reading.next().await?;
-            Some((next, reading))
-        }))
+        }
     }
 
     /// The stream on which the gateway speaks first, or what is left of another one where an event of it is named: from
     /// memory, or from the store where another process drove it or nobody does any more.
     pub(crate) async fn answer_get(&self, session: &Arc<Session>, last_event: Option<&str>) -> Result<Reply, Failure> {
-        let mut before = VecDeque::new();
-        if let Some(place) = last_event.and_then(Place::parse) {
-            match session.streams.find(&place) {
+        let place = last_event.and_then(Place::parse);
+        if let Some(place) = &place {
+            match session.streams.find(place) {
                 Some(Found::Call(log, after)) => {
-                    return Ok(self.read(&log, after, [OPENING], Lasts::UntilItsEnd, session));
+                    return Ok(self
+                        .read(log.read(after), [OPENING], Lasts::UntilItsEnd, session)
+                        .reply());
                 }
                 Some(Found::Listener(log, after)) => {
-                    return Ok(self.read(&log, after, [OPENING], Lasts::UntilDrained, session));
+                    return Ok(self
+                        .read(log.read(after), [OPENING], Lasts::UntilDrained, session)
+                        .reply());
                 }
                 None => {}
             }
-            match place.stream.used() {
-                Use::Call => {
-                    if let Some(reply) = self.follow(session, place).await? {
-                        return Ok(reply);
-                    }
-                }
-                Use::Listener => before.extend(self.recall(session, &place).await?),
+            if place.stream.used() == Use::Call
+                && let Some(reply) = self.follow(session, place.clone()).await?
+            {
+                return Ok(reply);
             }
         }
-        // What is not there any more cannot be resumed; what comes from now on can be heard.
-        let log = session.streams.listen(self.sessions().now_ms());
-        before.push_back(opening(&log, session));
-        Ok(self.read(&log, 0, before, Lasts::UntilDrained, session))
+        // What is not there any more cannot be resumed; what comes from now on can be heard. It listens before the store
+        // is asked for what came earlier, so that nothing is said in between.
+        let reader = session.streams.listen(self.sessions().now_ms());
+        let opening = opening(&reader.log, session);
+        let mut reading = self.read(reader, [opening], Lasts::UntilDrained, session);
+        if let Some(place) = place.filter(|place| place.stream.used() == Use::Listener) {
+            for missed in self.recall(session, &place).await?.into_iter().rev() {
+                reading.before.push_front(missed);
+            }
+        }
+        Ok(reading.reply())
     }
 }
 
@@ -247,6 +250,13 @@ struct Reading {
 }
 
 impl Reading {
+    fn reply(self) -> Reply {
+        Reply::events(stream::unfold(self, |mut reading| async move {
+            let next = reading.next().await?;
+            Some((next, reading))
+        }))
+    }
+
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(before) = self.before.pop_front() {
             return Some(before);

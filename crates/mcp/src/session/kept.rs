@@ -45,7 +45,7 @@ impl Sessions {
         }
         let row = self.shelf().find(&id).await?.ok_or_else(unknown)?;
         let recalled = row::read(row).ok_or_else(unknown)?;
-        if recalled.owner != Owner::from(principal) || recalled.hello.scope != *scope {
+        if !recalled.owner.is(principal) || recalled.hello.scope != *scope {
             return Err(unknown());
         }
         self.bring_back(id, recalled, principal, scope)

@@ -271,7 +271,7 @@ impl State {
 
 /// Reads a stream from some place on.
 pub(crate) struct Reader {
-    log: Arc<Log>,
+    pub(crate) log: Arc<Log>,
     changed: watch::Receiver<()>,
     after: u64,
     turn: u64,
@@ -324,7 +324,7 @@ mod tests {
     use futures_util::FutureExt;
 
     fn fresh() -> Arc<Log> {
-        Log::new(Stream::new(Use::Call, 3, "ab"), None, None, 0)
+        Log::new(Stream::new(Use::Call, 3, "ab", None), None, None, 0)
     }
 
     fn read(reader: &mut Reader) -> Vec<String> {

@@ -2,12 +2,16 @@
 //! messages are kept.
 //!
 //! A name says which process drives the stream, so that no two processes write to one, and whoever finds it later can
-//! tell whether anybody still may. What a client sends as a name is believed only as far as it is one.
+//! tell whether anybody still may. That of a call says which request it answers as well: whoever comes back for a call of
+//! which nothing is known any more can be told so. What a client sends as a name is believed only as far as it is one.
 
+use crate::envelope::Id;
 use std::sync::Arc;
 
 /// The longest event id that is looked at, in bytes.
-const EVENT_ID_BYTES_MAX: usize = 80;
+const EVENT_ID_BYTES_MAX: usize = 160;
+/// The longest id of a request that stands in the name of its stream, in bytes of JSON: room for a UUID.
+const REQUEST_BYTES_MAX: usize = 40;
 
 /// What a stream is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,17 +22,19 @@ pub(crate) enum Use {
     Listener,
 }
 
-/// The name of a stream: its use, its number, and who writes it.
+/// The name of a stream: its use, its number, who writes it, and the request that it answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Stream(Arc<str>);
 
 impl Stream {
-    pub(crate) fn new(used: Use, number: u64, writer: &str) -> Self {
+    pub(crate) fn new(used: Use, number: u64, writer: &str, request: Option<&Id>) -> Self {
         let letter = match used {
             Use::Call => 'c',
             Use::Listener => 'l',
         };
-        Self(format!("{letter}{number}.{writer}").into())
+        let request = request.map(Id::as_json).filter(|json| json.len() <= REQUEST_BYTES_MAX);
+        let request = request.map_or_else(String::new, |json| format!(".{}", hex::encode(json)));
+        Self(format!("{letter}{number}.{writer}{request}").into())
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -44,14 +50,21 @@ impl Stream {
     }
 
     pub(crate) fn writer(&self) -> &str {
-        self.0.split_once('.').map_or("", |(_, writer)| writer)
+        self.0.split('.').nth(1).unwrap_or_default()
+    }
+
+    /// The request that it answers, where its name says so.
+    pub(crate) fn request(&self) -> Option<Id> {
+        let json = hex::decode(self.0.split('.').nth(2)?).ok()?;
+        Id::parse(std::str::from_utf8(&json).ok()?)
     }
 
     fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix(['c', 'l'])?;
-        let (number, writer) = rest.split_once('.')?;
+        let (number, rest) = rest.split_once('.')?;
         let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-        let hex = writer.bytes().all(|b| b.is_ascii_hexdigit());
+        let (writer, request) = rest.split_once('.').unwrap_or((rest, ""));
+        let hex = writer.bytes().chain(request.bytes()).all(|b| b.is_ascii_hexdigit());
         (digits && hex).then(|| Self(text.into()))
     }
 }
@@ -120,15 +133,30 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_store::mcp::streams::STREAM_NAME_BYTES_MAX;
 
     #[test]
     fn an_event_id_is_read_as_it_was_written_and_nothing_else_is() {
-        for (used, number, seq) in [(Use::Call, 1, 0), (Use::Listener, u64::MAX, u64::MAX)] {
-            let stream = Stream::new(used, number, "00ff");
+        let longest = format!("\"{}\"", "x".repeat(REQUEST_BYTES_MAX - 2));
+        for (used, number, seq, request) in [
+            (Use::Call, 1, 0, Some("-7")),
+            (Use::Call, u64::MAX, u64::MAX, Some(longest.as_str())),
+            (Use::Listener, u64::MAX, u64::MAX, None),
+        ] {
+            let request = request.map(|json| Id::parse(json).unwrap());
+            let stream = Stream::new(used, number, "00ff00ff00ff00ff", request.as_ref());
+            assert!(stream.as_str().len() <= STREAM_NAME_BYTES_MAX);
             let place = Place { stream, seq };
             let read = Place::parse(&place.event_id()).unwrap();
             assert_eq!(read, place);
-            assert_eq!((read.stream.used(), read.stream.writer()), (used, "00ff"));
+            assert_eq!((read.stream.used(), read.stream.writer()), (used, "00ff00ff00ff00ff"));
+            assert_eq!(read.stream.request(), request);
+        }
+        let long = Id::parse(&format!("\"{}\"", "x".repeat(REQUEST_BYTES_MAX))).unwrap();
+        assert_eq!(Stream::new(Use::Call, 1, "ab", Some(&long)).as_str(), "c1.ab");
+        for name in ["c1.ab.7-0", "c1.ab.7b7d-0"] {
+            let read = Place::parse(name).expect("a name like others");
+            assert_eq!(read.stream.request(), None, "{name}: no id of a request");
         }
         let long = format!("c1.{}-1", "a".repeat(EVENT_ID_BYTES_MAX));
         for text in [
@@ -138,6 +166,8 @@ mod tests {
             "c.00ff-1",
             "c1-1",
             "c1.00fg-1",
+            "c1.00ff.zz-1",
+            "c1.00ff.33.33-1",
             "c1.00ff--1",
             "c1.00ff-x",
             &long,

@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -52,6 +52,8 @@ struct Inner {
     clock: Clock,
     /// Names this process in the names of its streams.
     writer: String,
+    /// Numbers its streams, over all sessions: one that ends here and comes back from the store never uses a name twice.
+    numbers: AtomicU64,
     /// Whether no other gateway can be using this database.
     alone: bool,
     jobs: mpsc::Sender<Job>,
@@ -83,6 +85,7 @@ impl Shelf {
             streams: store.mcp_streams(),
             clock,
             writer: hex::encode(entropy.bytes::<WRITER_BYTES>()),
+            numbers: AtomicU64::new(0),
             alone: store.engine() == "sqlite",
             jobs,
             queue: Mutex::new(Some(queue)),
@@ -94,6 +97,11 @@ impl Shelf {
 
     pub(crate) fn writer(&self) -> &str {
         &self.0.writer
+    }
+
+    /// The number of a new stream, which no other one of this process has.
+    pub(super) fn next_number(&self) -> u64 {
+        self.0.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Whether whoever drives this stream is surely gone, where it is not this process's memory that has it.

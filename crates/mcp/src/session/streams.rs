@@ -5,17 +5,20 @@
 
 pub(crate) use super::log::Home;
 use super::{
-    log::{Log, Weight},
+    log::{Log, Reader, Weight},
     place::{Place, Stream, Use},
 };
 use crate::envelope::Id;
 use forebay_domain::{Code, Failure};
 use std::sync::{Arc, Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
 
 /// Streams of calls in one session at most, running or waiting to be fetched.
 const CALLS_MAX: usize = 256;
 /// Streams on which the gateway speaks first, in one session at most.
 const LISTENERS_MAX: usize = 8;
+/// Streams that are read from the store in one session at most.
+const FOLLOWED_MAX: usize = 256;
 /// Bytes of ended streams that wait to be fetched in one session at most.
 const UNFETCHED_BYTES_MAX: usize = 32 << 20;
 /// How long an ended stream waits to be fetched, and a listener that went is waited for.
@@ -38,6 +41,8 @@ struct Table {
     next: u64,
     calls: Vec<Arc<Log>>,
     listeners: Vec<Arc<Log>>,
+    /// Streams that others drive, and what sends the one away who reads it from the store.
+    followed: Vec<(Stream, CancellationToken)>,
 }
 
 impl Streams {
@@ -62,8 +67,8 @@ impl Streams {
         Ok(log)
     }
 
-    /// A stream on which the gateway speaks first. Of too many, the oldest ends.
-    pub(crate) fn listen(&self, now_ms: u64) -> Arc<Log> {
+    /// Begins to read a stream on which the gateway speaks first. Of too many, the oldest ends.
+    pub(crate) fn listen(&self, now_ms: u64) -> Reader {
         let mut table = self.lock();
         // A client that begins anew does not come back to what it left.
         table.listeners.retain(|log| log.is_read());
@@ -71,19 +76,39 @@ impl Streams {
             table.listeners.remove(0).hang_up();
         }
         let log = self.create(&mut table, Use::Listener, None, now_ms);
-        table.listeners.push(log.clone());
-        log
+        // It is read before anybody else can find it, who would take it for one that was left.
+        let reader = log.read(0);
+        table.listeners.push(log);
+        reader
+    }
+
+    /// Begins to read a stream that another process drives, or drove. An earlier reader, whose connection is probably
+    /// gone, ends: what this returns tells it so. Whoever is done cancels it.
+    pub(crate) fn follow(&self, stream: &Stream) -> Result<CancellationToken, Failure> {
+        let mut table = self.lock();
+        table.followed.retain(|(other, reader)| {
+            if other == stream {
+                reader.cancel();
+            }
+            !reader.is_cancelled()
+        });
+        if table.followed.len() >= FOLLOWED_MAX {
+            let message = format!("{FOLLOWED_MAX} streams of this session are taken up again already.");
+            return Err(Failure::new(Code::Overloaded, message).hint("Wait until some of them have ended."));
+        }
+        let reader = CancellationToken::new();
+        table.followed.push((stream.clone(), reader.clone()));
+        Ok(reader)
     }
 
     fn create(&self, table: &mut Table, used: Use, request: Option<Id>, now_ms: u64) -> Arc<Log> {
         table.next += 1;
-        let writer = self.home.as_ref().map_or("", |home| home.shelf.writer());
-        Log::new(
-            Stream::new(used, table.next, writer),
-            self.home.clone(),
-            request,
-            now_ms,
-        )
+        let (number, writer) = match &self.home {
+            Some(home) => (home.shelf.next_number(), home.shelf.writer()),
+            None => (table.next, ""),
+        };
+        let stream = Stream::new(used, number, writer, request.as_ref());
+        Log::new(stream, self.home.clone(), request, now_ms)
     }
 
     /// The stream and the place in it, where it is in memory.
@@ -162,13 +187,14 @@ mod tests {
     #[test]
     fn an_event_id_names_a_stream_and_a_place() {
         let streams = Streams::default();
-        let (first, second) = (streams.open(&request(), 0).unwrap(), streams.listen(0));
+        let (first, second) = (streams.open(&request(), 0).unwrap(), streams.listen(0).log);
         for (id, expected) in [
-            ("c1.-0", Some(("call", "c1.", 0))),
+            ("c1..37-0", Some(("call", "c1..37", 0))),
             ("l2.-17", Some(("listener", "l2.", 17))),
             ("c2.-1", None),
             ("l1.-1", None),
-            ("c1.ab-1", None),
+            ("c1.-0", None),
+            ("c1.ab.37-1", None),
         ] {
             let found = streams.find(&place(id)).map(|found| match found {
                 Found::Call(log, seq) => ("call", log.stream().as_str().to_owned(), seq),
@@ -177,15 +203,15 @@ mod tests {
             let expected = expected.map(|(used, name, seq)| (used, name.to_owned(), seq));
             assert_eq!(found, expected, "{id}");
         }
-        assert_eq!((first.stream().as_str(), second.stream().as_str()), ("c1.", "l2."));
+        assert_eq!((first.stream().as_str(), second.stream().as_str()), ("c1..37", "l2."));
     }
 
     #[test]
     fn a_message_goes_to_one_listener_and_waits_for_one_that_broke_off() {
         let streams = Streams::default();
         streams.tell(b"nobody listens", 0);
-        let mut old = streams.listen(0).read(0);
-        let mut new = streams.listen(0).read(0);
+        let mut old = streams.listen(0);
+        let mut new = streams.listen(0);
         streams.tell(b"one", 0);
         assert!(old.next().now_or_never().is_none());
         assert!(new.next().now_or_never().is_some());
@@ -204,20 +230,37 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_of_another_process_has_one_reader_and_a_session_so_many() {
+        let streams = Streams::default();
+        let name = |number| Stream::new(Use::Call, number, "ab", None);
+        let (first, other) = (streams.follow(&name(1)).unwrap(), streams.follow(&name(2)).unwrap());
+        let second = streams.follow(&name(1)).unwrap();
+        assert!(first.is_cancelled() && !second.is_cancelled() && !other.is_cancelled());
+        for number in 3.. {
+            if let Err(failure) = streams.follow(&name(number)) {
+                assert_eq!((failure.code, number), (Code::Overloaded, FOLLOWED_MAX as u64 + 1));
+                break;
+            }
+        }
+        other.cancel();
+        assert!(streams.follow(&name(1000)).is_ok(), "whoever is done makes room");
+    }
+
+    #[test]
     fn what_nobody_fetches_goes() {
         let streams = Streams::default();
         let log = streams.open(&request(), 0).unwrap();
         log.end(Some(b"answer"), 0);
         streams.sweep(PATIENCE_MS - 1);
-        assert!(streams.find(&place("c1.-0")).is_some());
+        assert!(streams.find(&place("c1..37-0")).is_some());
         streams.sweep(PATIENCE_MS);
-        assert!(streams.find(&place("c1.-0")).is_none());
+        assert!(streams.find(&place("c1..37-0")).is_none());
         for _ in 0..5 {
             streams.open(&request(), 0).unwrap().end(Some(&vec![b'x'; 16 << 20]), 0);
         }
         streams.sweep(1);
         let kept = (2..7)
-            .filter(|number| streams.find(&place(&format!("c{number}.-0"))).is_some())
+            .filter(|number| streams.find(&place(&format!("c{number}..37-0"))).is_some())
             .count();
         assert_eq!(kept, 1, "within the bound on bytes");
     }
