@@ -145,6 +145,11 @@ impl Source for Builtins {
             .is_none_or(|ready| !ready.tool.is_offered_to(principal))
     }
 
+    fn is_trusted(&self, tool: &str) -> bool {
+        let now = self.now.load();
+        now.tools.get(tool).is_some_and(|ready| ready.tool.is_trusted())
+    }
+
     fn serve<'a>(
         &'a self,
         principal: &'a Principal,

@@ -71,6 +71,16 @@ pub struct RpcError {
     pub data: Option<Box<RawValue>>,
 }
 
+impl From<RpcError> for Failure {
+    fn from(error: RpcError) -> Self {
+        let mut details = json!({"rpcCode": error.code});
+        if let Some(data) = error.data {
+            details["data"] = serde_json::from_str(data.get()).unwrap_or_default();
+        }
+        Self::new(Code::UpstreamFailed, error.message).details(details)
+    }
+}
+
 /// One thing that a call in progress says to its client.
 #[derive(Debug)]
 pub enum Emission {

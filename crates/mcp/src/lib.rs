@@ -18,6 +18,7 @@ mod header_value;
 pub mod index;
 mod ledger;
 mod params;
+mod port;
 mod raw;
 pub mod reading;
 pub mod reply;

@@ -26,6 +26,12 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// Whether the results of this tool were written by the gateway and its operator, and by nobody else: all others are
+    /// data, whatever they say.
+    fn is_trusted(&self, _tool: &str) -> bool {
+        false
+    }
+
     /// Why a tool of this name, which the server does have, is not offered.
     fn withheld(&self, _tool: &str) -> Option<Failure> {
         None

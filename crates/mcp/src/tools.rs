@@ -106,6 +106,15 @@ impl Builtin {
         }
     }
 
+    /// Whether its results hold nothing that somebody else wrote.
+    pub(crate) fn is_trusted(&self) -> bool {
+        match self {
+            Self::Calculator(_) | Self::GatewayStatus(_) => true,
+            // A model's words follow whatever it was given to read, and a file may be of anybody.
+            Self::Chat(_) | Self::FileReader(_) => false,
+        }
+    }
+
     /// How long a call may take where the caller sets no limit.
     pub(crate) fn time_limit(&self) -> Duration {
         match self {

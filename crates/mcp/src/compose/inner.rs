@@ -6,7 +6,7 @@ use crate::{
     catalogue::{Call, Catalogue},
 };
 use forebay_domain::{Code, Failure, Principal, port::Via};
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 use std::{pin::pin, time::Duration};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -84,13 +84,7 @@ fn ended(tool: &str, result: Result<Outcome, Failure>) -> Ended {
             let message = format!("`{tool}` asks for input before it goes on, which a call among others cannot give.");
             Ended::Failed(Failure::new(Code::ClientSilent, message).hint("Call it directly."))
         }
-        Ok(Outcome::Refused(error)) => {
-            let mut details = json!({"rpcCode": error.code});
-            if let Some(data) = error.data {
-                details["data"] = serde_json::from_str(data.get()).unwrap_or_default();
-            }
-            Ended::Failed(Failure::new(Code::UpstreamFailed, error.message).details(details))
-        }
+        Ok(Outcome::Refused(error)) => Ended::Failed(error.into()),
         Ok(Outcome::Cancelled) => Ended::Failed(Failure::new(Code::Cancelled, "The call was taken back.")),
         Err(failure) => Ended::Failed(failure),
     }

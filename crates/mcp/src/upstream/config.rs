@@ -60,6 +60,10 @@ pub struct UpstreamConfig {
     /// How its definitions are judged.
     #[serde(default, skip_serializing_if = "is_default")]
     pub quarantine: Policy,
+    /// Whether its results are taken for the operator's own words. Those of all others are data, whatever they say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("x-forebay-reload" = "live"))]
+    pub trusted_output: bool,
     /// Whether it is used at all.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     #[schemars(extend("x-forebay-reload" = "live"))]

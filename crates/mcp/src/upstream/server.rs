@@ -207,6 +207,10 @@ impl Source for Upstream {
         self.offered.load().offer.clone()
     }
 
+    fn is_trusted(&self, _tool: &str) -> bool {
+        self.settings.config.trusted_output
+    }
+
     fn withheld(&self, tool: &str) -> Option<Failure> {
         let held = self.lock().held.clone();
         let (name, why) = held.tool(tool)?;

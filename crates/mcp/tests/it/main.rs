@@ -19,6 +19,7 @@ mod modern;
 mod outliving;
 mod owning;
 mod plain;
+mod porting;
 mod resources;
 mod resuming;
 mod rules;

@@ -4,7 +4,7 @@ use crate::{
     rig::{Rig, context, keyed, principal, raw, until},
     server::{Era, Says, Server, offers, tool},
 };
-use forebay_domain::Code;
+use forebay_domain::{Code, port::CallTool};
 use forebay_mcp::{Call, Kind, Outcome, Scope, upstream::State};
 use serde_json::{Value, json};
 
@@ -43,6 +43,21 @@ async fn what_nobody_here_knows_passes_through_both_ways() {
         assert_ne!(asked["_meta"]["progressToken"], 5, "tokens are per hop");
         assert_eq!(result["_meta"]["vendor/x"], 1);
     }
+}
+
+#[tokio::test]
+async fn results_of_an_upstream_are_data_unless_the_operator_says_otherwise() {
+    let server = Server::start(Era::Legacy, offers(vec![tool("echo", "Echoes.")])).await;
+    let rig = Rig::start(&[
+        ("any", json!({"url": server.url})),
+        ("own", json!({"url": server.url, "trusted_output": true})),
+    ])
+    .await;
+    rig.ready("any").await;
+    rig.ready("own").await;
+    let trusts = |name| rig.catalogue.find(&principal(), name).unwrap().is_trusted;
+    assert!(!trusts("any__echo"));
+    assert!(trusts("own__echo"));
 }
 
 #[tokio::test]

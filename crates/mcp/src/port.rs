@@ -1,0 +1,266 @@
+//! Calling tools and reading resources for the other capabilities: the catalogue as a port.
+//!
+//! It adds nothing to [`Catalogue::call`] but plain words. Whoever comes this way is no MCP client: it can be told nothing
+//! on the way and asked nothing, so a tool that cannot go on without asking fails here.
+
+use crate::{
+    call::{CallContext, Client, Complete, Outcome},
+    catalogue::{Call, Catalogue},
+    index::{Listed, Scope},
+    reading::Usable,
+    source::Tool,
+};
+use forebay_domain::{
+    Code, Failure, Principal,
+    port::{BoxFuture, CallTool, Via},
+    tool::{ToolAnswer, ToolCall, ToolHints, ToolInfo},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+impl CallTool for Catalogue {
+    fn find(&self, principal: &Principal, name: &str) -> Option<ToolInfo> {
+        let index = self.index();
+        let listed = index.view(&Scope::Whole)?.tools.get(name)?;
+        Usable::by(principal).tool(listed).then(|| info(listed))
+    }
+
+    fn of_server(&self, principal: &Principal, server: &str) -> Vec<ToolInfo> {
+        let index = self.index();
+        let (Some(whole), Some(own)) = (index.view(&Scope::Whole), index.view(&Scope::Server(Arc::from(server))))
+        else {
+            return Vec::new();
+        };
+        let usable = Usable::by(principal);
+        // Calls go by the name in the whole catalogue, where a name that two servers claim is not offered.
+        let callable = |listed: &&Arc<Listed<Tool>>| {
+            let whole = whole.tools.get(&listed.exposed);
+            whole.is_some_and(|whole| whole.source.name() == listed.source.name()) && usable.tool(listed)
+        };
+        own.tools.values().filter(callable).map(|listed| info(listed)).collect()
+    }
+
+    fn call<'a>(
+        &'a self,
+        principal: &'a Principal,
+        call: ToolCall<'a>,
+        via: Via,
+    ) -> BoxFuture<'a, Result<ToolAnswer, Failure>> {
+        Box::pin(async move {
+            let own = self.time_limit(principal, call.tool);
+            let deadline = call
+                .patience
+                .map(|patience| own.map_or(patience, |own| own.min(patience)));
+            let cancel = CancellationToken::new();
+            // Whatever drops this future takes the call back, that part of it too that somebody else finishes for us.
+            let _ended = cancel.clone().drop_guard();
+            let context = silent(via, cancel, deadline);
+            let outcome = Self::call(self, principal, Call::of(call.tool, call.arguments), context).await?;
+            let complete = complete(call.tool, outcome)?;
+            Ok(ToolAnswer {
+                text: text_of(&complete.raw),
+                is_error: complete.is_error,
+                raw: complete.raw,
+            })
+        })
+    }
+
+    fn read<'a>(&'a self, principal: &'a Principal, uri: &'a str, via: Via) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(async move {
+            let cancel = CancellationToken::new();
+            let _ended = cancel.clone().drop_guard();
+            let context = silent(via, cancel, None);
+            let outcome = Self::read(self, principal, &Scope::Whole, uri, None, context).await?;
+            Ok(texts_of(&complete("the resource", outcome)?.raw))
+        })
+    }
+}
+
+impl Catalogue {
+    fn time_limit(&self, principal: &Principal, tool: &str) -> Option<Duration> {
+        let listed = Self::find(self, principal, &Scope::Whole, tool)?;
+        Some(listed.item.time_limit)
+    }
+}
+
+/// A call whose client hears nothing and cannot be asked.
+fn silent(via: Via, cancel: CancellationToken, deadline: Option<Duration>) -> CallContext {
+    CallContext {
+        via,
+        cancel,
+        deadline,
+        client: Client::nobody(),
+        retry: None,
+    }
+}
+
+fn complete(what: &str, outcome: Outcome) -> Result<Complete, Failure> {
+    match outcome {
+        Outcome::Complete(complete) => Ok(complete),
+        Outcome::InputRequired(_) => {
+            let message = format!("`{what}` wants to ask its client something before it goes on, and here it cannot.");
+            Err(Failure::new(Code::ClientSilent, message).hint("Call it from an MCP client."))
+        }
+        Outcome::Refused(error) => Err(error.into()),
+        Outcome::Cancelled => Err(Failure::new(Code::Cancelled, "The call was taken back.")),
+    }
+}
+
+/// The members of a definition that whoever offers a tool to a model needs.
+#[derive(Deserialize)]
+struct Definition<'a> {
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(borrow, default, rename = "inputSchema")]
+    input_schema: Option<&'a RawValue>,
+}
+
+fn info(listed: &Listed<Tool>) -> ToolInfo {
+    let definition: Option<Definition<'_>> = serde_json::from_str(listed.raw.get()).ok();
+    let (description, input) = definition.map_or((None, None), |read| (read.description, read.input_schema));
+    let hints = listed.item.hints;
+    ToolInfo {
+        name: listed.exposed.clone(),
+        server: listed.source.name().to_owned(),
+        description,
+        input_schema: input.map_or_else(any_object, ToOwned::to_owned),
+        is_trusted: listed.source.is_trusted(&listed.item.name),
+        hints: ToolHints {
+            read_only: hints.read_only,
+            destructive: hints.may_destroy(),
+            open_world: hints.open_world,
+        },
+    }
+}
+
+/// The schema of a tool that has none to show.
+fn any_object() -> Box<RawValue> {
+    RawValue::from_string(r#"{"type":"object"}"#.to_owned()).expect("this is JSON")
+}
+
+/// `CallToolResult`, as far as it can be put into words.
+#[derive(Deserialize)]
+struct ToolResult<'a> {
+    #[serde(default)]
+    content: Vec<Block>,
+    #[serde(borrow, default, rename = "structuredContent")]
+    structured: Option<&'a RawValue>,
+}
+
+/// One block of content. What has no text is named by its type.
+#[derive(Deserialize)]
+struct Block {
+    #[serde(default, rename = "type")]
+    kind: String,
+    text: Option<String>,
+    #[serde(rename = "mimeType")]
+    mime: Option<String>,
+    uri: Option<String>,
+    resource: Option<Embedded>,
+}
+
+/// A resource within a result.
+#[derive(Deserialize)]
+struct Embedded {
+    uri: Option<String>,
+    #[serde(rename = "mimeType")]
+    mime: Option<String>,
+    text: Option<String>,
+}
+
+impl Block {
+    fn into_text(self) -> Result<String, String> {
+        if let (Some(text), "text") = (self.text, self.kind.as_str()) {
+            return Ok(text);
+        }
+        let (mime, uri) = match self.resource {
+            Some(Embedded { text: Some(text), .. }) => return Ok(text),
+            Some(resource) => (resource.mime, resource.uri),
+            None => (self.mime, self.uri),
+        };
+        let said: Vec<String> = [Some(self.kind), mime, uri].into_iter().flatten().collect();
+        Err(format!("[{}]", said.join(" ")))
+    }
+}
+
+fn text_of(result: &RawValue) -> String {
+    let Ok(result) = serde_json::from_str::<ToolResult<'_>>(result.get()) else {
+        return result.get().to_owned();
+    };
+    let mut has_text = false;
+    let mut lines = Vec::with_capacity(result.content.len() + 1);
+    for block in result.content {
+        match block.into_text() {
+            Ok(text) => {
+                has_text = true;
+                lines.push(text);
+            }
+            Err(named) => lines.push(named),
+        }
+    }
+    if let (false, Some(structured)) = (has_text, result.structured) {
+        lines.insert(0, structured.get().to_owned());
+    }
+    lines.join("\n")
+}
+
+#[derive(Deserialize)]
+struct ReadResult {
+    #[serde(default)]
+    contents: Vec<Embedded>,
+}
+
+fn texts_of(result: &RawValue) -> String {
+    let read: Option<ReadResult> = serde_json::from_str(result.get()).ok();
+    let contents = read.map(|read| read.contents).unwrap_or_default();
+    let texts: Vec<String> = contents.into_iter().filter_map(|content| content.text).collect();
+    texts.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn raw(value: &Value) -> Box<RawValue> {
+        crate::call::raw(value)
+    }
+
+    #[test]
+    fn a_result_in_words() {
+        let check = |result: Value, expected: &str| assert_eq!(text_of(&raw(&result)), expected, "{result}");
+        let text = |text: &str| json!({"type": "text", "text": text});
+        check(json!({"content": [text("a"), text("b")]}), "a\nb");
+        check(json!({"content": [text("a")], "structuredContent": {"b": 1}}), "a");
+        check(json!({"content": [], "structuredContent": {"b": 1}}), r#"{"b":1}"#);
+        check(json!({"structuredContent": {"b": 1}}), r#"{"b":1}"#);
+        check(
+            json!({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}, text("a")]}),
+            "[image image/png]\na",
+        );
+        check(
+            json!({"content": [{"type": "audio", "data": "AAAA", "mimeType": "audio/wav"}], "structuredContent": [1]}),
+            "[1]\n[audio audio/wav]",
+        );
+        check(
+            json!({"content": [
+                {"type": "resource", "resource": {"uri": "x://1", "text": "inside"}},
+                {"type": "resource", "resource": {"uri": "x://2", "blob": "AAAA", "mimeType": "a/b"}},
+                {"type": "resource_link", "uri": "x://3", "name": "three"},
+                {"type": "hologram"}
+            ]}),
+            "inside\n[resource a/b x://2]\n[resource_link x://3]\n[hologram]",
+        );
+        check(json!({}), "");
+        check(json!({"content": "nonsense"}), r#"{"content":"nonsense"}"#);
+    }
+
+    #[test]
+    fn a_resource_in_words() {
+        let contents = json!({"contents": [{"uri": "a", "text": "one"}, {"uri": "b", "blob": "AAAA"}, {"uri": "c", "text": "two"}]});
+        assert_eq!(texts_of(&raw(&contents)), "one\ntwo");
+        assert_eq!(texts_of(&raw(&json!({"contents": 7}))), "");
+    }
+}
