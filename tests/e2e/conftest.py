@@ -14,6 +14,7 @@ import parts
 from harness import Engine, Gateway, Key, NotingBackend
 from issuer import AUDIENCE, ISSUER, Issuer
 from parts import Chroma, Database, Embeddings
+from scripted import Scripted
 
 # Secrets that nothing may ever show; each is drawn anew, so that no old file can hold it by chance.
 CANARY_BACKEND_KEY = f"canary-backend-{secrets.token_hex(16)}"
@@ -74,6 +75,13 @@ def database(cluster: str) -> Database:
 @pytest.fixture(scope="session")
 def noting() -> Iterator[NotingBackend]:
     with harness.closing(NotingBackend()) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="session")
+def scripted() -> Iterator[Scripted]:
+    """A backend that does what the test before it wrote down with `will`."""
+    with harness.closing(Scripted()) as backend:
         yield backend
 
 
