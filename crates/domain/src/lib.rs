@@ -16,6 +16,7 @@ pub mod pattern;
 pub mod port;
 pub mod principal;
 pub mod quarantine;
+pub mod route;
 pub mod tool;
 
 pub use access::{Action, Decision, Role};
