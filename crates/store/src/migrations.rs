@@ -36,6 +36,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0004_key_shown.sql"),
         include_str!("../migrations/postgres/0004_key_shown.sql"),
     ),
+    (
+        5,
+        "passages",
+        include_str!("../migrations/sqlite/0005_passages.sql"),
+        include_str!("../migrations/postgres/0005_passages.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

@@ -13,6 +13,7 @@ use crate::{
     mcp::{McpSessions, McpStreams, Pins, Signing, Upstreams},
     metrics::Metrics,
     open,
+    passages::Passages,
     sql::{Both, on_both},
     writer,
 };
@@ -34,6 +35,7 @@ pub struct StoreParts {
 pub struct Store {
     db: Db,
     events: EventLog,
+    passages: Passages,
 }
 
 impl Store {
@@ -69,7 +71,8 @@ impl Store {
             stop.draining().await;
             closing.close().await;
         });
-        Ok(Self { db, events })
+        let passages = Passages::new(db.clone());
+        Ok(Self { db, events, passages })
     }
 
     pub fn keys(&self) -> Keys {
@@ -94,6 +97,10 @@ impl Store {
 
     pub fn signing(&self) -> Signing {
         Signing::new(self.db.clone())
+    }
+
+    pub fn passages(&self) -> Passages {
+        self.passages.clone()
     }
 
     pub fn events(&self) -> &EventLog {

@@ -12,6 +12,7 @@ mod faults;
 mod keys;
 mod mcp;
 mod opening;
+mod passages;
 
 use forebay_domain::{
     Code, Event,
