@@ -13,6 +13,7 @@ import harness
 import parts
 from harness import Engine, Gateway, Key, NotingBackend
 from issuer import AUDIENCE, ISSUER, Issuer
+from npm import MODULES
 from parts import Chroma, Database, Embeddings
 from scripted import Scripted
 
@@ -128,6 +129,45 @@ def gateway(
     started = Gateway(folder / "shared", config, NOTING_KEY=CANARY_BACKEND_KEY)
     with harness.closing(started):
         yield started
+
+
+@pytest.fixture(scope="session")
+def asking(folder: pathlib.Path, engine: Engine, embeddings: Embeddings, scripted: Scripted) -> Iterator[Gateway]:
+    """The gateway for whoever asks models: those that answer for themselves, in either dialect, and one by script."""
+
+    def model(url: str, name: str, kind: str = "openai") -> dict[str, Any]:
+        return {"backends": [{"url": url, "model": name, "engine": kind}], "timeouts": {"begin_s": 50}}
+
+    config = {
+        "models": {
+            harness.MODEL: model(engine.url, harness.MODEL),
+            harness.EMBEDDINGS: model(embeddings.url, harness.EMBEDDINGS),
+            "messages": model(engine.url, harness.MODEL, "anthropic"),
+            "scripted": model(scripted.url, "by-script"),
+            "scripted-messages": model(scripted.url, "by-script", "anthropic"),
+        },
+        "upstreams": {
+            "memory": {
+                "command": "node",
+                "args": [str(MODULES / "@modelcontextprotocol" / "server-memory" / "dist" / "index.js")],
+                "env": {"MEMORY_FILE_PATH": str(folder / "memory.jsonl")},
+            }
+        },
+        "limits": {"requests_per_minute": 1_000_000, "tool_calls_per_minute": 1_000_000},
+    }
+    with harness.closing(Gateway(folder / "asking", config)) as started:
+
+        def has_memory() -> bool:
+            told = started.rpc("tools/list", {}).json()
+            return any(tool["name"].startswith("memory__") for tool in told.get("result", {}).get("tools", []))
+
+        harness.wait_for("the tools of the memory server", has_memory)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def asker(asking: Gateway) -> Key:
+    return asking.new_key("user")
 
 
 @pytest.fixture
