@@ -158,7 +158,7 @@ def test_a_tool_that_the_key_may_not_call_is_not_offered(asking: Gateway, script
     assert refused.status_code in {400, 403, 404} and scripted.heard == [], refused.text
 
 
-@pytest.mark.parametrize("arguments", ['{"expression": "6 *', "[1]", "", '{"expresion": "1"}'], ids=repr)
+@pytest.mark.parametrize("arguments", ['{"expression": "6 *', "[1]", "", '{"formula": "1"}'], ids=repr)
 def test_arguments_that_do_not_fit_are_told_to_the_model(
     asking: Gateway, asker: Key, scripted: Scripted, arguments: str
 ) -> None:
