@@ -1,0 +1,123 @@
+//! Whose a request's tools are, and what the model is told of them.
+//!
+//! A function without parameters that names a tool of the gateway is the gateway's: the model gets its real definition,
+//! and its calls run here. A function with parameters is the client's own, and its calls go back. A function without
+//! parameters that names nothing is refused, since neither could run it.
+
+use crate::dialect::Map;
+use forebay_domain::{
+    Code, Failure, Principal,
+    port::CallTool,
+    tool::ToolInfo,
+};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Tools of the gateway in one request at most.
+const TOOLS_MAX: usize = 128;
+
+/// The gateway's tools that a request names.
+#[derive(Debug, Default)]
+pub(crate) struct Offered {
+    /// By the name under which the model calls them.
+    tools: HashMap<String, Mine>,
+}
+
+/// One tool of the gateway.
+#[derive(Debug)]
+pub(crate) struct Mine {
+    pub(crate) info: ToolInfo,
+    pub(crate) approval: Approval,
+}
+
+/// Whether somebody has to agree before a call runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Approval {
+    #[default]
+    Never,
+    Always,
+}
+
+impl Offered {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tools.is_empty()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Mine> {
+        self.tools.get(name)
+    }
+
+    /// Puts the real definitions of the gateway's tools into a canonical request, and says which they are.
+    pub(crate) fn take(chat: &mut Map, tools: &dyn CallTool, principal: &Principal) -> Result<Self, Failure> {
+        let mut offered = Self::default();
+        let Some(Value::Array(entries)) = chat.get_mut("tools") else {
+            return Ok(offered);
+        };
+        for (at, entry) in entries.iter_mut().enumerate() {
+            let Some((name, approval)) = claims(entry, at)? else {
+                continue;
+            };
+            let info = tools.find(principal, &name).ok_or_else(|| unknown(&name, at))?;
+            *entry = definition(&name, &info);
+            offered.add(name, info, approval)?;
+        }
+        Ok(offered)
+    }
+
+    /// Adds a tool of the gateway that the request names in another way.
+    pub(crate) fn add(&mut self, name: String, info: ToolInfo, approval: Approval) -> Result<(), Failure> {
+        if self.tools.len() >= TOOLS_MAX {
+            let problem = format!("name more than {TOOLS_MAX} tools of the gateway");
+            return Err(invalid("tools", &problem));
+        }
+        self.tools.insert(name, Mine { info, approval });
+        Ok(())
+    }
+}
+
+/// The name of the gateway's tool that an entry claims; `None` where it is the client's own.
+fn claims(entry: &mut Value, at: usize) -> Result<Option<(String, Approval)>, Failure> {
+    if entry["type"] != "function" {
+        return Ok(None);
+    }
+    let approval = match entry.as_object_mut().and_then(|entry| entry.remove("require_approval")) {
+        None | Some(Value::Null) => Approval::Never,
+        Some(Value::String(word)) if word == "never" => Approval::Never,
+        Some(Value::String(word)) if word == "always" => Approval::Always,
+        Some(_) => {
+            return Err(invalid(
+                &format!("tools[{at}].require_approval"),
+                "must be \"always\" or \"never\"",
+            ));
+        }
+    };
+    let function = &entry["function"];
+    let is_own = function.get("parameters").is_some_and(|parameters| !parameters.is_null());
+    match function["name"].as_str() {
+        Some(name) if !is_own => Ok(Some((name.to_owned(), approval))),
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// A tool as OpenAI's API writes it.
+pub(crate) fn definition(name: &str, info: &ToolInfo) -> Value {
+    let parameters: Value = serde_json::from_str(info.input_schema.get()).unwrap_or_else(|_| json!({"type": "object"}));
+    let mut function = json!({"name": name, "parameters": parameters});
+    if let Some(description) = &info.description {
+        function["description"] = description.as_str().into();
+    }
+    json!({"type": "function", "function": function})
+}
+
+fn unknown(name: &str, at: usize) -> Failure {
+    let message = format!("There is no tool `{}` here that you may call.", name.escape_debug());
+    Failure::new(Code::UnknownTool, message)
+        .hint("A function without `parameters` names a tool of the gateway; give `parameters` for one of your own.")
+        .details(json!({ "param": format!("tools[{at}].function.name") }))
+}
+
+fn invalid(field: &str, expected: &str) -> Failure {
+    Failure::new(Code::InvalidRequest, format!("`{field}` {expected}."))
+        .hint("docs/openai.md describes whose tools a request may name.")
+        .details(json!({ "param": field }))
+}
