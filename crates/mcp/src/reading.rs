@@ -199,7 +199,7 @@ impl Catalogue {
 }
 
 /// Whether a list shows this tool, of those that may be used. The one that finds the others is never left out.
-fn is_shown(principal: &Principal, exposed: &str) -> bool {
+pub fn is_shown(principal: &Principal, exposed: &str) -> bool {
     principal.is_shown(exposed) || exposed == SEARCH_TOOLS
 }
 

@@ -1,8 +1,12 @@
 //! The gateway, wired: concrete parts made in order, handed out as one `Arc`.
 
+mod parts;
+
+pub use self::parts::AppParts;
+use self::parts::{door_config, kit, model_settings};
 use crate::{
     config::{AuthConfig, LimitsConfig, ServerConfig},
-    door::{Door, DoorConfig, Rules, per_minute, token::Outside},
+    door::{Door, Rules, per_minute, token::Outside},
     gateway::Opens,
     http::Pipes,
     metrics::Metrics,
@@ -16,15 +20,15 @@ use forebay_domain::{
     id::KeyId,
     port::AskModel,
 };
-use forebay_llm::{Router, RouterParts, Settings};
+use forebay_llm::Router;
 use forebay_mcp::{
-    Catalogue, CatalogueParts, Front, FrontParts, ServerInfo, SessionLimits, Sessions, StatusSource,
-    upstream::{Kit, UpstreamStatus, Upstreams, UpstreamsParts},
+    Catalogue, CatalogueParts, Front, Sessions, StatusSource,
+    upstream::{UpstreamStatus, Upstreams},
 };
-use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, rate::RateLimiter, secret::SecretReader};
+use forebay_runtime::{Clock, Entropy, Tasks, rate::RateLimiter, secret::SecretReader};
 use forebay_store::Store;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value};
 use std::{
     net::SocketAddr,
     sync::{Arc, OnceLock, Weak},
@@ -52,25 +56,9 @@ impl AppConfig {
         let kit = kit(secrets, &outside.client, &outside.clock, &Entropy::system());
         Rules::new(&door_config(self, secrets, self.server.listen, None), &outside)?;
         model_settings(self, secrets)?;
-        self.tools.check()?;
+        self.tools.check(secrets)?;
         Upstreams::check(&self.upstreams, &kit)
     }
-}
-
-/// What the process brings along.
-pub struct AppParts {
-    pub store: Store,
-    pub clock: Clock,
-    pub entropy: Entropy,
-    pub tasks: Tasks,
-    pub secrets: SecretReader,
-    /// Starts the programs that the configuration names.
-    pub launcher: Launcher,
-    /// The address really bound; where nothing is opened, the one of the configuration.
-    pub bound: SocketAddr,
-    /// The listener for metrics alone, where there is one.
-    pub metrics_bound: Option<SocketAddr>,
-    pub opens: Opens,
 }
 
 /// One running gateway.
@@ -108,74 +96,36 @@ struct Loaded {
 impl App {
     /// Makes all parts, in the order in which they need one another.
     pub fn build(config: &AppConfig, parts: AppParts) -> Result<Arc<Self>, Failure> {
-        let AppParts {
-            store,
-            clock,
-            entropy,
-            tasks,
-            secrets,
-            launcher,
-            bound,
-            metrics_bound,
-            opens,
-        } = parts;
-        let mut metrics = Metrics::new(&clock);
-        store.register_metrics(metrics.registry());
+        let mut metrics = Metrics::new(&parts.clock);
+        parts.store.register_metrics(metrics.registry());
         let client = forebay_runtime::http::trusted();
-        let outside = Outside {
-            client: client.clone(),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-        };
-        let door = Door::new(&door_config(config, &secrets, bound, metrics_bound), &store, outside)?;
-        let models = Arc::new(Router::new(RouterParts {
-            settings: model_settings(config, &secrets)?,
-            http: client.clone(),
-            events: store.events().clone(),
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-            metrics: forebay_llm::Metrics::register(metrics.registry()),
-        }));
+        let door = parts.door(config, client.clone())?;
+        let models = parts.models(config, client.clone(), &mut metrics)?;
         let tool_calls = Arc::new(RateLimiter::new(
             per_minute(config.limits.tool_calls_per_minute),
-            &clock,
+            &parts.clock,
         ));
-        let started_at = clock.now();
         // The tool `gateway_status` tells about the whole, of which it is a part: it gets to know it once it is there.
         let whole: Arc<OnceLock<Weak<Self>>> = Arc::default();
         let catalogue = Catalogue::new(CatalogueParts {
-            clock: clock.clone(),
-            events: store.events().clone(),
+            clock: parts.clock.clone(),
+            events: parts.store.events().clone(),
             metrics: forebay_mcp::Metrics::register(metrics.registry()),
             limits: tool_calls.clone(),
             models: models.clone(),
             status: status_source(whole.clone()),
+            secrets: parts.secrets.clone(),
             tools: config.tools.clone(),
         })?;
-        let upstreams = UpstreamsParts {
-            catalogue: catalogue.clone(),
-            store: store.clone(),
-            tasks: tasks.clone(),
-            launcher,
-            kit: kit(&secrets, &client, &clock, &entropy),
-            client_info: client_info(),
-        };
-        let upstreams = Upstreams::start(&config.upstreams, upstreams)?;
-        let sessions = Sessions::new(SessionLimits::default(), clock.clone(), entropy.clone(), &store);
-        let front = Front::new(FrontParts {
-            catalogue: catalogue.clone(),
-            sessions: sessions.clone(),
-            server: server_info(),
-            tasks: tasks.clone(),
-            entropy: entropy.clone(),
-            states: forebay_mcp::StateKeys::new(clock.clone(), entropy.clone()),
-            charge: door.charge(),
-        });
+        let upstreams = parts.upstreams(config, &client, &catalogue)?;
+        let sessions = parts.sessions();
+        let front = parts.front(&catalogue, &sessions, &door);
+        let started_at = parts.clock.now();
         let app = Arc::new(Self {
-            store,
-            clock,
-            entropy,
-            tasks,
+            store: parts.store,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            tasks: parts.tasks,
             door,
             models,
             catalogue,
@@ -185,12 +135,12 @@ impl App {
             sessions,
             metrics,
             started_at,
-            bound,
-            metrics_bound,
-            opens,
+            bound: parts.bound,
+            metrics_bound: parts.metrics_bound,
+            opens: parts.opens,
             body_bytes_max: config.server.body_bytes_max,
             tool_calls,
-            secrets,
+            secrets: parts.secrets,
             loaded: ArcSwap::from_pointee(Loaded {
                 at: started_at,
                 last_error: None,
@@ -206,7 +156,7 @@ impl App {
         let rules = self
             .door
             .prepare(&door_config(config, &self.secrets, self.bound, self.metrics_bound))?;
-        config.tools.check()?;
+        config.tools.check(&self.secrets)?;
         let kit = kit(
             &self.secrets,
             &forebay_runtime::http::trusted(),
@@ -330,36 +280,6 @@ fn whole_state(status: &UpstreamStatus) -> UpstreamState {
     }
 }
 
-/// What upstreams are read with. They are the operator's own choice, so their client may go anywhere.
-fn kit(secrets: &SecretReader, client: &reqwest::Client, clock: &Clock, entropy: &Entropy) -> Kit {
-    Kit {
-        secrets: secrets.clone(),
-        client: client.clone(),
-        clock: clock.clone(),
-        entropy: entropy.clone(),
-    }
-}
-
-fn door_config<'a>(
-    config: &'a AppConfig,
-    secrets: &'a SecretReader,
-    bound: SocketAddr,
-    metrics_bound: Option<SocketAddr>,
-) -> DoorConfig<'a> {
-    DoorConfig {
-        server: &config.server,
-        auth: &config.auth,
-        limits: &config.limits,
-        secrets,
-        bound,
-        metrics_bound,
-    }
-}
-
-fn model_settings(config: &AppConfig, secrets: &SecretReader) -> Result<Settings, Failure> {
-    Settings::parse(&config.models, secrets).map_err(Failure::from)
-}
-
 /// The tool `gateway_status` answers from the same place as the route. It names no models: who may see which is the
 /// business of the list of models.
 fn status_source(whole: Arc<OnceLock<Weak<App>>>) -> StatusSource {
@@ -375,20 +295,4 @@ fn status_source(whole: Arc<OnceLock<Weak<App>>>) -> StatusSource {
             _ => Map::new(),
         }
     })
-}
-
-/// How the gateway introduces itself to upstreams: an MCP `Implementation`.
-fn client_info() -> Box<RawValue> {
-    let info = json!({"name": "forebay", "title": "Forebay", "version": crate::VERSION});
-    serde_json::value::to_raw_value(&info).expect("it is JSON")
-}
-
-fn server_info() -> ServerInfo {
-    ServerInfo {
-        name: "forebay".to_owned(),
-        title: "Forebay".to_owned(),
-        version: crate::VERSION.to_owned(),
-        instructions: "Tools and models behind one gateway. `gateway_status` tells how it is; `chat` asks a model."
-            .to_owned(),
-    }
 }

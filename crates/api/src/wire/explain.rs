@@ -28,6 +28,13 @@ pub struct Explanation {
     pub reason: String,
     pub role: String,
     pub grants: Vec<String>,
+    /// The tools that lists show to it; all that it may use where there is none. What is not shown may be called all the
+    /// same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shown: Vec<String>,
+    /// Of a tool, where lists show only some: whether it is among those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_shown: Option<bool>,
     pub tenant: String,
     pub subject: String,
     /// How the caller's own rate limit stands; absent for another key.

@@ -48,7 +48,8 @@ pub struct UpstreamInfo {
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// What was left out of its lists and why, and what stands out in what is offered.
+    /// What was left out of its lists and why, what stands out in what is offered, and which names and URIs it shares
+    /// with somebody else, so that `/mcp` does not have them from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -126,6 +127,9 @@ pub struct UpstreamRegister {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub quarantine: Option<Value>,
+    /// Whether its results are taken for the operator's own words. Those of all others are data, whatever they say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_output: Option<bool>,
     /// Whether it is used at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
@@ -160,10 +164,10 @@ pub struct UpstreamApprove {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DefinitionRef {
-    /// `tool`, `prompt`, `resource` or `resource_template`.
+    /// `tool`, `prompt` or `instructions`; resources are never held.
     #[serde(default = "tool")]
     pub kind: String,
-    /// By the upstream's own name for it.
+    /// By the upstream's own name for it; that of its instructions is `instructions`.
     pub name: String,
     /// The text that was looked at. If something else waits by now, nothing is approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]

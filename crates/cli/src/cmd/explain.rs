@@ -15,7 +15,7 @@ const PAGES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/error_pages.r
 /// Say why something is allowed or not, what happened under a trace, or what an error code means
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  forebay explain tool:calculator                   may my key do this, and by which rule?
+  forebay explain tool:calculator                   may my key do this, by which rule, and do lists show it?
   forebay explain keys:write --as 4f1c0a9e2b7d6358  may that key?
   forebay explain --trace 4bf92f3577b34da6a3ce929d0e0e4736
   forebay explain insufficient_scope                what does this error mean?")]
@@ -85,6 +85,14 @@ fn table(told: &Explanation) -> Table {
             },
         ),
     ];
+    if !told.shown.is_empty() {
+        let only = format!("only {} and `search_tools`", told.shown.join(" "));
+        rows.push(("lists show", only));
+    }
+    if told.is_shown == Some(false) {
+        let left_out = "no: lists leave this tool out for this key, which forbids nothing";
+        rows.push(("listed", left_out.to_owned()));
+    }
     if let Some(limit) = &told.limit {
         let left = format!(
             "{} of {} requests left, whole again in {} s",

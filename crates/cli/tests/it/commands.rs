@@ -5,7 +5,7 @@ use forebay_testkit::{
     gateway::{Gateway, GatewayOptions, command},
     openai::Engine,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{collections::BTreeSet, process::Stdio};
 
 async fn gateway(engine: &Engine) -> Gateway {
@@ -106,6 +106,33 @@ async fn a_key_is_made_used_listed_and_revoked() {
         "{audit}"
     );
     assert_eq!(json(&gateway, &["audit", "verify"]).await["ok"], true);
+}
+
+#[tokio::test]
+async fn explaining_a_tool_says_whether_lists_show_it() {
+    let engine = Engine::start().await;
+    let gateway = gateway(&engine).await;
+    let make = ["key", "create", "--role", "user", "--show", "calc*"];
+    let made = json(&gateway, &make).await;
+    let id = made["id"].as_str().unwrap();
+    for (tool, shown) in [("calculator", true), ("gateway_status", false), ("search_tools", true)] {
+        let told = json(&gateway, &["explain", &format!("tool:{tool}"), "--as", id]).await;
+        assert_eq!(told["allowed"], true, "showing is no permission: {told}");
+        assert_eq!(
+            (&told["shown"], &told["is_shown"]),
+            (&json!(["calc*"]), &json!(shown)),
+            "{told}"
+        );
+    }
+    let text = out(&gateway.cli(&["explain", "tool:gateway_status", "--as", id]).await);
+    assert!(
+        text.contains("only calc* and `search_tools`") && text.contains("forbids nothing"),
+        "{text}"
+    );
+    let text = out(&gateway.cli(&["explain", "tool:calculator", "--as", id]).await);
+    assert!(!text.contains("forbids nothing"), "{text}");
+    let all = json(&gateway, &["explain", "tool:gateway_status"]).await;
+    assert_eq!((all.get("shown"), all.get("is_shown")), (None, None), "{all}");
 }
 
 #[tokio::test]

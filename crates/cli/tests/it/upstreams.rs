@@ -160,6 +160,44 @@ async fn an_upstream_is_added_looked_at_approved_and_removed() {
 }
 
 #[tokio::test]
+async fn what_an_upstream_shares_with_others_is_told() {
+    let (near, far) = pair().await;
+    add(&near, &far).await;
+    // Both are gateways, so the upstream lists resources that are the gateway's own.
+    let warned = |all: &Value| all[0]["warnings"].as_array().is_some_and(|all| !all.is_empty());
+    let listed = until(&near, &["upstream", "list"], warned).await;
+    let table = out(&near.cli(&["upstream", "list"]).await);
+    let count = listed[0]["warnings"].as_array().unwrap().len().to_string();
+    let column = |line: usize| table.lines().nth(line).unwrap().split_whitespace().nth(4).unwrap();
+    assert_eq!((column(0), column(1)), ("WARNINGS", count.as_str()), "{table}");
+    let text = out(&near.cli(&["upstream", "show", "far"]).await);
+    assert!(
+        text.contains("is kept by `forebay`, so only `/servers/far/mcp` offers what it stands for"),
+        "{text}"
+    );
+    let line = near.logged("names that two definitions claim").await;
+    assert!(line.contains("far") && line.contains("forebay"), "{line}");
+    assert_eq!(
+        near.log().matches("names that two definitions claim").count(),
+        1,
+        "told once"
+    );
+}
+
+#[tokio::test]
+async fn instructions_are_approved_by_that_name() {
+    let (near, far) = pair().await;
+    let help = out(&near.cli(&["upstream", "approve", "--help"]).await);
+    assert!(help.contains("`instructions`") && help.contains("prompts"), "{help}");
+    add(&near, &far).await;
+    until(&near, &["upstream", "list"], |all| all[0]["state"] == "ready").await;
+    let approved = json(&near, &["upstream", "approve", "far", "instructions", "--yes"]).await;
+    let approved = approved["approved"].as_array().unwrap();
+    assert_eq!(approved.len(), 1, "{approved:?}");
+    assert_eq!(approved[0]["kind"], "instructions", "{approved:?}");
+}
+
+#[tokio::test]
 async fn what_was_added_is_there_after_a_restart() {
     let (near, far) = pair().await;
     add(&near, &far).await;

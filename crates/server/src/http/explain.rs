@@ -12,6 +12,7 @@ use axum::{
 };
 use forebay_api::{ExplainQuery, Explanation, LimitInfo, TraceExplanation};
 use forebay_domain::{Action, Code, Failure, Principal, id::KeyId};
+use forebay_mcp::reading::is_shown;
 use forebay_store::events::{EventQuery, Order};
 use std::sync::Arc;
 
@@ -56,6 +57,12 @@ async fn action_of(app: &App, caller: &Caller, action: &str, key: Option<&str>) 
         reason: decision.to_string(),
         role: principal.role.to_string(),
         grants: principal.grants.iter().map(ToString::to_string).collect(),
+        shown: principal.shown.iter().map(ToString::to_string).collect(),
+        is_shown: action
+            .as_str()
+            .strip_prefix("tool:")
+            .filter(|_| !principal.shown.is_empty())
+            .map(|tool| is_shown(&principal, tool)),
         tenant: principal.tenant.to_string(),
         subject: principal.subject.to_string(),
         limit: key.is_none().then_some(LimitInfo {

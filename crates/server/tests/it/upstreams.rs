@@ -84,6 +84,23 @@ async fn an_upstream_comes_and_goes_without_a_restart() {
     );
 }
 
+#[tokio::test]
+async fn names_that_two_definitions_claim_are_told_with_their_upstream() {
+    let server = Far::start(vec![tool("a.b", "One."), tool("a_b", "Two."), tool("echo", "Echoes.")]).await;
+    let rig = Rig::start().await;
+    send(&rig, "POST", "/api/v1/upstreams", &far(&server)).await;
+    eventually("what is left is offered", || async {
+        tools(&rig).await == ["far__echo"]
+    })
+    .await;
+    let told = "the name `far__a_b` of the tool `a.b` and the tool `a_b` is kept by nobody, \
+                so only `/servers/far/mcp` offers what it stands for";
+    let listed = read(&rig, "/api/v1/upstreams").await;
+    assert_eq!(listed["upstreams"][0]["warnings"], json!([told]), "{listed}");
+    let shown = read(&rig, "/api/v1/upstreams/far").await;
+    assert_eq!(shown["upstream"]["warnings"], json!([told]), "{shown}");
+}
+
 /// Whether it is there or gone: what comes back under its name is judged as something new.
 #[tokio::test]
 async fn what_was_approved_of_an_upstream_can_be_forgotten() {

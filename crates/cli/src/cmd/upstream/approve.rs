@@ -15,18 +15,20 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 1024;
 
-/// Let definitions of an upstream pass that are new or have changed
+/// Let definitions of an upstream pass that are new or have changed: tools, prompts and its instructions
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   forebay upstream approve docs                  show all that waits, and ask
   forebay upstream approve docs search --dry-run show what would change, and do nothing
+  forebay upstream approve docs instructions     approve what it says to the model as a whole
   forebay upstream approve docs --all --yes      approve all that waits, without asking")]
 pub(crate) struct Args {
     /// The upstream's name
     name: String,
-    /// The tools or prompts to approve, by the upstream's own names [else all that wait]
-    #[arg(value_name = "TOOL", conflicts_with = "all")]
-    tools: Vec<String>,
+    /// The tools and prompts to approve, by the upstream's own names, or `instructions` for what it says to the model;
+    /// resources are never held [else all that wait]
+    #[arg(value_name = "DEFINITION", conflicts_with = "all")]
+    definitions: Vec<String>,
     /// All that wait
     #[arg(long)]
     all: bool,
@@ -39,9 +41,9 @@ pub(crate) struct Args {
 }
 
 pub(super) async fn run(args: Args, context: &Context, printer: &mut Printer) -> Result<(), Failure> {
-    if args.yes && !args.all && args.tools.is_empty() {
+    if args.yes && !args.all && args.definitions.is_empty() {
         let failure = Failure::new(Code::InvalidRequest, "Nobody is asked, and nothing is named.");
-        return Err(failure.hint("Name the tools, or add --all."));
+        return Err(failure.hint("Name the definitions, or add --all."));
     }
     let client = context.client()?;
     let waiting = chosen(client.upstream(&args.name).await?.waiting, &args)?;
@@ -74,14 +76,14 @@ pub(super) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
 
 /// Of what waits, that which is meant.
 fn chosen(waiting: Vec<WaitingDefinition>, args: &Args) -> Result<Vec<WaitingDefinition>, Failure> {
-    for name in &args.tools {
+    for name in &args.definitions {
         if !waiting.iter().any(|one| one.name == *name) {
             let message = format!("Nothing of the name `{name}` waits for a decision.");
             let hint = format!("`forebay upstream show {}` shows what waits.", args.name);
             return Err(Failure::new(Code::Conflict, message).hint(hint));
         }
     }
-    let is_meant = |one: &WaitingDefinition| args.tools.is_empty() || args.tools.contains(&one.name);
+    let is_meant = |one: &WaitingDefinition| args.definitions.is_empty() || args.definitions.contains(&one.name);
     Ok(waiting.into_iter().filter(is_meant).collect())
 }
 

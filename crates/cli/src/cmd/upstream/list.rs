@@ -19,10 +19,14 @@ fn table(upstreams: &[UpstreamInfo]) -> Table {
             upstream.state.clone(),
             upstream.tools.to_string(),
             upstream.held.to_string(),
+            upstream.warnings.len().to_string(),
             upstream.protocol_version.clone().unwrap_or_default(),
             upstream.place.clone(),
             upstream.trouble.clone().unwrap_or_default(),
         ]
     });
-    Table::new(["name", "state", "tools", "held", "protocol", "place", "trouble"], rows)
+    let headings = [
+        "name", "state", "tools", "held", "warnings", "protocol", "place", "trouble",
+    ];
+    Table::new(headings, rows)
 }

@@ -21,7 +21,7 @@ use forebay_domain::Failure;
 pub(crate) enum Command {
     /// List the upstreams and how they are
     List,
-    /// Show one upstream: how it is, what waits for a decision, what its command last said
+    /// Show one upstream: how it is, its warnings, what waits for a decision, what its command last said
     Show {
         /// The upstream's name
         name: String,

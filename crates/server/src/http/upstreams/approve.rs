@@ -86,7 +86,10 @@ fn choose<'a>(waiting: &'a [Waiting], wanted: &UpstreamApprove) -> Result<Vec<&'
                 Code::InvalidRequest,
                 "Name what is to be approved in `names`, or say `all`.",
             );
-            Err(failure.hint("Send `{\"names\": [{\"name\": \"TOOL\"}]}` or `{\"all\": true}`."))
+            Err(failure.hint(
+                "Send `{\"names\": [{\"kind\": \"tool\", \"name\": \"TOOL\"}]}` (or the kind `prompt` or `instructions`), \
+                 or `{\"all\": true}`.",
+            ))
         }
     }
 }

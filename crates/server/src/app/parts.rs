@@ -1,0 +1,143 @@
+//! What the process brings along, and each part that is made of it.
+
+use super::AppConfig;
+use crate::{
+    door::{Door, DoorConfig, token::Outside},
+    gateway::Opens,
+    metrics::Metrics,
+};
+use forebay_domain::Failure;
+use forebay_llm::{Router, RouterParts, Settings};
+use forebay_mcp::{
+    Catalogue, Front, FrontParts, ServerInfo, SessionLimits, Sessions,
+    upstream::{Kit, Upstreams, UpstreamsParts},
+};
+use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, secret::SecretReader};
+use forebay_store::Store;
+use serde_json::{json, value::RawValue};
+use std::{net::SocketAddr, sync::Arc};
+
+/// What the process brings along.
+pub struct AppParts {
+    pub store: Store,
+    pub clock: Clock,
+    pub entropy: Entropy,
+    pub tasks: Tasks,
+    pub secrets: SecretReader,
+    /// Starts the programs that the configuration names.
+    pub launcher: Launcher,
+    /// The address really bound; where nothing is opened, the one of the configuration.
+    pub bound: SocketAddr,
+    /// The listener for metrics alone, where there is one.
+    pub metrics_bound: Option<SocketAddr>,
+    pub opens: Opens,
+}
+
+/// What can be made of that, one part after another.
+impl AppParts {
+    pub(super) fn door(&self, config: &AppConfig, client: reqwest::Client) -> Result<Door, Failure> {
+        let outside = Outside {
+            client,
+            clock: self.clock.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let config = door_config(config, &self.secrets, self.bound, self.metrics_bound);
+        Door::new(&config, &self.store, outside)
+    }
+
+    pub(super) fn models(
+        &self,
+        config: &AppConfig,
+        http: reqwest::Client,
+        metrics: &mut Metrics,
+    ) -> Result<Arc<Router>, Failure> {
+        Ok(Arc::new(Router::new(RouterParts {
+            settings: model_settings(config, &self.secrets)?,
+            http,
+            events: self.store.events().clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            metrics: forebay_llm::Metrics::register(metrics.registry()),
+        })))
+    }
+
+    pub(super) fn upstreams(
+        &self,
+        config: &AppConfig,
+        client: &reqwest::Client,
+        catalogue: &Catalogue,
+    ) -> Result<Upstreams, Failure> {
+        let parts = UpstreamsParts {
+            catalogue: catalogue.clone(),
+            store: self.store.clone(),
+            tasks: self.tasks.clone(),
+            launcher: self.launcher.clone(),
+            kit: kit(&self.secrets, client, &self.clock, &self.entropy),
+            client_info: client_info(),
+        };
+        Upstreams::start(&config.upstreams, parts)
+    }
+
+    pub(super) fn sessions(&self) -> Sessions {
+        let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
+        Sessions::new(SessionLimits::default(), clock, entropy, &self.store)
+    }
+
+    pub(super) fn front(&self, catalogue: &Catalogue, sessions: &Sessions, door: &Door) -> Front {
+        Front::new(FrontParts {
+            catalogue: catalogue.clone(),
+            sessions: sessions.clone(),
+            server: server_info(),
+            tasks: self.tasks.clone(),
+            entropy: self.entropy.clone(),
+            states: forebay_mcp::StateKeys::new(self.clock.clone(), self.entropy.clone()),
+            charge: door.charge(),
+        })
+    }
+}
+
+/// What upstreams are read with. They are the operator's own choice, so their client may go anywhere.
+pub(super) fn kit(secrets: &SecretReader, client: &reqwest::Client, clock: &Clock, entropy: &Entropy) -> Kit {
+    Kit {
+        secrets: secrets.clone(),
+        client: client.clone(),
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+    }
+}
+
+pub(super) fn door_config<'a>(
+    config: &'a AppConfig,
+    secrets: &'a SecretReader,
+    bound: SocketAddr,
+    metrics_bound: Option<SocketAddr>,
+) -> DoorConfig<'a> {
+    DoorConfig {
+        server: &config.server,
+        auth: &config.auth,
+        limits: &config.limits,
+        secrets,
+        bound,
+        metrics_bound,
+    }
+}
+
+pub(super) fn model_settings(config: &AppConfig, secrets: &SecretReader) -> Result<Settings, Failure> {
+    Settings::parse(&config.models, secrets).map_err(Failure::from)
+}
+
+/// How the gateway introduces itself to upstreams: an MCP `Implementation`.
+fn client_info() -> Box<RawValue> {
+    let info = json!({"name": "forebay", "title": "Forebay", "version": crate::VERSION});
+    serde_json::value::to_raw_value(&info).expect("it is JSON")
+}
+
+fn server_info() -> ServerInfo {
+    ServerInfo {
+        name: "forebay".to_owned(),
+        title: "Forebay".to_owned(),
+        version: crate::VERSION.to_owned(),
+        instructions: "Tools and models behind one gateway. `gateway_status` tells how it is; `chat` asks a model."
+            .to_owned(),
+    }
+}
