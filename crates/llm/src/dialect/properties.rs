@@ -1,0 +1,479 @@
+//! What holds of every conversion, whatever is said.
+
+use super::{
+    Gathered, Map, ToClient, Upstream, chat_to_answer, chat_to_upstream, field,
+    golden::{CLIENTS, asked, events, folder, relay, upstream_named},
+    part, request_to_chat, upstream_to_chat,
+};
+use forebay_domain::model::Endpoint;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::fs;
+
+/// What somebody did in a conversation, whichever way it is written down.
+#[derive(Debug, Clone, PartialEq)]
+enum Did {
+    Say(&'static str, String),
+    Call(String, String, Map),
+    Result(String, String),
+}
+
+/// A turn: what the user says, then calls with their results, then what the assistant says.
+fn turns() -> impl Strategy<Value = Vec<Did>> {
+    let text = "[a-z ü世🌍\"\\\\\n]{1,12}";
+    let call = (
+        "[a-z]{1,6}",
+        proptest::collection::btree_map("[a-z]{1,3}", text, 0..3),
+        text,
+    );
+    let calls = proptest::collection::vec(call, 0..4);
+    let turn = (text, calls, text);
+    proptest::collection::vec(turn, 1..4).prop_map(|turns| {
+        let mut did = Vec::new();
+        for (number, (asked, calls, answered)) in turns.into_iter().enumerate() {
+            did.push(Did::Say("user", asked));
+            let id = |at: usize| format!("call_{number}_{at}");
+            for (at, (name, arguments, _)) in calls.iter().enumerate() {
+                let arguments = arguments
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.as_str().into()));
+                did.push(Did::Call(id(at), name.clone(), arguments.collect()));
+            }
+            did.extend(
+                calls
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, (_, _, result))| Did::Result(id(at), result)),
+            );
+            did.push(Did::Say("assistant", answered));
+        }
+        did
+    })
+}
+
+fn written(did: &[Did]) -> Value {
+    let mut messages: Vec<Value> = Vec::new();
+    for did in did {
+        match did {
+            Did::Say(role, text) => messages.push(json!({ "role": role, "content": text })),
+            Did::Call(id, name, arguments) => {
+                if messages.last().is_none_or(|last| last.get("tool_calls").is_none()) {
+                    messages.push(json!({ "role": "assistant", "content": null, "tool_calls": [] }));
+                }
+                let arguments = Value::Object(arguments.clone()).to_string();
+                let calls = messages.last_mut().unwrap()["tool_calls"].as_array_mut().unwrap();
+                calls.push(part::call(id, name, &arguments));
+            }
+            Did::Result(id, text) => {
+                messages.push(json!({ "role": "tool", "tool_call_id": id, "content": text }));
+            }
+        }
+    }
+    messages.into()
+}
+
+fn read(messages: &Value) -> Vec<Did> {
+    let mut did = Vec::new();
+    for message in messages.as_array().unwrap() {
+        let text = part::text_of(&message["content"]);
+        let text_of = |key: &str| message[key].as_str().unwrap().to_owned();
+        match message["role"].as_str().unwrap() {
+            "tool" => did.push(Did::Result(text_of("tool_call_id"), text)),
+            "user" => did.push(Did::Say("user", text)),
+            "assistant" if text.is_empty() => {}
+            "assistant" => did.push(Did::Say("assistant", text)),
+            role => panic!("{role}"),
+        }
+        for call in message["tool_calls"].as_array().into_iter().flatten() {
+            let text = |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
+            let arguments = part::arguments(&text("/function/arguments")).unwrap();
+            did.push(Did::Call(text("/id"), text("/function/name"), arguments));
+        }
+    }
+    did
+}
+
+/// A whole answer of an engine.
+fn answers() -> impl Strategy<Value = Map> {
+    let text = "[a-z ü世🌍\"\\\\\n]{1,20}";
+    let call = ("[a-z]{1,6}", proptest::collection::btree_map("[a-z]{1,3}", text, 0..3));
+    let calls = proptest::collection::vec(call, 0..4);
+    let maybe = || proptest::option::of(text);
+    (maybe(), maybe(), calls, prop_oneof!["stop", "length", "content_filter"]).prop_map(
+        |(reasoning, content, calls, reason)| {
+            let calls = calls.into_iter().enumerate().map(|(at, (name, arguments))| {
+                let arguments = serde_json::to_string(&arguments).unwrap();
+                part::call(&format!("call_{at}"), &name, &arguments)
+            });
+            let calls: Vec<Value> = calls.collect();
+            let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+            if let Some(reasoning) = reasoning {
+                message["reasoning_content"] = reasoning.into();
+            }
+            if !calls.is_empty() {
+                message["tool_calls"] = calls.into();
+            }
+            let choice = json!({ "index": 0, "message": message, "finish_reason": reason, "logprobs": null });
+            field::map(json!({
+                "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice],
+                "usage": { "prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11 },
+                "forebay": { "trace_id": "t" },
+            }))
+        },
+    )
+}
+
+/// Cuts an answer into chunks: texts at any letter, the calls' pieces mixed with one another in any way.
+fn chunks(answer: &Map, cuts: &[usize]) -> Vec<Map> {
+    let mut cuts = cuts.iter().copied().cycle();
+    let mut chunks = Vec::new();
+    let chunk = |delta: Value| {
+        let choice = json!({ "index": 0, "delta": delta, "finish_reason": null });
+        field::map(json!({ "id": "chatcmpl-1", "created": 1, "model": "m", "choices": [choice] }))
+    };
+    let message = &answer["choices"][0]["message"];
+    for key in ["reasoning_content", "content"] {
+        let mut rest: Vec<char> = message[key].as_str().unwrap_or_default().chars().collect();
+        while !rest.is_empty() {
+            let length = (1 + cuts.next().unwrap() % 5).min(rest.len());
+            let piece: String = rest.drain(..length).collect();
+            chunks.push(chunk(json!({ (key): piece })));
+        }
+    }
+    let calls = message["tool_calls"].as_array().cloned().unwrap_or_default();
+    let mut rests: Vec<Vec<char>> = Vec::new();
+    for (index, call) in calls.iter().enumerate() {
+        let function = json!({ "name": call["function"]["name"], "arguments": "" });
+        let call = json!({ "index": index, "id": call["id"], "type": "function", "function": function });
+        chunks.push(chunk(json!({ "tool_calls": [call] })));
+        rests.push(
+            calls[index]["function"]["arguments"]
+                .as_str()
+                .unwrap()
+                .chars()
+                .collect(),
+        );
+    }
+    loop {
+        let open: Vec<usize> = (0..rests.len()).filter(|at| !rests[*at].is_empty()).collect();
+        if open.is_empty() {
+            break;
+        }
+        let index = open[cuts.next().unwrap() % open.len()];
+        let length = (1 + cuts.next().unwrap() % 7).min(rests[index].len());
+        let piece: String = rests[index].drain(..length).collect();
+        chunks.push(chunk(
+            json!({ "tool_calls": [{ "index": index, "function": { "arguments": piece } }] }),
+        ));
+    }
+    let mut last = chunk(json!({}));
+    last["choices"][0]["finish_reason"] = answer["choices"][0]["finish_reason"].clone();
+    chunks.push(last);
+    let mut usage = answer.clone();
+    usage.insert("choices".to_owned(), json!([]));
+    chunks.push(usage);
+    chunks
+}
+
+/// Plays Anthropic's client: puts a message together, and insists on the order that its documentation promises.
+fn assemble_message(events: &[(String, Value)]) -> Value {
+    let mut message = events[0].1["message"].clone();
+    let mut open: Option<(u64, String)> = None;
+    for (name, event) in &events[1..] {
+        let kind = event["type"].as_str().unwrap();
+        assert_eq!(name, &format!("event: {kind}"));
+        let content = message["content"].as_array_mut().unwrap();
+        match kind {
+            "content_block_start" => {
+                assert_eq!(open, None, "a block begins within another");
+                assert_eq!(event["index"], content.len());
+                open = Some((content.len() as u64, String::new()));
+                content.push(event["content_block"].clone());
+            }
+            "content_block_delta" => {
+                let (index, json) = open.as_mut().unwrap();
+                assert_eq!(event["index"], *index);
+                let (block, delta) = (content.last_mut().unwrap(), &event["delta"]);
+                for (kind, key) in [
+                    ("text_delta", "text"),
+                    ("thinking_delta", "thinking"),
+                    ("signature_delta", "signature"),
+                ] {
+                    if delta["type"] == kind {
+                        let so_far = block[key].as_str().unwrap().to_owned();
+                        block[key] = (so_far + delta[key].as_str().unwrap()).into();
+                    }
+                }
+                json.push_str(delta["partial_json"].as_str().unwrap_or_default());
+            }
+            "content_block_stop" => {
+                let (index, json) = open.take().unwrap();
+                assert_eq!(event["index"], index);
+                if !json.is_empty() {
+                    content.last_mut().unwrap()["input"] = serde_json::from_str(&json).unwrap_or_else(|_| json!({}));
+                }
+            }
+            "message_delta" => {
+                assert_eq!(open, None);
+                for (key, value) in event.as_object().unwrap() {
+                    match key.as_str() {
+                        "type" => {}
+                        "delta" => message
+                            .as_object_mut()
+                            .unwrap()
+                            .extend(value.as_object().unwrap().clone()),
+                        _ => message[key] = value.clone(),
+                    }
+                }
+            }
+            "message_stop" => assert_eq!(event, &events.last().unwrap().1),
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(events.last().unwrap().1["type"], "message_stop");
+    message
+}
+
+/// Plays a client of responses: every item and part begins before it goes on and ends once, and what was told piece by
+/// piece is what is told in the end. Gives the last response.
+fn assemble_response(events: &[(String, Value)]) -> Value {
+    let mut items: Vec<(Value, bool)> = Vec::new();
+    let mut last = Value::Null;
+    for (number, (name, event)) in events.iter().enumerate() {
+        let kind = event["type"].as_str().unwrap();
+        assert_eq!(name, &format!("event: {kind}"));
+        assert_eq!(event["sequence_number"], number);
+        if event.get("response").is_some() {
+            last = event["response"].clone();
+            assert_eq!(number < 2, matches!(kind, "response.created" | "response.in_progress"));
+            assert!(number < 2 || number == events.len() - 1);
+            continue;
+        }
+        let at = usize::try_from(event["output_index"].as_u64().unwrap()).unwrap();
+        if kind == "response.output_item.added" {
+            assert_eq!(at, items.len());
+            items.push((event["item"].clone(), false));
+            continue;
+        }
+        let (item, is_done) = &mut items[at];
+        assert!(!*is_done, "an item goes on after its end");
+        if kind == "response.output_item.done" {
+            let mut done = event["item"].clone();
+            assert_ne!(done["status"], "in_progress");
+            done["status"] = item["status"].clone();
+            // A signature comes with the end of a thought.
+            done.as_object_mut().unwrap().remove("encrypted_content");
+            assert_eq!(&done, item);
+            (*item, *is_done) = (event["item"].clone(), true);
+            continue;
+        }
+        assert_eq!(event["item_id"], item["id"]);
+        let Some(index) = event["content_index"]
+            .as_u64()
+            .map(|index| usize::try_from(index).unwrap())
+        else {
+            go_on(item, "arguments", event);
+            continue;
+        };
+        let parts = item["content"].as_array_mut().unwrap();
+        match kind {
+            "response.content_part.added" => {
+                assert_eq!(index, parts.len());
+                parts.push(event["part"].clone());
+            }
+            "response.content_part.done" => assert_eq!(parts[index], event["part"]),
+            "response.output_text.annotation.added" => {
+                parts[index]["annotations"]
+                    .as_array_mut()
+                    .unwrap()
+                    .push(event["annotation"].clone());
+            }
+            "response.refusal.delta" | "response.refusal.done" => go_on(&mut parts[index], "refusal", event),
+            _ => {
+                for logprob in event["logprobs"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|_| event.get("delta").is_some())
+                {
+                    parts[index]["logprobs"].as_array_mut().unwrap().push(logprob.clone());
+                }
+                go_on(&mut parts[index], "text", event);
+            }
+        }
+    }
+    if last["status"] == "failed" {
+        assert!(
+            last["output"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|item| item["status"] != "in_progress")
+        );
+    } else {
+        let items: Vec<Value> = items
+            .into_iter()
+            .inspect(|(_, is_done)| assert!(is_done))
+            .map(|(item, _)| item)
+            .collect();
+        assert_eq!(last["output"], Value::from(items));
+    }
+    last
+}
+
+fn go_on(holder: &mut Value, key: &str, event: &Value) {
+    match event["delta"].as_str() {
+        Some(delta) => {
+            let so_far = holder[key].as_str().unwrap().to_owned();
+            holder[key] = (so_far + delta).into();
+        }
+        None => assert_eq!(event[key], holder[key]),
+    }
+}
+
+fn stream(endpoint: Endpoint, chunks: Vec<Map>) -> (ToClient, Vec<(String, Value)>) {
+    let mut to = ToClient::new(asked(endpoint));
+    let mut out = to.begin();
+    for chunk in chunks {
+        out.extend(to.chunk(chunk).unwrap());
+    }
+    out.extend(to.finish().unwrap());
+    let events = events(str::from_utf8(&out).unwrap());
+    (to, events)
+}
+
+/// Anything at all that is made of the words of these APIs.
+fn anything() -> impl Strategy<Value = Value> {
+    let words = include_str!("../../tests/dialect/words.txt")
+        .split_whitespace()
+        .collect::<Vec<_>>();
+    let word = proptest::sample::select(words);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (0..3_u64).prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+        Just("data:image/png;base64,AA".into()),
+    ];
+    leaf.prop_recursive(6, 64, 6, move |inner| {
+        prop_oneof![
+            1 => proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            3 => proptest::collection::hash_map(word.clone(), inner, 0..8)
+                .prop_map(|map| map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map>().into()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_conversation_comes_back_from_anthropics_api(did in turns(), system in "[a-z]{1,8}") {
+        let mut messages = written(&did);
+        messages.as_array_mut().unwrap().insert(0, json!({ "role": "system", "content": system }));
+        let chat = field::map(json!({ "model": "m", "messages": messages }));
+        let there = chat_to_upstream(Upstream::Anthropic, chat).unwrap();
+        prop_assert_eq!(&there["system"], &json!(system));
+        let mut roles = there["messages"].as_array().unwrap().windows(2);
+        prop_assert!(roles.all(|pair| pair[0]["role"] != pair[1]["role"]));
+        let mut back = request_to_chat(Endpoint::Messages, there).unwrap();
+        back["messages"].as_array_mut().unwrap().remove(0);
+        prop_assert_eq!(read(&back["messages"]), did);
+    }
+
+    #[test]
+    fn a_stream_tells_what_the_whole_answer_tells(answer in answers(), cuts in proptest::collection::vec(1..100_usize, 3..20)) {
+        let chunks = chunks(&answer, &cuts);
+        let mut gathered = Gathered::default();
+        for chunk in &chunks {
+            gathered.chunk(chunk).unwrap();
+        }
+        prop_assert_eq!(gathered.answer().unwrap(), answer.clone());
+
+        let (to, told) = stream(Endpoint::Responses, chunks.clone());
+        let whole = chat_to_answer(answer.clone(), &asked(Endpoint::Responses)).unwrap();
+        prop_assert_eq!(assemble_response(&told), Value::Object(whole.clone()));
+        prop_assert_eq!(to.response(), Some(&whole));
+
+        let (_, told) = stream(Endpoint::Messages, chunks);
+        let whole = chat_to_answer(answer, &asked(Endpoint::Messages)).unwrap();
+        prop_assert_eq!(assemble_message(&told), Value::Object(whole));
+    }
+
+    #[test]
+    fn it_does_not_matter_where_the_network_cuts(cuts in proptest::collection::vec(0..4000_usize, 0..12), at in 0..1000_usize) {
+        for upstream in Upstream::ALL {
+            let files = fs::read_dir(folder().join("streams").join(upstream_named(upstream))).unwrap();
+            let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+            files.sort();
+            let bytes = fs::read(&files[at % files.len()]).unwrap();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            for endpoint in CLIENTS {
+                prop_assert_eq!(relay(upstream, endpoint, &pieces), relay(upstream, endpoint, &[&bytes]));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_anybody_says_is_too_odd(document in anything(), more in proptest::collection::vec(anything(), 0..6)) {
+        let Value::Object(document) = document else { return Ok(()) };
+        for endpoint in CLIENTS {
+            let Ok(chat) = request_to_chat(endpoint, document.clone()) else { continue };
+            for upstream in Upstream::ALL {
+                let _ = chat_to_upstream(upstream, chat.clone());
+            }
+        }
+        for upstream in Upstream::ALL {
+            for endpoint in CLIENTS {
+                if let Ok(chat) = upstream_to_chat(upstream, document.clone(), 0) {
+                    let _ = chat_to_answer(chat, &asked(endpoint));
+                }
+                let mut events = String::new();
+                for event in std::iter::once(&Value::Object(document.clone())).chain(&more) {
+                    events.push_str(&format!("data: {event}\n\n"));
+                }
+                relay(upstream, endpoint, &[events.as_bytes()]);
+            }
+        }
+    }
+}
+
+/// The kept streams that end well are well-formed in the eyes of a client, and those that do not never look complete.
+#[test]
+fn a_stream_that_broke_never_looks_complete() {
+    let (mut whole, mut broken) = (0, 0);
+    for upstream in Upstream::ALL {
+        for file in fs::read_dir(folder().join("streams").join(upstream_named(upstream))).unwrap() {
+            let bytes = fs::read(file.unwrap().path()).unwrap();
+            for endpoint in CLIENTS {
+                let out = String::from_utf8(relay(upstream, endpoint, &[&bytes])).unwrap();
+                let mut told = events(&out);
+                let is_broken = told
+                    .last()
+                    .unwrap()
+                    .1
+                    .as_str()
+                    .is_some_and(|data| data.starts_with(": "));
+                if is_broken {
+                    told.pop();
+                    broken += 1;
+                    assert!(!out.contains("[DONE]") && !out.contains("message_stop"), "{out}");
+                    assert!(!out.contains("event: response.completed"), "{out}");
+                }
+                match endpoint {
+                    Endpoint::Responses => {
+                        let response = assemble_response(&told);
+                        assert_eq!(response["status"] == "failed", is_broken, "{out}");
+                    }
+                    Endpoint::Messages if !is_broken => {
+                        assemble_message(&told);
+                        whole += 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(whole >= 20 && broken >= 20, "{whole} whole, {broken} broken");
+}

@@ -1,0 +1,70 @@
+//! A response as its client hears of it.
+
+use super::{
+    super::{
+        Asked, Broken,
+        delta::{self, Calls},
+        field::Map,
+    },
+    output::Output,
+};
+use forebay_domain::Failure;
+use serde_json::{Value, json};
+
+#[derive(Debug, Default)]
+pub(in super::super) struct Stream {
+    output: Output,
+    calls: Calls,
+    is_begun: bool,
+}
+
+impl Stream {
+    /// Tells that the work on it has begun, once.
+    pub(in super::super) fn begin(&mut self, asked: &Asked) -> Vec<u8> {
+        if !std::mem::replace(&mut self.is_begun, true) {
+            let response: Value = self.output.response(asked, "in_progress").into();
+            self.output.emit("response.created", json!({ "response": response }));
+            self.output
+                .emit("response.in_progress", json!({ "response": response }));
+        }
+        self.output.take_events()
+    }
+
+    pub(in super::super) fn chunk(&mut self, chunk: Map, asked: &Asked) -> Result<Vec<u8>, Broken> {
+        let mut events = self.begin(asked);
+        for said in delta::read(chunk, &mut self.calls)? {
+            self.output.say(said, asked);
+        }
+        events.append(&mut self.output.take_events());
+        Ok(events)
+    }
+
+    pub(in super::super) fn insert(&mut self, item: Value, asked: &Asked) -> Vec<u8> {
+        let mut events = self.begin(asked);
+        self.output.insert(item);
+        events.append(&mut self.output.take_events());
+        events
+    }
+
+    pub(in super::super) fn finish(&mut self, asked: &Asked) -> Result<(Vec<u8>, Map), Broken> {
+        if !self.output.is_finished() {
+            return Err(Broken::Unfinished);
+        }
+        let mut events = self.begin(asked);
+        self.output.complete(asked);
+        let status = self.output.status();
+        let response = self.output.response(asked, status);
+        self.output
+            .emit(&format!("response.{status}"), json!({ "response": response }));
+        events.append(&mut self.output.take_events());
+        Ok((events, response))
+    }
+
+    pub(in super::super) fn abort(&mut self, failure: &Failure, asked: &Asked) -> (Vec<u8>, Map) {
+        let mut events = self.begin(asked);
+        let response = self.output.failed(failure, asked);
+        self.output.emit("response.failed", json!({ "response": response }));
+        events.append(&mut self.output.take_events());
+        (events, response)
+    }
+}
