@@ -6,6 +6,8 @@ use forebay_domain::{Code, Failure};
 use sqlx::migrate::MigrateError;
 use std::{sync::Arc, time::Duration};
 
+use crate::foreign::{self, ForeignFault};
+
 /// How long a caller should wait before it asks an unavailable database again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -55,6 +57,14 @@ pub enum StoreError {
         what: &'static str,
         bytes: usize,
         bytes_max: usize,
+    },
+    /// Somebody else's database, which is read from, and not ours.
+    #[error("{name} {fault}")]
+    Foreign {
+        name: String,
+        fault: ForeignFault,
+        #[source]
+        source: Option<Arc<sqlx::Error>>,
     },
     /// The database refused a statement of ours: a bug.
     #[error("the database refused a statement")]
@@ -237,6 +247,21 @@ impl From<StoreError> for Failure {
                 "Leave the cursor out to begin anew, or send one back as it was given.",
             ),
             StoreError::TooLarge { .. } => (Code::BodyTooLarge, "Send less of it."),
+            StoreError::Foreign { fault, .. } => match fault {
+                ForeignFault::Away(_) => (
+                    Code::UpstreamFailed,
+                    "Try again later, or check its host, port, database, user and password.",
+                ),
+                ForeignFault::TimedOut => (
+                    Code::UpstreamTimedOut,
+                    "Make the query faster (an index, fewer rows), or allow it more time.",
+                ),
+                ForeignFault::Refused(_) => (
+                    Code::UpstreamFailed,
+                    "Check the query, and what its user may read; it is one SELECT.",
+                ),
+                ForeignFault::Unusable(_) => (Code::InvalidConfig, "Correct what was said about the database."),
+            },
             StoreError::UnknownKey(_) => (Code::UnknownKey, "List the keys to see which there are."),
             StoreError::Corrupt { .. } | StoreError::Migration(_) | StoreError::Refused(_) => (
                 Code::InternalError,
@@ -244,10 +269,16 @@ impl From<StoreError> for Failure {
             ),
         };
         let failure = Failure::new(code, message).hint(hint);
-        let failure = if code == Code::StoreUnavailable {
-            failure.retry_after(RETRY_AFTER)
-        } else {
-            failure
+        let failure = match (&error, code) {
+            (_, Code::StoreUnavailable) => failure.retry_after(RETRY_AFTER),
+            (
+                StoreError::Foreign {
+                    fault: ForeignFault::Away(_),
+                    ..
+                },
+                _,
+            ) => failure.retry_after(foreign::RETRY_AFTER),
+            _ => failure,
         };
         failure.caused_by(error)
     }

@@ -9,6 +9,7 @@ mod audit;
 mod crash;
 mod events;
 mod faults;
+mod foreign;
 mod keys;
 mod mcp;
 mod opening;
