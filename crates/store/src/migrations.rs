@@ -42,6 +42,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0005_passages.sql"),
         include_str!("../migrations/postgres/0005_passages.sql"),
     ),
+    (
+        6,
+        "stream_worth",
+        include_str!("../migrations/sqlite/0006_stream_worth.sql"),
+        include_str!("../migrations/postgres/0006_stream_worth.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

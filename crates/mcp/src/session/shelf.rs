@@ -16,7 +16,7 @@ use forebay_store::{
     mcp::{
         McpSessions, McpStreams,
         sessions::McpSession,
-        streams::{MESSAGE_BYTES_MAX, Replay, SESSION_EVENTS_MAX, StreamEvent},
+        streams::{MESSAGE_BYTES_MAX, Replay, SESSION_EVENTS_MAX, StreamEvent, Worth},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -171,6 +171,10 @@ impl Shelf {
             event: StreamEvent {
                 seq: place.seq,
                 message: kind.wrap(message),
+                worth: match weight {
+                    Weight::Progress => Worth::Passing,
+                    Weight::Notification | Weight::Vital => Worth::Lasting,
+                },
             },
         };
         if !self.hand(job) {

@@ -2,8 +2,9 @@
 //! replica or another, before or after a restart.
 //!
 //! Each stream's messages are numbered from 1 without gaps by whoever writes them. A session keeps its newest messages up
-//! to [`SESSION_EVENTS_MAX`] and [`SESSION_BYTES_MAX`], whatever its streams are; what is asked for and no longer there
-//! shows as such. Writing is an ordinary unit: a message that is written before it is sent can never be lost, and
+//! to [`SESSION_EVENTS_MAX`] and [`SESSION_BYTES_MAX`], whatever its streams are, and those that are only passing after all
+//! others; what is asked for and no longer there shows as such. A little more than that may be there: making room costs
+//! a look at all of them, and is not done for each message. Writing is an ordinary unit: a message that is written before it is sent can never be lost, and
 //! whoever cannot wait for that sends first.
 
 use forebay_domain::id::SessionId;
@@ -24,6 +25,10 @@ pub const SESSION_EVENTS_MAX: u32 = 1000;
 /// Most bytes of messages that one session keeps.
 pub const SESSION_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// What there may be beyond both before room is made.
+const SLACK_EVENTS: u32 = SESSION_EVENTS_MAX / 8;
+const SLACK_BYTES: usize = SESSION_BYTES_MAX / 8;
+
 /// Largest message that is kept, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -34,12 +39,21 @@ pub const STREAM_NAME_BYTES_MAX: usize = 128;
 const BATCH_EVENTS_MAX: usize = 64;
 const SWEEP_EVENTS_MAX: usize = 500;
 
+/// What is let go first where there is too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worth {
+    /// Of use until the next one comes: a report of progress.
+    Passing,
+    Lasting,
+}
+
 /// One message of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEvent {
     /// Its place in the stream, from 1.
     pub seq: u64,
     pub message: Vec<u8>,
+    pub worth: Worth,
 }
 
 /// What came after some place of a stream.
@@ -66,12 +80,15 @@ pub struct McpStreams(Db);
 const SESSION: &str = "SELECT COUNT(*) FROM mcp_session WHERE id_hash = $1";
 /// Whoever writes to a session's streams waits for others who do, and keeps the session from going away meanwhile.
 const SESSION_LOCKED: &str = "SELECT id_hash FROM mcp_session WHERE id_hash = $1 FOR NO KEY UPDATE";
-const INSERT: &str = "INSERT INTO mcp_stream_event (session_hash, stream, seq, message, bytes, created_at_ms) ";
+const INSERT: &str =
+    "INSERT INTO mcp_stream_event (session_hash, stream, seq, message, bytes, passing, created_at_ms) ";
+const SIZE: &str =
+    "SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM mcp_stream_event WHERE session_hash = $1";
 const TRIM: &str = "DELETE FROM mcp_stream_event WHERE session_hash = $1 AND (stream, seq) IN \
      (SELECT stream, seq FROM (SELECT stream, seq, ROW_NUMBER() OVER newest AS place, SUM(bytes) OVER newest AS total \
-     FROM mcp_stream_event WHERE session_hash = $1 WINDOW newest AS (ORDER BY created_at_ms DESC, seq DESC, stream \
+     FROM mcp_stream_event WHERE session_hash = $1 WINDOW newest AS (ORDER BY passing, created_at_ms DESC, seq DESC, stream \
      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) AS ranked WHERE place > $2 OR total > $3)";
-const AFTER: &str = "SELECT seq, message FROM mcp_stream_event \
+const AFTER: &str = "SELECT seq, message, passing FROM mcp_stream_event \
      WHERE session_hash = $1 AND stream = $2 AND seq > $3 ORDER BY seq LIMIT $4";
 const DROP_STREAM: &str = "DELETE FROM mcp_stream_event WHERE session_hash = $1 AND stream = $2";
 const SWEEP: &str = "DELETE FROM mcp_stream_event WHERE (session_hash, stream, seq) IN \
@@ -182,20 +199,34 @@ async fn append(tx: &mut Tx, batch: &Batch) -> Result<Append, StoreError> {
                     .push_bind(number(event.seq))
                     .push_bind(event.message.as_slice())
                     .push_bind(length(event.message.len()))
+                    .push_bind(event.worth == Worth::Passing)
                     .push_bind(batch.at_ms);
             });
             query.push(" ON CONFLICT (session_hash, stream, seq) DO NOTHING");
             query.build().persistent(false).execute(&mut **tx).await.map(drop)
         })?;
     }
+    make_room(tx, batch.session).await?;
+    Ok(Append::Kept)
+}
+
+async fn make_room(tx: &mut Tx, session: SessionHash) -> Result<(), StoreError> {
+    let (count, bytes): (i64, i64) = on_both!(&mut *tx, |tx| sqlx::query_as(SIZE)
+        .bind(session.bytes())
+        .fetch_one(&mut **tx)
+        .await)?;
+    let fits = count <= i64::from(SESSION_EVENTS_MAX + SLACK_EVENTS);
+    if fits && bytes <= length(SESSION_BYTES_MAX + SLACK_BYTES) {
+        return Ok(());
+    }
     on_both!(tx, |tx| sqlx::query(TRIM)
-        .bind(batch.session.bytes())
+        .bind(session.bytes())
         .bind(i64::from(SESSION_EVENTS_MAX))
         .bind(length(SESSION_BYTES_MAX))
         .execute(&mut **tx)
         .await
         .map(drop))?;
-    Ok(Append::Kept)
+    Ok(())
 }
 
 async fn has_session(tx: &mut Tx, session: SessionHash) -> Result<bool, StoreError> {
@@ -239,11 +270,13 @@ fn length(bytes: usize) -> i64 {
 struct EventRow {
     seq: i64,
     message: Vec<u8>,
+    passing: bool,
 }
 
 row_on_both!(EventRow, |row| Ok(Self {
     seq: row.try_get("seq")?,
     message: row.try_get("message")?,
+    passing: row.try_get("passing")?,
 }));
 
 impl TryFrom<EventRow> for StreamEvent {
@@ -253,6 +286,7 @@ impl TryFrom<EventRow> for StreamEvent {
         Ok(Self {
             seq,
             message: row.message,
+            worth: if row.passing { Worth::Passing } else { Worth::Lasting },
         })
     }
 }

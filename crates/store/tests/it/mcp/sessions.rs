@@ -5,7 +5,7 @@ use crate::{at, open};
 use forebay_domain::{Code, Failure, id::KeyId};
 use forebay_store::mcp::{
     sessions::{DOCUMENT_BYTES_MAX, McpSession},
-    streams::StreamEvent,
+    streams::{StreamEvent, Worth},
 };
 use forebay_testkit::db::TestDb;
 
@@ -123,6 +123,7 @@ async fn sessions_end_with_their_key_and_streams_with_their_session() {
             let event = StreamEvent {
                 seq: 1,
                 message: b"{}".to_vec(),
+                worth: Worth::Lasting,
             };
             streams
                 .append(&session_id(id), "s", vec![event], at(1_000))

@@ -3,7 +3,7 @@
 use super::{session, session_id};
 use crate::{at, open};
 use forebay_domain::{Code, Failure};
-use forebay_store::mcp::streams::{Append, MESSAGE_BYTES_MAX, McpStreams, SESSION_EVENTS_MAX, StreamEvent};
+use forebay_store::mcp::streams::{Append, MESSAGE_BYTES_MAX, McpStreams, SESSION_EVENTS_MAX, StreamEvent, Worth};
 use forebay_testkit::db::TestDb;
 use std::ops::RangeInclusive;
 
@@ -11,6 +11,7 @@ fn events(seqs: RangeInclusive<u64>) -> Vec<StreamEvent> {
     let event = |seq: u64| StreamEvent {
         seq,
         message: format!("{{\"n\":{seq}}}").into_bytes(),
+        worth: Worth::Lasting,
     };
     seqs.map(event).collect()
 }
@@ -78,26 +79,53 @@ async fn a_session_keeps_its_newest_messages_and_says_that_older_are_gone() {
             .unwrap();
         let streams = opened.store.mcp_streams();
         let id = session_id("a");
-        streams.append(&id, "old", events(1..=10), at(1_000)).await.unwrap();
         let most = u64::from(SESSION_EVENTS_MAX);
-        streams
-            .append(&id, "new", events(1..=most - 3), at(2_000))
-            .await
-            .unwrap();
+        let slack = most / 8;
+        streams.append(&id, "old", events(1..=slack), at(1_000)).await.unwrap();
+        streams.append(&id, "new", events(1..=most), at(2_000)).await.unwrap();
+        let all = (1..=slack).collect();
         assert_eq!(
-            after(&streams, "a", "old", 2).await,
-            (vec![8, 9, 10], false),
-            "{}",
+            after(&streams, "a", "old", 0).await,
+            (all, true),
+            "{}: a little more",
             db.name()
         );
-        assert_eq!(after(&streams, "a", "old", 7).await, (vec![8, 9, 10], true));
-        streams
-            .append(&id, "new", events(most - 2..=most + 5), at(3_000))
+        let last = streams.append(&id, "newest", events(1..=3), at(3_000)).await;
+        assert_eq!(last.unwrap(), Append::Kept);
+        assert_eq!(after(&streams, "a", "old", 0).await, (vec![], true));
+        assert_eq!(after(&streams, "a", "newest", 0).await, (vec![1, 2, 3], true));
+        let (seqs, whole) = after(&streams, "a", "new", 2).await;
+        assert_eq!((seqs.first(), seqs.last(), whole), (Some(&4), Some(&most), false));
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn reports_of_progress_push_no_answer_out() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        opened
+            .store
+            .mcp_sessions()
+            .put(&session_id("a"), &session("k1"))
             .await
             .unwrap();
-        assert_eq!(after(&streams, "a", "old", 0).await, (vec![], true));
-        let (seqs, whole) = after(&streams, "a", "new", 0).await;
-        assert_eq!((seqs.first(), seqs.last(), whole), (Some(&6), Some(&(most + 5)), false));
+        let (streams, id) = (opened.store.mcp_streams(), session_id("a"));
+        streams.append(&id, "answered", events(1..=2), at(1_000)).await.unwrap();
+        let mut reports = events(1..=5 * u64::from(SESSION_EVENTS_MAX));
+        for report in &mut reports {
+            report.worth = Worth::Passing;
+        }
+        for (place, part) in reports.chunks(100).enumerate() {
+            let at = at(2_000 + i64::try_from(place).unwrap());
+            streams.append(&id, "busy", part.to_vec(), at).await.unwrap();
+        }
+        let answered = after(&streams, "a", "answered", 0).await;
+        assert_eq!(answered, (vec![1, 2], true), "{}", db.name());
+        let (seqs, _) = after(&streams, "a", "busy", 4_500).await;
+        assert_eq!(seqs.len(), 500, "the newest of them");
+        let count = db.number("SELECT COUNT(*) FROM mcp_stream_event").await;
+        assert!((1_000..=1_125).contains(&count), "{count}");
         opened.close().await;
     }
 }
@@ -116,6 +144,7 @@ async fn a_session_keeps_only_so_many_bytes() {
         let large = |seq| StreamEvent {
             seq,
             message: vec![b'x'; MESSAGE_BYTES_MAX - 1],
+            worth: Worth::Lasting,
         };
         for seq in 1..=3 {
             let at = at(1_000 + i64::try_from(seq).unwrap());
@@ -128,6 +157,7 @@ async fn a_session_keeps_only_so_many_bytes() {
         let over = StreamEvent {
             seq: 4,
             message: vec![b'x'; MESSAGE_BYTES_MAX + 1],
+            worth: Worth::Lasting,
         };
         let refused = streams
             .append(&session_id("a"), "s", vec![over], at(2_000))
