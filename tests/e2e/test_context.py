@@ -42,7 +42,10 @@ FACTS = {
         "The access code of the north gate is 7291.", "What is the access code of the north gate?", "7291", "fact"
     ),
     "vector-store": Fact(
-        "The captain of the ship Meridian is Olga Brandt.", "Who is the captain of the ship Meridian?", "Brandt", ""
+        "The ship Meridian carries 517 crates of tea.",
+        "How many crates of tea does the ship Meridian carry?",
+        "517",
+        "",
     ),
     "api": Fact(
         "The train to Velmora leaves from platform 14.",
@@ -236,7 +239,7 @@ def test_what_is_asked_is_the_last_question_unless_said_otherwise(informed: Gate
 def test_each_strategy_finds_it(informed: Gateway, reader: Key, strategy: str) -> None:
     fact = FACTS["vector-store"]
     # Words that stand in the document, since Chroma looks for them as they are.
-    query = "Meridian" if strategy == "keyword" else "who commands the vessel Meridian"
+    query = "Meridian" if strategy == "keyword" else "the freight aboard the vessel Meridian"
     named = {"providers": ["vector-store"], "query": query, "strategy": strategy, "max_items": 1}
     answer = chat(informed, reader, question(fact, mcp_context=named))
     assert fact.word in text(answer) and len(answer["forebay"]["context"]) == 1
