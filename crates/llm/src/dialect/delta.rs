@@ -5,12 +5,13 @@
 use super::{
     ANTHROPIC, Broken,
     field::{Map, take, text_at},
+    part,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The fields of a chat answer that other APIs say in their own way. What stands beside them survives.
-pub(super) const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 9] = [
     "id",
     "object",
     "created",
@@ -95,9 +96,14 @@ pub(super) fn read(mut chunk: Map, calls: &mut Calls) -> Result<Vec<Said>, Broke
     if let Some(tier) = take(&mut chunk, "service_tier") {
         said.push(Said::ServiceTier(tier));
     }
-    chunk.retain(|key, _| !KNOWN.contains(&key.as_str()));
+    chunk.retain(|key, value| is_extension(key, value));
     said.extend(chunk.into_iter().map(|(key, value)| Said::Other(key, value)));
     Ok(said)
+}
+
+/// Whether this field of an answer says something that the API does not know.
+pub(super) fn is_extension(key: &str, value: &Value) -> bool {
+    !value.is_null() && !KNOWN.contains(&key)
 }
 
 fn read_choice(mut choice: Map, calls: &mut Calls, said: &mut Vec<Said>) -> Result<(), Broken> {
@@ -141,6 +147,8 @@ fn read_thoughts(message: &mut Map, said: &mut Vec<Said>) {
 fn read_delta(mut delta: Map, logprobs: Vec<Value>, calls: &mut Calls, said: &mut Vec<Said>) -> Result<(), Broken> {
     let mut text = |key: &str| match delta.remove(key) {
         Some(Value::String(text)) if !text.is_empty() => Some(text),
+        // Some engines answer in parts.
+        Some(parts @ Value::Array(_)) => Some(part::text_of(&parts)).filter(|text| !text.is_empty()),
         _ => None,
     };
     // vLLM has called it by either name, and for a time by both.
@@ -170,7 +178,10 @@ fn read_delta(mut delta: Map, logprobs: Vec<Value>, calls: &mut Calls, said: &mu
 
 fn thoughts(message: &mut Map) -> Option<Vec<Value>> {
     match message.remove(ANTHROPIC)?.get_mut("thinking")?.take() {
-        Value::Array(blocks) => Some(blocks),
+        Value::Array(mut blocks) => {
+            part::unnumber(&mut blocks);
+            Some(blocks)
+        }
         _ => None,
     }
 }

@@ -168,6 +168,10 @@ fn normal(value: Value) -> Value {
         return value;
     };
     request.remove("anthropic");
+    if request.get("tools").is_some_and(|tools| *tools == json!([])) {
+        request.remove("tools");
+        request.remove("tool_choice");
+    }
     let mut system = Vec::new();
     if let Some(said) = request.remove("system") {
         system.extend(super::part::parts(said));
@@ -287,5 +291,41 @@ fn streams_in_every_dialect() {
             let convert = |given: &[u8]| String::from_utf8(relay(upstream, endpoint, &[given])).unwrap();
             check_as(&kind, &into, convert, same_stream);
         }
+    }
+}
+
+/// A response is kept and shown: what was meant for a tool's server alone is not in it.
+#[test]
+fn a_response_repeats_no_credentials() {
+    let request = json!({
+        "model": "m",
+        "tools": [{
+            "type": "mcp", "server_label": "docs", "authorization": "hidden-1", "headers": { "x-key": "hidden-2" },
+        }],
+    });
+    let asked = Asked::new(Endpoint::Responses, request.as_object().unwrap(), "1".to_owned(), 1);
+    let chat = json!({ "choices": [{ "message": { "content": "x" }, "finish_reason": "stop" }] });
+    let answer = chat_to_answer(chat.as_object().unwrap().clone(), &asked).unwrap();
+    assert_eq!(answer["tools"], json!([{ "type": "mcp", "server_label": "docs" }]));
+    assert!(!Value::Object(answer).to_string().contains("hidden"));
+}
+
+#[test]
+fn each_endpoint_has_its_native_upstream() {
+    for (endpoint, expected) in [
+        (Endpoint::Chat, vec![Upstream::OpenAi]),
+        (Endpoint::Completions, vec![Upstream::OpenAi]),
+        (Endpoint::Embeddings, vec![Upstream::OpenAi]),
+        (Endpoint::Responses, vec![]),
+        (Endpoint::Messages, vec![Upstream::Anthropic]),
+    ] {
+        let found: Vec<Upstream> = Upstream::ALL
+            .into_iter()
+            .filter(|upstream| native(endpoint, *upstream))
+            .collect();
+        assert_eq!(found, expected, "{endpoint:?}");
+    }
+    for upstream in Upstream::ALL {
+        assert!(native(upstream.endpoint(), upstream));
     }
 }

@@ -31,6 +31,7 @@
 //! | chat → Anthropic | no limit of tokens | 4096 |
 //! | chat → Anthropic | characters in ids of calls other than letters, digits, `_`, `-` | `_` |
 //! | Anthropic's answer | citations, blocks of its own tools | dropped |
+//! | anything → OpenAI | `parallel_tool_calls`, a free `tool_choice`, where there are no tools | dropped: engines refuse them |
 //! | chat's answer | further choices | dropped, but for Completions |
 #![cfg_attr(
     not(test),
@@ -119,11 +120,6 @@ pub(crate) struct Asked {
 impl Asked {
     /// Reads the request as the client sent it.
     pub(crate) fn new(endpoint: Endpoint, request: &Map, id: String, created_s: u64) -> Self {
-        let echo = responses::ECHOED.iter().filter_map(|(key, _)| {
-            let value = request.get(*key).filter(|value| !value.is_null())?;
-            Some(((*key).to_owned(), value.clone()))
-        });
-        let is_response = endpoint == Endpoint::Responses;
         let options = request.get("stream_options");
         Self {
             endpoint,
@@ -131,7 +127,10 @@ impl Asked {
             created_s,
             model: field::text_at(request, "model").unwrap_or_default().to_owned(),
             include_usage: options.is_some_and(|options| options["include_usage"] == true),
-            echo: if is_response { echo.collect() } else { Map::new() },
+            echo: match endpoint {
+                Endpoint::Responses => responses::echo(request),
+                Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Messages => Map::new(),
+            },
         }
     }
 
@@ -179,9 +178,11 @@ pub(crate) fn chat_to_upstream(upstream: Upstream, chat: Map) -> Result<Map, Fai
 /// An upstream's whole answer in the canonical form. `created_s` is now, for an upstream that does not tell it.
 pub(crate) fn upstream_to_chat(upstream: Upstream, answer: Map, created_s: u64) -> Result<Map, Broken> {
     match upstream {
-        Upstream::OpenAi if is_error(&answer) => Err(reported(answer.into())),
-        Upstream::OpenAi if !answer.get("choices").is_some_and(Value::is_array) => Err(Broken::Nonsense),
-        Upstream::OpenAi => Ok(answer),
+        Upstream::OpenAi if is_error(&answer) => Err(reported(&answer.into())),
+        Upstream::OpenAi => match answer.get("choices").and_then(Value::as_array) {
+            Some(choices) if choices.first().is_some_and(Value::is_object) => Ok(answer),
+            _ => Err(Broken::Nonsense),
+        },
         Upstream::Anthropic => messages::from_upstream(answer, created_s),
     }
 }
@@ -208,6 +209,6 @@ fn is_error(document: &Map) -> bool {
             .any(|key| document.get(*key).is_some_and(|value| value == "error"))
 }
 
-fn reported(document: Value) -> Broken {
+fn reported(document: &Value) -> Broken {
     Broken::Reported(answer::engine_message(&document.to_string()))
 }

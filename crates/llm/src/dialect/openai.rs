@@ -28,6 +28,18 @@ pub(super) fn from_chat(mut chat: Map) -> Result<Map, Failure> {
         }
         hoist(messages);
     }
+    let tools = chat.get("tools").and_then(Value::as_array);
+    if tools.is_none_or(Vec::is_empty) {
+        // Nothing to choose among: engines refuse a choice then, where other APIs allow it.
+        chat.remove("tools");
+        chat.remove("parallel_tool_calls");
+        if chat
+            .get("tool_choice")
+            .is_some_and(|choice| choice == "auto" || choice == "none")
+        {
+            chat.remove("tool_choice");
+        }
+    }
     if let Some(Value::Array(tools)) = chat.get_mut("tools") {
         for (index, tool) in tools.iter_mut().enumerate() {
             check_tool(tool, &format!("tools[{index}]"))?;

@@ -67,6 +67,13 @@ pub(super) fn data_url(media: &str, data: &str) -> String {
     format!("data:{media};base64,{data}")
 }
 
+/// A message with this content, which may be large.
+pub(super) fn message(role: &str, content: Value) -> Value {
+    let mut message = map(json!({ "role": role }));
+    message.insert("content".to_owned(), content);
+    message.into()
+}
+
 /// A tool call as a chat message holds it.
 pub(super) fn call(id: &str, name: &str, arguments: &str) -> Value {
     json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } })
@@ -85,5 +92,12 @@ pub(super) fn arguments(text: &str) -> Option<Map> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// Takes away the numbers that blocks bear in chunks.
+pub(super) fn unnumber(blocks: &mut [Value]) {
+    for block in blocks.iter_mut().filter_map(Value::as_object_mut) {
+        block.remove("index");
     }
 }

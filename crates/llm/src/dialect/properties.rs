@@ -386,6 +386,7 @@ proptest! {
         for chunk in &chunks {
             gathered.chunk(chunk).unwrap();
         }
+        prop_assert_eq!(gathered.finish_reason(), answer["choices"][0]["finish_reason"].as_str());
         prop_assert_eq!(gathered.answer().unwrap(), answer.clone());
 
         let (to, told) = stream(Endpoint::Responses, chunks.clone());
@@ -429,10 +430,9 @@ proptest! {
                 if let Ok(chat) = upstream_to_chat(upstream, document.clone(), 0) {
                     let _ = chat_to_answer(chat, &asked(endpoint));
                 }
-                let mut events = String::new();
-                for event in std::iter::once(&Value::Object(document.clone())).chain(&more) {
-                    events.push_str(&format!("data: {event}\n\n"));
-                }
+                let first = Value::Object(document.clone());
+                let events = std::iter::once(&first).chain(&more);
+                let events: String = events.flat_map(|event| ["data: ".to_owned(), event.to_string(), "\n\n".to_owned()]).collect();
                 relay(upstream, endpoint, &[events.as_bytes()]);
             }
         }
@@ -476,4 +476,35 @@ fn a_stream_that_broke_never_looks_complete() {
         }
     }
     assert!(whole >= 20 && broken >= 20, "{whole} whole, {broken} broken");
+}
+
+/// What the gateway did on the way stands between what the model said before and after.
+#[test]
+fn an_item_of_the_gateways_own_takes_its_place_among_the_models() {
+    let chunk = |delta: Value, reason: Option<&str>| {
+        field::map(json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": reason }] }))
+    };
+    let item = json!({
+        "type": "mcp_call", "id": "mcp_1", "server_label": "s", "name": "search", "arguments": "{}", "output": "found",
+        "status": "completed",
+    });
+    for endpoint in CLIENTS {
+        let mut to = ToClient::new(asked(endpoint));
+        let mut out = to.chunk(chunk(json!({ "content": "I look." }), None)).unwrap();
+        let inserted = to.insert(item.as_object().unwrap().clone());
+        assert_eq!(inserted.is_empty(), endpoint != Endpoint::Responses, "{endpoint:?}");
+        out.extend(inserted);
+        out.extend(to.chunk(chunk(json!({ "content": "It is there." }), None)).unwrap());
+        out.extend(to.chunk(chunk(json!({}), Some("stop"))).unwrap());
+        out.extend(to.finish().unwrap());
+        let events = events(str::from_utf8(&out).unwrap());
+        if endpoint == Endpoint::Responses {
+            let response = assemble_response(&events);
+            let output = response["output"].as_array().unwrap();
+            assert_eq!(output[0]["content"][0]["text"], "I look.");
+            assert_eq!(output[1], item);
+            assert_eq!(output[2]["content"][0]["text"], "It is there.");
+            assert_eq!(output.len(), 3);
+        }
+    }
 }

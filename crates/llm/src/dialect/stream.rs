@@ -5,7 +5,7 @@
 //! words of its own for it.
 
 use super::{
-    Asked, Broken, Upstream, completions,
+    Asked, Broken, Upstream, completions, delta,
     field::Map,
     frame,
     messages::{self, Incoming},
@@ -59,7 +59,7 @@ impl FromUpstream {
             Reading::OpenAi { is_finished, .. } => {
                 let chunk: Map = serde_json::from_slice(data).map_err(|_| Broken::Nonsense)?;
                 if super::is_error(&chunk) {
-                    return Err(super::reported(chunk.into()));
+                    return Err(super::reported(&chunk.into()));
                 }
                 let choices = chunk.get("choices").and_then(Value::as_array);
                 let mut choices = choices.map_or(&[][..], Vec::as_slice).iter();
@@ -137,7 +137,7 @@ impl ToClient {
             Writing::Chat | Writing::Completions(_) if !asked.include_usage && is_usage_alone(&chunk) => {
                 // It may carry more than the usage, such as what the gateway adds.
                 chunk.remove("usage");
-                let says_more = chunk.keys().any(|key| !super::delta::KNOWN.contains(&key.as_str()));
+                let says_more = chunk.iter().any(|(key, value)| delta::is_extension(key, value));
                 if says_more { self.write(chunk) } else { Ok(Vec::new()) }
             }
             Writing::Chat | Writing::Completions(_) => self.write(chunk),
@@ -148,7 +148,8 @@ impl ToClient {
 
     /// A chunk of one of OpenAI's older APIs.
     fn write(&mut self, mut chunk: Map) -> Result<Vec<u8>, Broken> {
-        if !chunk.get("choices").is_some_and(Value::is_array) {
+        let choices = chunk.get("choices").and_then(Value::as_array);
+        if !choices.is_some_and(|choices| choices.iter().all(Value::is_object)) {
             return Err(Broken::Nonsense);
         }
         if let Writing::Completions(stream) = &mut self.writing {

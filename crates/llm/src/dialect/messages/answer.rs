@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// A message of an upstream as a chat answer.
 pub(in super::super) fn from_upstream(mut answer: Map, created_s: u64) -> Result<Map, Broken> {
     if is_error(&answer) {
-        return Err(reported(answer.into()));
+        return Err(reported(&answer.into()));
     }
     let Ok(Some(blocks)) = take_array(&mut answer, "content", "") else {
         return Err(Broken::Nonsense);

@@ -18,6 +18,7 @@ pub(in super::super) struct Incoming {
     model: Value,
     open: BTreeMap<u64, Block>,
     calls: usize,
+    thoughts: usize,
     usage: Map,
     is_done: bool,
 }
@@ -49,6 +50,7 @@ impl Incoming {
             model: Value::Null,
             open: BTreeMap::new(),
             calls: 0,
+            thoughts: 0,
             usage: Map::new(),
             is_done: false,
         }
@@ -69,7 +71,7 @@ impl Incoming {
                 self.id = message.remove("id").unwrap_or_default();
                 self.model = message.remove("model").unwrap_or_default();
                 self.use_up(message.remove("usage"));
-                Ok(Some(self.chunk(json!({ "role": "assistant", "content": "" }))))
+                Ok(Some(self.chunk(&json!({ "role": "assistant", "content": "" }))))
             }
             "content_block_start" => {
                 let index = index(&event)?;
@@ -77,7 +79,7 @@ impl Incoming {
             }
             "content_block_delta" => {
                 let index = index(&event)?;
-                self.delta(index, event["delta"].take())
+                self.delta(index, &event["delta"])
             }
             "content_block_stop" => {
                 let block = self.open.remove(&index(&event)?).ok_or(Broken::Nonsense)?;
@@ -89,12 +91,12 @@ impl Incoming {
             }
             "message_stop" => {
                 self.is_done = true;
-                let mut chunk = self.chunk(Value::Null);
+                let mut chunk = self.chunk(&Value::Null);
                 chunk.insert("choices".to_owned(), json!([]));
                 chunk.insert("usage".to_owned(), usage::from_anthropic(&self.usage).into());
                 Ok(Some(chunk))
             }
-            "error" => Err(reported(event)),
+            "error" => Err(reported(&event)),
             _ => Ok(None),
         }
     }
@@ -107,7 +109,7 @@ impl Incoming {
         }
     }
 
-    fn chunk(&self, delta: Value) -> Map {
+    fn chunk(&self, delta: &Value) -> Map {
         map(json!({
             "id": self.id,
             "object": "chat.completion.chunk",
@@ -154,10 +156,10 @@ impl Incoming {
             _ => (Block::Other, None),
         };
         self.open.insert(index, begun);
-        Ok(delta.map(|delta| self.chunk(delta)))
+        Ok(delta.map(|delta| self.chunk(&delta)))
     }
 
-    fn delta(&mut self, index: u64, delta: Value) -> Result<Option<Map>, Broken> {
+    fn delta(&mut self, index: u64, delta: &Value) -> Result<Option<Map>, Broken> {
         let block = self.open.get_mut(&index).ok_or(Broken::Nonsense)?;
         let said = |key: &str| delta[key].as_str().filter(|text| !text.is_empty());
         let delta = match block {
@@ -177,16 +179,15 @@ impl Incoming {
             }),
             Block::Redacted(_) | Block::Other => None,
         };
-        Ok(delta.map(|delta| self.chunk(delta)))
+        Ok(delta.map(|delta| self.chunk(&delta)))
     }
 
-    fn stop(&self, block: Block) -> Option<Map> {
+    fn stop(&mut self, block: Block) -> Option<Map> {
         let delta = match block {
             Block::Thinking { text, signature } => {
-                let block = json!({ "type": "thinking", "thinking": text, "signature": signature });
-                json!({ (ANTHROPIC): { "thinking": [block] } })
+                self.thought(json!({ "type": "thinking", "thinking": text, "signature": signature }))
             }
-            Block::Redacted(block) => json!({ (ANTHROPIC): { "thinking": [block] } }),
+            Block::Redacted(block) => self.thought(block),
             Block::Call {
                 index,
                 input,
@@ -194,7 +195,14 @@ impl Incoming {
             } => arguments_delta(index, &input.to_string()),
             Block::Call { .. } | Block::Text | Block::Other => return None,
         };
-        Some(self.chunk(delta))
+        Some(self.chunk(&delta))
+    }
+
+    /// Numbered like a call: clients that put deltas together want it of every list.
+    fn thought(&mut self, mut block: Value) -> Value {
+        block["index"] = self.thoughts.into();
+        self.thoughts += 1;
+        json!({ (ANTHROPIC): { "thinking": [block] } })
     }
 
     fn finish(&self, delta: &Value) -> Option<Map> {
@@ -203,7 +211,7 @@ impl Incoming {
         if reason == "refusal" && delta["stop_details"]["explanation"].is_string() {
             said["refusal"] = delta["stop_details"]["explanation"].clone();
         }
-        let mut chunk = self.chunk(said);
+        let mut chunk = self.chunk(&said);
         chunk["choices"][0]["finish_reason"] = finish_reason(reason).into();
         if delta["stop_sequence"].is_string() {
             chunk["choices"][0]["stop_reason"] = delta["stop_sequence"].clone();

@@ -85,13 +85,13 @@ impl Stream {
             Said::Reasoning(text) => {
                 let start = || json!({ "type": "thinking", "thinking": "", "signature": "" });
                 self.enter(Open::Thinking, start)?;
-                self.delta(json!({ "type": "thinking_delta", "thinking": text }));
+                self.delta(&json!({ "type": "thinking_delta", "thinking": text }));
             }
             Said::Thoughts(blocks) => self.seal(blocks)?,
             Said::Text { text, .. } if text.is_empty() => {}
             Said::Text { text, .. } | Said::Refusal(text) => {
                 self.enter(Open::Text, || json!({ "type": "text", "text": "" }))?;
-                self.delta(json!({ "type": "text_delta", "text": text }));
+                self.delta(&json!({ "type": "text_delta", "text": text }));
             }
             Said::Call {
                 call,
@@ -134,7 +134,7 @@ impl Stream {
         Ok(())
     }
 
-    fn delta(&mut self, delta: Value) {
+    fn delta(&mut self, delta: &Value) {
         self.emit("content_block_delta", json!({ "index": self.blocks, "delta": delta }));
     }
 
@@ -164,7 +164,7 @@ impl Stream {
             } else {
                 let start = || json!({ "type": "thinking", "thinking": "", "signature": "" });
                 self.enter(Open::Thinking, start)?;
-                self.delta(json!({ "type": "signature_delta", "signature": block["signature"] }));
+                self.delta(&json!({ "type": "signature_delta", "signature": block["signature"] }));
                 self.leave()?;
             }
         }
@@ -226,7 +226,7 @@ impl Stream {
         let more = call.arguments[call.sent..].to_owned();
         call.sent = call.arguments.len();
         if !more.is_empty() {
-            self.delta(json!({ "type": "input_json_delta", "partial_json": more }));
+            self.delta(&json!({ "type": "input_json_delta", "partial_json": more }));
         }
     }
 
@@ -239,7 +239,7 @@ impl Stream {
         }
         if let Some(input) = input.filter(|_| self.calls[at].is_encoded_twice()) {
             let json = Value::Object(input).to_string();
-            self.delta(json!({ "type": "input_json_delta", "partial_json": json }));
+            self.delta(&json!({ "type": "input_json_delta", "partial_json": json }));
         }
         self.calls[at].is_closed = true;
         Ok(())

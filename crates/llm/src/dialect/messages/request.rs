@@ -126,7 +126,7 @@ fn messages(request: &mut Map) -> Result<Vec<Value>, Failure> {
     let mut out = Vec::new();
     if let Some(system) = take(request, "system") {
         let content = part::content(blocks(system, "system")?);
-        out.push(json!({ "role": "system", "content": content }));
+        out.push(part::message("system", content));
     }
     let Some(messages) = take_array(request, "messages", "")? else {
         return Err(refused("messages", "is missing"));
@@ -139,7 +139,7 @@ fn messages(request: &mut Map) -> Result<Vec<Value>, Failure> {
         match text_at(&message, "role") {
             Some("user") => user(content, &mut out),
             Some("assistant") => out.push(assistant(content)),
-            Some("system") => out.push(json!({ "role": "system", "content": part::content(content.parts) })),
+            Some("system") => out.push(part::message("system", part::content(content.parts))),
             _ => return Err(refused(&path(&at, "role"), "must be user, assistant or system")),
         }
     }
@@ -164,7 +164,7 @@ fn user(content: Content, out: &mut Vec<Value>) {
             Value::Null => "".into(),
             content => content,
         };
-        out.push(json!({ "role": "user", "content": content }));
+        out.push(part::message("user", content));
     }
 }
 

@@ -82,7 +82,8 @@ pub(in super::super) fn from_chat(mut chat: Map) -> Result<Map, Failure> {
 fn refuse(chat: &mut Map) -> Result<(), Failure> {
     for (key, neutral) in REFUSED {
         let Some(value) = take(chat, key) else { continue };
-        let is_neutral = value.to_string() == neutral || value.as_f64() == neutral.parse().ok() && value.is_number();
+        let neutral: Value = serde_json::from_str(neutral).unwrap_or_default();
+        let is_neutral = value == neutral || value.is_number() && value.as_f64() == neutral.as_f64();
         if !is_neutral {
             return Err(unsaid(key, WHOSE));
         }
@@ -312,6 +313,7 @@ fn assistant(message: &mut Map, at: &str) -> Result<Vec<Value>, Failure> {
         Some(Value::Array(blocks)) => blocks,
         _ => Vec::new(),
     };
+    part::unnumber(&mut blocks);
     // It takes back only what it once gave out, and that bears its signature. Thoughts of other models do not.
     blocks.retain(|block| {
         block["type"] != "thinking" || block["signature"].as_str().is_some_and(|text| !text.is_empty())

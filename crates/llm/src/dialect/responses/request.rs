@@ -262,12 +262,13 @@ impl Transcript {
         if role != "assistant" {
             self.close();
         }
-        self.messages.push(json!({ "role": role, "content": content }));
+        self.messages.push(part::message(role, content));
     }
 
     fn result(&mut self, id: &str, output: Value) {
         self.close();
-        let message = json!({ "role": "tool", "tool_call_id": id, "content": output });
+        let mut message = part::message("tool", output);
+        message["tool_call_id"] = id.into();
         self.messages.push(message);
     }
 
