@@ -13,6 +13,7 @@
 
 mod answer;
 mod config;
+mod dialect;
 mod fault;
 mod metrics;
 mod reading;
