@@ -42,6 +42,8 @@
     )
 )]
 
+#[cfg(test)]
+mod clients;
 mod completions;
 mod delta;
 mod field;
