@@ -112,8 +112,8 @@ async fn a_key_is_made_used_listed_and_revoked() {
 async fn explaining_a_tool_says_whether_lists_show_it() {
     let engine = Engine::start().await;
     let gateway = gateway(&engine).await;
-    let make = ["key", "create", "--role", "user", "--show", "calc*"];
-    let made = json(&gateway, &make).await;
+    let create = ["key", "create", "--role", "user", "--show", "calc*"];
+    let made = json(&gateway, &create).await;
     let id = made["id"].as_str().unwrap();
     for (tool, shown) in [("calculator", true), ("gateway_status", false), ("search_tools", true)] {
         let told = json(&gateway, &["explain", &format!("tool:{tool}"), "--as", id]).await;
