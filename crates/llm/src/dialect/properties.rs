@@ -211,6 +211,28 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    // Each case is a whole stream in every dialect.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn it_does_not_matter_where_the_network_cuts(cuts in proptest::collection::vec(0..4000_usize, 0..12), at in 0..1000_usize) {
+        for upstream in Upstream::ALL {
+            let files = fs::read_dir(folder().join("streams").join(upstream_named(upstream))).unwrap();
+            let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+            files.sort();
+            let bytes = fs::read(&files[at % files.len()]).unwrap();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            for endpoint in CLIENTS {
+                prop_assert_eq!(relay(upstream, endpoint, &pieces), relay(upstream, endpoint, &[&bytes]));
+            }
+        }
+    }
+}
+
+proptest! {
     #[test]
     fn a_conversation_comes_back_from_anthropics_api(did in turns(), system in "[a-z]{1,8}") {
         let mut messages = written(&did);
@@ -243,23 +265,6 @@ proptest! {
         let (_, told) = stream(Endpoint::Messages, chunks);
         let whole = chat_to_answer(answer, &asked(Endpoint::Messages)).unwrap();
         prop_assert_eq!(assemble_message(&told), Value::Object(whole));
-    }
-
-    #[test]
-    fn it_does_not_matter_where_the_network_cuts(cuts in proptest::collection::vec(0..4000_usize, 0..12), at in 0..1000_usize) {
-        for upstream in Upstream::ALL {
-            let files = fs::read_dir(folder().join("streams").join(upstream_named(upstream))).unwrap();
-            let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-            files.sort();
-            let bytes = fs::read(&files[at % files.len()]).unwrap();
-            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
-            cuts.extend([0, bytes.len()]);
-            cuts.sort_unstable();
-            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
-            for endpoint in CLIENTS {
-                prop_assert_eq!(relay(upstream, endpoint, &pieces), relay(upstream, endpoint, &[&bytes]));
-            }
-        }
     }
 
     #[test]
