@@ -5,6 +5,7 @@
 
 mod config;
 mod db;
+pub mod declared;
 mod error;
 pub mod events;
 pub mod foreign;
@@ -14,15 +15,18 @@ mod metrics;
 mod migrations;
 mod open;
 pub mod passages;
+pub mod responses;
 mod row;
 mod sql;
 mod store;
 mod writer;
 
 pub use config::{Config, redacted, sqlite_url};
+pub use declared::Declared;
 pub use error::StoreError;
 pub use events::EventLog;
 pub use foreign::Foreign;
 pub use keys::Keys;
 pub use passages::Passages;
+pub use responses::Responses;
 pub use store::{Store, StoreParts};

@@ -48,6 +48,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0006_stream_worth.sql"),
         include_str!("../migrations/postgres/0006_stream_worth.sql"),
     ),
+    (
+        7,
+        "declared_and_responses",
+        include_str!("../migrations/sqlite/0007_declared_and_responses.sql"),
+        include_str!("../migrations/postgres/0007_declared_and_responses.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

@@ -8,12 +8,14 @@ use crate::{
     EventLog, StoreError,
     config::Engine,
     db::{Db, DbParts},
+    declared::{Declared, Sort},
     events,
     keys::Keys,
     mcp::{McpSessions, McpStreams, Pins, Signing, Upstreams},
     metrics::Metrics,
     open,
     passages::Passages,
+    responses::Responses,
     sql::{Both, on_both},
     writer,
 };
@@ -101,6 +103,20 @@ impl Store {
 
     pub fn passages(&self) -> Passages {
         self.passages.clone()
+    }
+
+    /// Providers of context that were declared at run time.
+    pub fn providers(&self) -> Declared {
+        Declared::new(self.db.clone(), Sort::Provider)
+    }
+
+    /// Tools that were declared at run time.
+    pub fn declared(&self) -> Declared {
+        Declared::new(self.db.clone(), Sort::Tool)
+    }
+
+    pub fn responses(&self) -> Responses {
+        Responses::new(self.db.clone())
     }
 
     pub fn events(&self) -> &EventLog {

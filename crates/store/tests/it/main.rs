@@ -7,6 +7,7 @@
 
 mod audit;
 mod crash;
+mod declared;
 mod events;
 mod faults;
 mod foreign;
@@ -14,6 +15,7 @@ mod keys;
 mod mcp;
 mod opening;
 mod passages;
+mod responses;
 
 use forebay_domain::{
     Code, Event,

@@ -1,0 +1,237 @@
+//! Kept answers: whole, nobody else's, gone when they expire, bounded; conversations from their beginning.
+
+use crate::{at, open};
+use forebay_domain::{
+    Code, Failure,
+    id::{KeyId, SubjectId, TenantId},
+};
+use forebay_store::{
+    Responses,
+    responses::{
+        Chain, DOCUMENT_BYTES_MAX, OWNER_BYTES_MAX, OWNER_RESPONSES_MAX, ResponseOwner, StoredResponse, WORD_BYTES_MAX,
+    },
+};
+use forebay_testkit::db::TestDb;
+use serde_json::value::RawValue;
+
+fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap()
+}
+
+fn owner(tenant: &str, subject: &str) -> ResponseOwner {
+    ResponseOwner {
+        tenant: TenantId::try_from(tenant).unwrap(),
+        subject: SubjectId::try_from(subject).unwrap(),
+    }
+}
+
+fn ann() -> ResponseOwner {
+    owner("acme", "ann")
+}
+
+/// An answer to Ann, made at 1,000 and good until 5,000.
+fn response(id: &str, previous: Option<&str>) -> StoredResponse {
+    StoredResponse {
+        id: id.to_owned(),
+        owner: ann(),
+        key: Some(KeyId::try_from("k1").unwrap()),
+        previous_id: previous.map(ToOwned::to_owned),
+        model: "qwen".to_owned(),
+        status: "completed".to_owned(),
+        created_at: at(1_000),
+        expires_at: at(5_000),
+        input: raw(r#"[ {"role":"user"} ]"#),
+        body: raw(&format!(r#"{{ "id":"{id}", "x":1.0, "nul":"\\u0000" }}"#)),
+    }
+}
+
+fn ids(chain: &Chain) -> Vec<&str> {
+    chain.responses.iter().map(|one| one.id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_whole_for_its_owner_alone() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let responses = opened.store.responses();
+        let new = response("r1", Some("r0"));
+        responses.put(&new).await.unwrap();
+        let kept = responses.get("r1", &ann(), at(1_000)).await.unwrap().unwrap();
+        assert_eq!(
+            (kept.owner, kept.key, kept.previous_id),
+            (new.owner, new.key, new.previous_id)
+        );
+        assert_eq!((kept.model, kept.status), (new.model, new.status));
+        assert_eq!((kept.created_at, kept.expires_at), (new.created_at, new.expires_at));
+        assert_eq!(
+            (kept.input.get(), kept.body.get()),
+            (new.input.get(), new.body.get()),
+            "{}",
+            db.name()
+        );
+
+        for stranger in [owner("acme", "bob"), owner("other", "ann"), owner("Acme", "ann")] {
+            assert!(responses.get("r1", &stranger, at(1_000)).await.unwrap().is_none());
+            assert!(!responses.delete("r1", &stranger).await.unwrap(), "{}", db.name());
+            let chain = responses.chain("r1", &stranger, 10, at(1_000)).await.unwrap();
+            assert!(chain.responses.is_empty() && !chain.whole);
+            let mut taken = response("r1", None);
+            taken.owner = stranger;
+            let refused = responses.put(&taken).await.unwrap_err();
+            assert_eq!(Failure::from(refused).code, Code::Conflict);
+        }
+        assert!(responses.delete("r1", &ann()).await.unwrap());
+        assert!(!responses.delete("r1", &ann()).await.unwrap());
+        assert!(responses.get("r1", &ann(), at(1_000)).await.unwrap().is_none());
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_expired_is_gone() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let responses = opened.store.responses();
+        for n in 0..250 {
+            responses.put(&response(&format!("r{n}"), None)).await.unwrap();
+        }
+        let mut longer = response("longer", Some("r1"));
+        longer.expires_at = at(9_000);
+        responses.put(&longer).await.unwrap();
+        assert!(responses.get("r1", &ann(), at(4_999)).await.unwrap().is_some());
+        assert!(
+            responses.get("r1", &ann(), at(5_000)).await.unwrap().is_none(),
+            "{}",
+            db.name()
+        );
+        let chain = responses.chain("longer", &ann(), 10, at(5_000)).await.unwrap();
+        assert_eq!((ids(&chain), chain.whole), (vec!["longer"], false));
+
+        assert_eq!(responses.sweep(at(4_999)).await.unwrap(), 0);
+        assert_eq!(responses.sweep(at(5_000)).await.unwrap(), 250, "in portions");
+        assert_eq!(db.number("SELECT COUNT(*) FROM response").await, 1);
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_is_read_from_its_beginning() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let responses = opened.store.responses();
+        for (id, previous) in [
+            ("a", None),
+            ("c", Some("a")),
+            ("b", Some("c")),
+            ("side", Some("a")),
+            ("loop", Some("loop")),
+        ] {
+            responses.put(&response(id, previous)).await.unwrap();
+        }
+        let mut theirs = response("theirs", None);
+        theirs.owner = owner("acme", "bob");
+        responses.put(&theirs).await.unwrap();
+        responses.put(&response("stolen", Some("theirs"))).await.unwrap();
+
+        let read = async |id: &str, depth| responses.chain(id, &ann(), depth, at(1_000)).await.unwrap();
+        let chain = read("b", 10).await;
+        assert_eq!((ids(&chain), chain.whole), (vec!["a", "c", "b"], true), "{}", db.name());
+        assert!(chain.responses[2].body.get().contains("\"b\""));
+        assert_eq!(ids(&read("side", 10).await), ["a", "side"]);
+        let chain = read("b", 2).await;
+        assert_eq!((ids(&chain), chain.whole), (vec!["c", "b"], false));
+        let chain = read("stolen", 10).await;
+        assert_eq!(
+            (ids(&chain), chain.whole),
+            (vec!["stolen"], false),
+            "nobody goes on from another's answer"
+        );
+        let chain = read("loop", 10).await;
+        assert_eq!((ids(&chain), chain.whole), (vec!["loop"], false));
+        assert!(read("none", 10).await.responses.is_empty());
+
+        responses.delete("c", &ann()).await.unwrap();
+        let chain = read("b", 10).await;
+        assert_eq!((ids(&chain), chain.whole), (vec!["b"], false));
+        opened.close().await;
+    }
+}
+
+async fn put_numbered(responses: &Responses, n: u32, bytes: usize) {
+    let mut new = response(
+        &format!("r{n:04}"),
+        (n > 0).then(|| format!("r{:04}", n - 1)).as_deref(),
+    );
+    new.created_at = at(1_000 + i64::from(n));
+    new.body = raw(&format!("\"{}\"", "x".repeat(bytes)));
+    responses.put(&new).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_oldest_make_room() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let responses = opened.store.responses();
+        let mut theirs = response("theirs", None);
+        theirs.owner = owner("acme", "bob");
+        theirs.created_at = at(1);
+        responses.put(&theirs).await.unwrap();
+        let rows = (0..OWNER_RESPONSES_MAX)
+            .map(|n| format!("('old{n:04}', 'acme', 'ann', 'm', 's', {}, 5000, 2, '1', '1')", 10 + n));
+        let rows = rows.collect::<Vec<_>>().join(", ");
+        db.execute(&format!(
+            "INSERT INTO response (id, tenant, subject, model, status, created_at_ms, expires_at_ms, bytes, input, body) \
+             VALUES {rows}"
+        ))
+        .await;
+        put_numbered(&responses, 5_000, 10).await;
+        let held = "SELECT COUNT(*) FROM response WHERE subject = 'ann'";
+        assert_eq!(db.number(held).await, i64::from(OWNER_RESPONSES_MAX), "{}", db.name());
+        assert!(responses.get("old0000", &ann(), at(1)).await.unwrap().is_none());
+        assert!(responses.get("old0001", &ann(), at(1)).await.unwrap().is_some());
+
+        db.execute(&format!(
+            "UPDATE response SET bytes = {} WHERE id = 'old0999'",
+            OWNER_BYTES_MAX - 40
+        ))
+        .await;
+        put_numbered(&responses, 5_001, 10).await;
+        assert_eq!(db.number(held).await, 2, "{}: bytes count too", db.name());
+        assert!(
+            responses
+                .get("theirs", &owner("acme", "bob"), at(1))
+                .await
+                .unwrap()
+                .is_some()
+        );
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn answers_and_conversations_are_bounded() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let responses = opened.store.responses();
+        let large = || raw(&format!("\"{}\"", "x".repeat(DOCUMENT_BYTES_MAX)));
+        let mut body = response("a", None);
+        body.body = large();
+        let mut input = response("a", None);
+        input.input = large();
+        let mut model = response("a", None);
+        model.model = "x".repeat(WORD_BYTES_MAX + 1);
+        let id = response(&"x".repeat(WORD_BYTES_MAX + 1), None);
+        for refused in [body, input, model, id] {
+            let refused = responses.put(&refused).await.unwrap_err();
+            assert_eq!(Failure::from(refused).code, Code::BodyTooLarge, "{}", db.name());
+        }
+        for n in 0..5 {
+            put_numbered(&responses, n, 4_000_000).await;
+        }
+        let chain = responses.chain("r0003", &ann(), 10, at(1_000)).await.unwrap();
+        assert_eq!(chain.responses.len(), 4);
+        let refused = responses.chain("r0004", &ann(), 10, at(1_000)).await.unwrap_err();
+        assert_eq!(Failure::from(refused).code, Code::BodyTooLarge);
+        opened.close().await;
+    }
+}
