@@ -58,6 +58,17 @@ pub enum WhenAllAreOut {
     GiveUp,
 }
 
+impl WhenAllAreOut {
+    /// `is_last_hope`: nobody else can take the request.
+    pub fn of(is_last_hope: bool) -> Self {
+        if is_last_hope {
+            Self::TryTheLeastBad
+        } else {
+            Self::GiveUp
+        }
+    }
+}
+
 /// What became of a choice, with a reason for each candidate in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {

@@ -56,9 +56,7 @@ impl Place {
         } else {
             self.fails(Code::UpstreamFailed, "closed the connection before it answered")
         };
-        failure
-            .hint("The request was not repeated, since the engine may have begun to work on it. Try again.")
-            .caused_by(error.without_url())
+        failure.hint("Try again.").caused_by(error.without_url())
     }
 
     /// The answer had begun, and broke off.
@@ -155,7 +153,7 @@ impl Place {
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds.min(RETRY_AFTER_S_MAX)))
 }

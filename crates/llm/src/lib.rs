@@ -5,7 +5,10 @@
 //! an engine says is parsed, bounded and timed out.
 //!
 //! It refuses to know who the caller's credentials are: no header of a caller ever comes in here, so none can leave.
-//! It refuses to ask twice: a request that an engine may have begun to work on is never repeated.
+//! It asks again only before the first byte. Asking a model changes nothing in the world, so a request that a backend
+//! could not take, or answered with an error of its own, goes to another one; a bounded number of times and under one
+//! deadline. One that a backend is slow to begin may be at work there: it goes elsewhere too only where the
+//! configuration says so (`retry.on_timeout`). It refuses to repeat a request of whose answer a byte has come.
 //!
 //! **Failures in mid-stream.** An answer whose body has begun cannot change its status any more. Its body then yields
 //! one last `Err(Failure)`; the edge writes it in its own dialect (`data: {"error":…}` on `/v1`) and ends the answer
@@ -21,11 +24,13 @@ mod record;
 mod relay;
 mod request;
 mod router;
+mod routing;
 mod settings;
 mod sse;
 mod upstream;
 
-pub use config::{BackendConfig, Config, Engine, ModelConfig, TimeoutsConfig};
+pub use config::{BackendConfig, Config, Engine, ModelConfig, ProbeConfig, QueueConfig, RetryConfig, TimeoutsConfig};
 pub use metrics::Metrics;
 pub use router::{Router, RouterParts};
+pub use routing::{BackendStatus, BackendWhy, RouteExplanation, RouteStep};
 pub use settings::{ConfigFault, Settings};

@@ -3,14 +3,24 @@
 //! Labels are bounded: only configured models are named, outcomes are the codes of errors. What was refused before any
 //! engine was asked is no model request and is not counted here.
 
+use crate::{
+    routing::{self, BackendStatus, Depth},
+    settings::Settings,
+};
+use arc_swap::ArcSwap;
 use forebay_domain::event::{Outcome, Usage};
-use forebay_runtime::metrics::seconds_histogram;
+use forebay_runtime::{Clock, metrics::seconds_histogram};
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{family::Family, histogram::Histogram},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// The buckets that OpenTelemetry's conventions recommend, as far as context windows reach.
 const TOKEN_BUCKETS: [f64; 11] = [
@@ -44,6 +54,12 @@ struct ByTokenType {
     token_type: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByBackend {
+    model: String,
+    backend: usize,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The families of this crate.
@@ -52,6 +68,14 @@ pub struct Metrics {
     durations: Histograms<ByOutcome>,
     first_tokens: Histograms<ByModel>,
     tokens: Histograms<ByTokenType>,
+    shown: Arc<OnceLock<Shown>>,
+}
+
+/// Whose backends are told about.
+#[derive(Debug)]
+struct Shown {
+    settings: Arc<ArcSwap<Settings>>,
+    clock: Clock,
 }
 
 impl Metrics {
@@ -60,7 +84,9 @@ impl Metrics {
             durations: Family::new_with_constructor(seconds_histogram),
             first_tokens: Family::new_with_constructor(seconds_histogram),
             tokens: Family::new_with_constructor(|| Histogram::new(TOKEN_BUCKETS)),
+            shown: Arc::default(),
         };
+        registry.register_collector(Box::new(Backends(metrics.shown.clone())));
         registry.register_with_unit(
             "gen_ai_server_request_duration",
             "Time from asking an engine to the end of its answer",
@@ -79,6 +105,17 @@ impl Metrics {
             metrics.tokens.clone(),
         );
         metrics
+    }
+
+    /// The backends to tell about. They are looked at when somebody reads the metrics, so that a request pays nothing
+    /// and a backend that is configured no more is told of no more.
+    pub(crate) fn show(&self, settings: &Arc<ArcSwap<Settings>>, clock: &Clock) {
+        let shown = Shown {
+            settings: settings.clone(),
+            clock: clock.clone(),
+        };
+        // A second router on the same metrics would be a second gateway in one process: the first is told about.
+        let _ = self.shown.set(shown);
     }
 
     pub(crate) fn ended(&self, model: &str, outcome: Outcome, took: Duration) {
@@ -109,4 +146,90 @@ impl Metrics {
             self.tokens.get_or_create(&labels).observe(count as f64);
         }
     }
+}
+
+/// What the backends are like at the moment of the reading.
+#[derive(Debug)]
+struct Backends(Arc<OnceLock<Shown>>);
+
+impl Collector for Backends {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(Shown { settings, clock }) = self.0.get() else {
+            return Ok(());
+        };
+        let settings = settings.load();
+        let backends = routing::statuses(&settings, clock);
+        let out = &mut encoder;
+        let each = |value: fn(&BackendStatus) -> u64| -> Vec<(ByBackend, u64)> {
+            let labelled = backends.iter().map(|backend| (ByBackend::of(backend), value(backend)));
+            labelled.collect()
+        };
+        let help = "Whether a backend is fit to be asked";
+        gauges(out, "forebay_backend_up", help, each(|backend| backend.is_up.into()))?;
+        let help = "Requests under way at a backend";
+        let in_flight = each(|backend| backend.in_flight.into());
+        gauges(out, "forebay_backend_requests_in_flight", help, in_flight)?;
+        let help = "How often a backend was put out of use";
+        counters(
+            out,
+            "forebay_backend_ejections",
+            help,
+            each(|backend| backend.ejections),
+        )?;
+        let help = "Requests that failed at a backend and were sent to another one";
+        counters(out, "forebay_backend_retries", help, each(|backend| backend.retries))?;
+        let queues = |value: fn(&Depth) -> u64| -> Vec<(ByModel, u64)> {
+            let depths = settings.models.values().map(|model| {
+                let labels = ByModel {
+                    model: model.name.clone(),
+                };
+                (labels, value(&model.live_side().gate.depth()))
+            });
+            depths.collect()
+        };
+        let help = "Requests that wait for a backend";
+        gauges(
+            out,
+            "forebay_model_queue_depth",
+            help,
+            queues(|depth| depth.waiting as u64),
+        )?;
+        let help = "Requests that were refused because the queue was full";
+        counters(out, "forebay_model_queue_refusals", help, queues(|depth| depth.refused))
+    }
+}
+
+impl ByBackend {
+    fn of(backend: &BackendStatus) -> Self {
+        Self {
+            model: backend.model.clone(),
+            backend: backend.backend,
+        }
+    }
+}
+
+fn gauges<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: Vec<(L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counters<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: Vec<(L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::{
     answer::{self, Whole},
     fault::Place,
+    routing::{End, Lease},
 };
 use bytes::{Bytes, BytesMut};
 use forebay_domain::{Code, Failure, event::Usage};
@@ -17,6 +18,8 @@ const MEDIA_TYPE_BYTES_MAX: usize = 64;
 pub(crate) struct Begun {
     pub(crate) response: Response,
     pub(crate) place: Place,
+    /// Its place at the backend, which counts until it ends.
+    pub(crate) lease: Lease,
     /// When the answer has to be complete.
     pub(crate) deadline: Instant,
 }
@@ -36,6 +39,14 @@ impl Begun {
 
     /// The next piece of the body as the network cut it; `None` at its end.
     pub(crate) async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
+        let read = self.read_in_time().await;
+        if read.is_err() {
+            self.lease.end(End::Failed);
+        }
+        read
+    }
+
+    async fn read_in_time(&mut self) -> Result<Option<Bytes>, Failure> {
         let idle = self.place.model.timeouts.idle;
         let idle_until = Instant::now() + idle;
         match tokio::time::timeout_at(idle_until.min(self.deadline), self.response.chunk()).await {
@@ -57,7 +68,12 @@ impl Begun {
     /// An answer that is not streamed, with the usage that the engine tells.
     pub(crate) async fn whole(mut self) -> Result<(Bytes, Option<Usage>), Failure> {
         let body = self.body().await?;
-        match answer::read_whole(&body) {
+        let said = answer::read_whole(&body);
+        self.lease.end(match said {
+            Whole::Answer(_) => End::Ok,
+            Whole::Error(_) | Whole::Nonsense => End::Failed,
+        });
+        match said {
             Whole::Answer(usage) => Ok((body, usage)),
             Whole::Error(words) => Err(self.place.reported(words)),
             Whole::Nonsense => Err(self
@@ -72,7 +88,9 @@ impl Begun {
 
     /// A JSON document where events were expected.
     pub(crate) async fn error_document(mut self) -> Failure {
-        match self.body().await.map(|body| answer::read_whole(&body)) {
+        let said = self.body().await.map(|body| answer::read_whole(&body));
+        self.lease.end(End::Failed);
+        match said {
             Ok(Whole::Error(words)) => self.place.reported(words),
             Ok(Whole::Answer(_) | Whole::Nonsense) => self.place.fails(
                 Code::UpstreamFailed,

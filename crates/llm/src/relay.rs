@@ -9,6 +9,7 @@ use crate::{
     reading::Begun,
     record::Record,
     request::Streams,
+    routing::End,
     sse::{self, Splitter},
 };
 use bytes::Bytes;
@@ -61,6 +62,7 @@ impl Relay {
             match relay.next().await {
                 Ok(event) => event.map(|event| (Ok(event), Some(relay))),
                 Err(failure) => {
+                    relay.begun.lease.end(End::Failed);
                     relay.record.finish(Outcome::Failed(failure.code));
                     Some((Err(failure), None))
                 }
@@ -147,6 +149,7 @@ impl Relay {
     /// hang up at once.
     fn done(&mut self, event: Bytes) -> Bytes {
         self.state = State::Done;
+        self.begun.lease.end(End::Ok);
         self.record.passed(event.len());
         self.record.finish(Outcome::Ok);
         event

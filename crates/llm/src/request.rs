@@ -17,6 +17,8 @@ pub(crate) struct Outgoing<'a> {
     model: Range<usize>,
     /// What makes the engine tell its usage at the end of a stream, where the client did not ask for it.
     usage: Option<Edit>,
+    /// The value of `messages`.
+    pub(crate) messages: &'a str,
     pub(crate) streams: Streams,
 }
 
@@ -68,9 +70,9 @@ impl<'a> Outgoing<'a> {
         };
         let looked: Looked<'_> = serde_json::from_slice(body)
             .map_err(|error| invalid("body", "must be a JSON object with each key once").caused_by(error))?;
-        if !looked.messages.is_some_and(|raw| raw.get().starts_with('[')) {
+        let Some(messages) = looked.messages.map(RawValue::get).filter(|raw| raw.starts_with('[')) else {
             return Err(invalid("messages", "must be an array of messages"));
-        }
+        };
         let wants_events = match looked.stream.map_or("false", RawValue::get) {
             "true" => true,
             "false" | "null" => false,
@@ -86,6 +88,7 @@ impl<'a> Outgoing<'a> {
             body,
             model: looked.model.map_or(inside..inside, |raw| place(body, raw)),
             usage,
+            messages,
             streams,
         })
     }

@@ -7,17 +7,22 @@ use crate::{
     record::{Books, Record},
     relay::Relay,
     request::{Outgoing, Streams},
-    settings::{Model, NAME_BYTES_MAX, Settings},
-    upstream::Asking,
+    routing::{self, BackendStatus, Probes, RouteExplanation, affinity_of_messages},
+    settings::{Api, Backend, Model, NAME_BYTES_MAX, Settings},
+    upstream::{Ask, Call, Upstream},
 };
 use arc_swap::ArcSwap;
 use forebay_domain::{
     Action, Code, Failure, Principal,
     event::Outcome,
-    model::{Answer, AnswerForm, ModelInfo, ModelRequest},
+    model::{Answer, AnswerForm, Endpoint, ModelInfo, ModelRequest, Priority},
     port::{AskModel, BoxFuture, Via},
 };
-use forebay_runtime::{Clock, Entropy, telemetry::TraceContext};
+use forebay_runtime::{
+    Clock, Entropy, Tasks,
+    looping::{Nudge, drive},
+    telemetry::TraceContext,
+};
 use forebay_store::EventLog;
 use futures_util::{future::ready, stream};
 use reqwest::Client;
@@ -42,29 +47,67 @@ pub struct RouterParts {
 
 /// The one way to ask a model.
 pub struct Router {
-    settings: ArcSwap<Settings>,
-    http: Client,
+    settings: Arc<ArcSwap<Settings>>,
+    upstream: Upstream,
     books: Books,
     entropy: Entropy,
 }
 
 impl Router {
     pub fn new(parts: RouterParts) -> Self {
-        Self {
-            settings: ArcSwap::from_pointee(parts.settings),
-            http: parts.http,
+        let router = Self {
+            settings: Arc::default(),
+            upstream: Upstream { http: parts.http },
             books: Books {
                 events: parts.events,
                 metrics: parts.metrics,
                 clock: parts.clock,
             },
             entropy: parts.entropy,
-        }
+        };
+        router.books.metrics.show(&router.settings, &router.books.clock);
+        router.reconfigure(parts.settings);
+        router
     }
 
-    /// Puts new settings in force. Requests under way keep the old ones to their end.
+    /// Puts new settings in force. Requests under way keep the old ones to their end; what is known of backends that
+    /// stay is kept.
     pub fn reconfigure(&self, settings: Settings) {
+        let before = self.settings.load();
+        routing::attach(&settings, Some(&before), &self.books.clock, &self.entropy);
         self.settings.store(Arc::new(settings));
+    }
+
+    /// Asks backends whether they are well, until the tasks end. Without it only requests tell.
+    pub fn start_probes(&self, tasks: &Tasks) {
+        let probes = Probes {
+            settings: self.settings.clone(),
+            http: self.upstream.http.clone(),
+            clock: self.books.clock.clone(),
+        };
+        drive(tasks, probes, routing::PROBES_EVERY, Nudge::new());
+    }
+
+    /// How all backends are.
+    pub fn backends(&self) -> Vec<BackendStatus> {
+        routing::statuses(&self.settings.load(), &self.books.clock)
+    }
+
+    /// Why a request of this principal to this model would go where it would. `affinity` stands for how its prompt
+    /// begins.
+    pub fn explain_route(
+        &self,
+        principal: &Principal,
+        model: &str,
+        affinity: Option<u64>,
+    ) -> Result<RouteExplanation, Failure> {
+        principal.require(&Action::model(bounded(model)))?;
+        let settings = self.settings.load();
+        let found = settings
+            .models
+            .get(model)
+            .ok_or_else(|| self.unknown(principal, model))?;
+        Ok(routing::explain(&settings, principal, found, affinity))
     }
 
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {
@@ -79,7 +122,9 @@ impl Router {
             let model = found.ok_or_else(|| self.unknown(principal, &request.model))?;
             let outgoing = Outgoing::parse(&request.body)?;
             record.asked();
-            let begun = self.send(&model, &outgoing, via).await?;
+            let begun = self
+                .send_chat(principal, &model, &outgoing, request.hints.priority, via)
+                .await?;
             Ok((begun, outgoing.streams))
         };
         match answer.instrument(span).await {
@@ -104,15 +149,39 @@ impl Router {
             .details(json!({ "param": "model", "models": named }))
     }
 
-    async fn send(&self, model: &Arc<Model>, outgoing: &Outgoing<'_>, via: Via) -> Result<Begun, Failure> {
-        let asking = Asking {
-            http: &self.http,
-            model,
-            outgoing,
+    async fn send_chat(
+        &self,
+        principal: &Principal,
+        model: &Arc<Model>,
+        outgoing: &Outgoing<'_>,
+        priority: Priority,
+        via: Via,
+    ) -> Result<Begun, Failure> {
+        let prepare = |backend: &Backend| match backend.api {
+            Api::OpenAi => Ok(Call {
+                endpoint: Endpoint::Chat,
+                body: outgoing.body_for(backend),
+            }),
+            Api::Anthropic => Err(speaks_no_chat(model)),
+        };
+        let ask = Ask {
+            principal,
+            prepare: &prepare,
+            events: outgoing.streams != Streams::No,
+            affinity: model
+                .has_choice()
+                .then(|| affinity_of_messages(&model.name, outgoing.messages)),
+            priority,
             traceparent: &self.traceparent(via),
             deadline: Instant::now() + model.timeouts.total,
         };
-        asking.send().await
+        self.send(model, &ask).await
+    }
+
+    /// Asks the model's backends, or those of its fallbacks, until one begins to answer.
+    pub(crate) async fn send(&self, model: &Arc<Model>, ask: &Ask<'_>) -> Result<Begun, Failure> {
+        let settings = self.settings.load_full();
+        self.upstream.send(&settings, model, ask).await
     }
 
     /// The place in the trace that the engine gets: below our span where spans are collected, else one that only
@@ -178,6 +247,11 @@ async fn answer_with(begun: Begun, streams: Streams, mut record: Record) -> Resu
         }
         Err(failure) => Err(closed(record, failure)),
     }
+}
+
+fn speaks_no_chat(model: &Model) -> Failure {
+    let message = format!("A backend of model `{}` does not speak this API.", model.name);
+    Failure::new(Code::UpstreamFailed, message).hint("Ask it in its own API.")
 }
 
 /// A name as far as a model's name can go. What is longer names no model, whatever its beginning says.

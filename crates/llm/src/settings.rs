@@ -2,18 +2,32 @@
 //!
 //! No message repeats an address that was refused: it may contain a password.
 
-use crate::config::{BackendConfig, Config, Engine, ModelConfig, TimeoutsConfig};
-use forebay_domain::{Action, Code, Failure};
+use crate::{
+    config::{BackendConfig, Config, Engine, ModelConfig, ProbeConfig, TimeoutsConfig},
+    routing::Routes,
+};
+use forebay_domain::{Action, Code, Failure, model::Endpoint};
 use forebay_runtime::{
     Secret,
     secret::{SecretFault, SecretReader},
 };
-use reqwest::header::HeaderValue;
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use url::Url;
 
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 const BACKENDS_MAX: usize = 32;
+const FALLBACKS_MAX: usize = 8;
+const WEIGHT_MAX: u32 = 1_000;
+const QUEUE_MAX: u32 = 10_000;
+const PROBE_INTERVAL_S_MAX: u32 = 3_600;
+const PROBE_TIMEOUT_S_MAX: u32 = 60;
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Why the section `models:` cannot be used, and where.
 #[derive(Debug, thiserror::Error)]
@@ -55,25 +69,88 @@ pub(crate) struct Model {
     pub(crate) name: String,
     /// Never empty.
     pub(crate) backends: Vec<Backend>,
+    /// Names of other configured models.
+    pub(crate) fallbacks: Vec<String>,
+    pub(crate) affinity: bool,
+    pub(crate) affinity_bound_percent: u32,
+    pub(crate) queue_max: usize,
+    pub(crate) queue_wait: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) retries_timeouts: bool,
     pub(crate) timeouts: Timeouts,
+    /// What is going on at its backends: set once the model is put in force.
+    pub(crate) routes: OnceLock<Routes>,
+}
+
+impl Model {
+    /// Whether it matters how a prompt begins.
+    pub(crate) fn has_choice(&self) -> bool {
+        self.affinity && self.backends.len() > 1
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Backend {
     /// Its position in the configuration: the name that people know it by.
     pub(crate) index: usize,
-    pub(crate) chat_url: Url,
+    /// One address for each of [`Endpoint::ALL`], in that order.
+    urls: [Url; Endpoint::ALL.len()],
     pub(crate) engine: Option<Engine>,
+    pub(crate) api: Api,
     /// The engine's own name for the model, as a JSON string.
     pub(crate) model_json: String,
     pub(crate) credential: Option<Credential>,
+    pub(crate) weight: u32,
+    pub(crate) limit: Option<u32>,
+    pub(crate) probe: Option<Probe>,
+}
+
+impl Backend {
+    pub(crate) fn url(&self, endpoint: Endpoint) -> &Url {
+        &self.urls[endpoint as usize]
+    }
+
+    /// What makes it the same backend, whatever else is configured for it.
+    pub(crate) fn place(&self) -> (&str, &str) {
+        (self.url(Endpoint::Chat).as_str(), &self.model_json)
+    }
+
+    pub(crate) fn has_same_credential(&self, other: &Self) -> bool {
+        let header = |backend: &Self| backend.credential.as_ref().map(|credential| credential.header.clone());
+        header(self) == header(other)
+    }
+}
+
+/// Whose API a backend speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Api {
+    OpenAi,
+    Anthropic,
+}
+
+impl From<Option<Engine>> for Api {
+    fn from(engine: Option<Engine>) -> Self {
+        match engine {
+            Some(Engine::Anthropic) => Self::Anthropic,
+            Some(Engine::Vllm | Engine::Sglang | Engine::Llamacpp | Engine::Openai) | None => Self::OpenAi,
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Credential {
     pub(crate) secret: Secret,
-    /// `Bearer …`, marked sensitive, so that nobody prints it.
+    pub(crate) name: HeaderName,
+    /// Marked sensitive, so that nobody prints it.
     pub(crate) header: HeaderValue,
+}
+
+/// How a backend is asked whether it is well.
+#[derive(Debug, Clone)]
+pub(crate) struct Probe {
+    pub(crate) url: Url,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +162,6 @@ pub(crate) struct Timeouts {
 
 impl From<TimeoutsConfig> for Timeouts {
     fn from(config: TimeoutsConfig) -> Self {
-        let seconds = |count: NonZeroU32| Duration::from_secs(count.get().into());
         Self {
             begin: seconds(config.begin_s),
             idle: seconds(config.idle_s),
@@ -94,9 +170,14 @@ impl From<TimeoutsConfig> for Timeouts {
     }
 }
 
+fn seconds(count: NonZeroU32) -> Duration {
+    Duration::from_secs(count.get().into())
+}
+
 impl Settings {
     /// Checks the section and reads the secrets that it names.
     pub fn parse(config: &Config, secrets: &SecretReader) -> Result<Self, ConfigFault> {
+        config.check_fallbacks()?;
         let models = config.0.iter().map(|(name, model)| {
             let model = parse_model(name, model, secrets)?;
             Ok((name.clone(), Arc::new(model)))
@@ -107,23 +188,56 @@ impl Settings {
     }
 }
 
+impl Config {
+    /// Whether the models that others fall back to are there: the one thing that no model can tell by itself.
+    pub fn check_fallbacks(&self) -> Result<(), ConfigFault> {
+        for (name, model) in &self.0 {
+            for (index, fallback) in model.fallbacks.iter().enumerate() {
+                let path = format!("models.{name}.fallbacks[{index}]");
+                if fallback == name {
+                    return Err(ConfigFault::new(path, "must not be the model itself"));
+                }
+                if !self.0.contains_key(fallback) {
+                    return Err(ConfigFault::new(path, format!("there is no model {fallback:?}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 fn parse_model(name: &str, config: &ModelConfig, secrets: &SecretReader) -> Result<Model, ConfigFault> {
     check_name(name).map_err(|problem| ConfigFault::new("models", format!("the name {name:?} {problem}")))?;
-    let path = format!("models.{name}.backends");
+    let at = |field: &str| format!("models.{name}.{field}");
     if config.backends.is_empty() {
-        return Err(ConfigFault::new(path, "needs at least one backend"));
+        return Err(ConfigFault::new(at("backends"), "needs at least one backend"));
     }
-    if config.backends.len() > BACKENDS_MAX {
-        return Err(ConfigFault::new(path, format!("has more than {BACKENDS_MAX} backends")));
-    }
+    check_range(&at("backends"), config.backends.len(), 1..=BACKENDS_MAX)?;
+    check_range(&at("fallbacks"), config.fallbacks.len(), 0..=FALLBACKS_MAX)?;
+    check_range(
+        &at("affinity_bound_percent"),
+        config.affinity_bound_percent,
+        100..=1_000,
+    )?;
+    check_range(&at("queue.max"), config.queue.max, 0..=QUEUE_MAX)?;
+    let attempts = config.retry.attempts.get();
+    check_range(&at("retry.attempts"), attempts as usize, 1..=BACKENDS_MAX)?;
     let backends = config.backends.iter().enumerate().map(|(index, backend)| {
-        let path = format!("{path}[{index}]");
+        let path = at(&format!("backends[{index}]"));
         parse_backend(index, name, &path, backend, secrets)
     });
     Ok(Model {
         name: name.to_owned(),
         backends: backends.collect::<Result<_, _>>()?,
+        fallbacks: config.fallbacks.clone(),
+        affinity: config.affinity,
+        affinity_bound_percent: config.affinity_bound_percent,
+        queue_max: config.queue.max as usize,
+        queue_wait: seconds(config.queue.wait_s),
+        attempts,
+        retries_timeouts: config.retry.on_timeout,
         timeouts: config.timeouts.into(),
+        routes: OnceLock::new(),
     })
 }
 
@@ -137,30 +251,89 @@ fn parse_backend(
     let at = |field: &str| format!("{path}.{field}");
     let own_name = config.model.as_deref().unwrap_or(model);
     check_own_name(own_name).map_err(|problem| ConfigFault::new(at("model"), problem))?;
-    let credential = match &config.api_key {
-        Some(reference) => {
-            let secret = secrets.read(reference).map_err(|fault| ConfigFault {
-                path: at("api_key"),
-                problem: fault.to_string(),
-                source: Some(fault),
-            })?;
-            let header = bearer(&secret).ok_or_else(|| {
-                ConfigFault::new(
-                    at("api_key"),
-                    format!("{reference} holds characters that no header can carry"),
-                )
-            })?;
-            Some(Credential { secret, header })
-        }
-        None => None,
-    };
+    check_range(&at("weight"), config.weight.get(), 1..=WEIGHT_MAX)?;
+    let api = Api::from(config.engine);
+    let base = parse_url(&config.url).map_err(|problem| ConfigFault::new(at("url"), problem))?;
     Ok(Backend {
         index,
-        chat_url: parse_url(&config.url).map_err(|problem| ConfigFault::new(at("url"), problem))?,
+        urls: Endpoint::ALL.map(|endpoint| below(&base, endpoint.path())),
         engine: config.engine,
+        api,
         model_json: serde_json::Value::from(own_name).to_string(),
-        credential,
+        credential: parse_credential(&at("api_key"), api, config, secrets)?,
+        weight: config.weight.get(),
+        limit: config.max_concurrency.map(NonZeroU32::get),
+        probe: parse_probe(&at("probe"), &base, config.engine, &config.probe)?,
     })
+}
+
+fn parse_credential(
+    path: &str,
+    api: Api,
+    config: &BackendConfig,
+    secrets: &SecretReader,
+) -> Result<Option<Credential>, ConfigFault> {
+    let Some(reference) = &config.api_key else {
+        return Ok(None);
+    };
+    let secret = secrets.read(reference).map_err(|fault| ConfigFault {
+        path: path.to_owned(),
+        problem: fault.to_string(),
+        source: Some(fault),
+    })?;
+    let (name, text) = match api {
+        Api::OpenAi => (AUTHORIZATION, format!("Bearer {}", secret.expose())),
+        Api::Anthropic => (X_API_KEY, secret.expose().to_owned()),
+    };
+    let mut header = HeaderValue::try_from(text)
+        .map_err(|_| ConfigFault::new(path, format!("{reference} holds characters that no header can carry")))?;
+    header.set_sensitive(true);
+    Ok(Some(Credential { secret, name, header }))
+}
+
+fn parse_probe(
+    path: &str,
+    base: &Url,
+    engine: Option<Engine>,
+    config: &ProbeConfig,
+) -> Result<Option<Probe>, ConfigFault> {
+    let interval_s = config.interval_s;
+    check_range(&format!("{path}.interval_s"), interval_s, 0..=PROBE_INTERVAL_S_MAX)?;
+    check_range(
+        &format!("{path}.timeout_s"),
+        config.timeout_s.get(),
+        1..=PROBE_TIMEOUT_S_MAX,
+    )?;
+    let url = match (&config.path, engine) {
+        (Some(own), _) => {
+            if !own.starts_with('/') || own.chars().any(|c| c.is_control() || matches!(c, '?' | '#')) {
+                let problem = "must begin with `/` and contain neither `?` nor `#`";
+                return Err(ConfigFault::new(format!("{path}.path"), problem));
+            }
+            below(&root(base), own.trim_start_matches('/'))
+        }
+        (None, Some(Engine::Vllm | Engine::Sglang | Engine::Llamacpp)) => below(&root(base), "health"),
+        (None, Some(Engine::Openai) | None) => below(base, "models"),
+        // Its API has nothing that is free to ask for.
+        (None, Some(Engine::Anthropic)) => return Ok(None),
+    };
+    Ok((interval_s > 0).then(|| Probe {
+        url,
+        interval: Duration::from_secs(interval_s.into()),
+        timeout: seconds(config.timeout_s),
+    }))
+}
+
+fn check_range<N: PartialOrd + Copy + std::fmt::Display>(
+    path: &str,
+    number: N,
+    range: std::ops::RangeInclusive<N>,
+) -> Result<(), ConfigFault> {
+    if range.contains(&number) {
+        return Ok(());
+    }
+    let problem = format!("must be from {} to {}, and is {number}", range.start(), range.end());
+    Err(ConfigFault::new(path, problem))
 }
 
 /// The name that clients use has to be one that a grant (`model:qwen`) can name.
@@ -185,7 +358,7 @@ fn check_own_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// The address of the chat endpoint below a base address, with or without a slash at its end.
+/// A base address, without the slash at its end.
 fn parse_url(text: &str) -> Result<Url, String> {
     let mut url =
         Url::parse(text).map_err(|error| format!("is not an address like `http://127.0.0.1:8001/v1`: {error}"))?;
@@ -198,128 +371,25 @@ fn parse_url(text: &str) -> Result<Url, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must not contain `?` or `#`".to_owned());
     }
-    let path = format!("{}/chat/completions", url.path().trim_end_matches('/'));
+    let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
 }
 
-fn bearer(secret: &Secret) -> Option<HeaderValue> {
-    let mut header = HeaderValue::try_from(format!("Bearer {}", secret.expose())).ok()?;
-    header.set_sensitive(true);
-    Some(header)
+/// Where an engine keeps what is no part of its API: beside the version, not below it.
+fn root(base: &Url) -> Url {
+    let mut url = base.clone();
+    let path = base.path().trim_end_matches('/');
+    let path = path.strip_suffix("/v1").unwrap_or(path).to_owned();
+    url.set_path(&path);
+    url
+}
+
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(json: &str) -> Result<Settings, String> {
-        let config: Config = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let secrets = SecretReader::new(|name| match name {
-            "GOOD" => Some("sk-good".to_owned()),
-            "BAD" => Some("sk\u{1}bad".to_owned()),
-            _ => None,
-        });
-        Settings::parse(&config, &secrets).map_err(|fault| fault.to_string())
-    }
-
-    fn check_url(url: &str, expected: Result<&str, &str>) {
-        let parsed = parse(&format!(r#"{{"m":{{"backends":[{{"url":"{url}"}}]}}}}"#));
-        match (parsed, expected) {
-            (Ok(settings), Ok(expected)) => {
-                assert_eq!(settings.models["m"].backends[0].chat_url.as_str(), expected);
-            }
-            (Err(problem), Err(expected)) => {
-                assert!(problem.starts_with("models.m.backends[0].url: "), "{problem}");
-                assert!(problem.contains(expected), "{problem}");
-                assert!(!problem.contains("hunter2"), "{problem}");
-            }
-            (parsed, expected) => panic!("{url}: {parsed:?}, expected {expected:?}"),
-        }
-    }
-
-    #[test]
-    fn addresses_are_checked_and_completed() {
-        check_url("http://h:1/v1", Ok("http://h:1/v1/chat/completions"));
-        check_url("http://h:1/v1/", Ok("http://h:1/v1/chat/completions"));
-        check_url("https://h/a/b//", Ok("https://h/a/b/chat/completions"));
-        check_url("http://[::1]:8001", Ok("http://[::1]:8001/chat/completions"));
-        check_url("ftp://h/v1", Err("must begin with http:// or https://"));
-        check_url("http://me:hunter2@h/v1", Err("must not contain a user name"));
-        check_url("http://hunter2@h/v1", Err("must not contain a user name"));
-        check_url("http://h/v1?key=hunter2", Err("must not contain `?`"));
-        check_url("127.0.0.1:8001/hunter2", Err("is not an address"));
-        check_url("", Err("is not an address"));
-    }
-
-    #[test]
-    fn faults_name_their_place() {
-        for (json, expected) in [
-            (
-                r#"{"m":{"backends":[]}}"#,
-                "models.m.backends: needs at least one backend",
-            ),
-            (
-                r#"{"a b":{"backends":[{"url":"http://h"}]}}"#,
-                "models: the name \"a b\" may contain only",
-            ),
-            (
-                r#"{"":{"backends":[{"url":"http://h"}]}}"#,
-                "models: the name \"\" must not be empty",
-            ),
-            (
-                r#"{"m":{"backends":[{"url":"http://h"},{"url":"http://h","model":"a\nb"}]}}"#,
-                "models.m.backends[1].model: must not contain control",
-            ),
-            (
-                r#"{"m":{"backends":[{"url":"http://h","api_key":{"env":"NONE"}}]}}"#,
-                "models.m.backends[0].api_key: environment variable NONE is not set",
-            ),
-            (
-                r#"{"m":{"backends":[{"url":"http://h","api_key":{"env":"BAD"}}]}}"#,
-                "models.m.backends[0].api_key: environment variable BAD holds characters",
-            ),
-            (
-                r#"{"m":{"backends":[{"url":"http://h"}],"price":{"input":1}}}"#,
-                "unknown field `price`",
-            ),
-            (
-                r#"{"m":{"backends":[{"url":"http://h","engine":"tgi"}]}}"#,
-                "unknown variant `tgi`",
-            ),
-            (
-                r#"{"m":{"backends":[{"url":"http://h"}],"timeouts":{"idle_s":0}}}"#,
-                "nonzero",
-            ),
-        ] {
-            let problem = parse(json).unwrap_err();
-            assert!(
-                problem.starts_with(expected) || problem.contains(expected),
-                "{json}: {problem}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_secret_is_read_and_never_shown() {
-        let settings =
-            parse(r#"{"m":{"backends":[{"url":"http://h","model":"org/\"M\"","api_key":{"env":"GOOD"}}]}}"#).unwrap();
-        let backend = &settings.models["m"].backends[0];
-        assert_eq!(backend.credential.as_ref().unwrap().header, "Bearer sk-good");
-        assert_eq!(backend.model_json, r#""org/\"M\"""#);
-        assert!(!format!("{settings:?}").contains("sk-good"));
-    }
-
-    #[test]
-    fn every_leaf_says_that_it_is_live() {
-        let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
-        for (kind, leaves) in [("BackendConfig", 4), ("TimeoutsConfig", 3)] {
-            let properties = schema["$defs"][kind]["properties"].as_object().unwrap();
-            assert_eq!(properties.len(), leaves, "{kind}");
-            for (name, property) in properties {
-                assert_eq!(property["x-forebay-reload"], "live", "{kind}.{name}");
-                assert!(property["description"].is_string(), "{kind}.{name}");
-            }
-        }
-    }
-}
+mod tests;

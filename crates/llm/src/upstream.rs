@@ -1,112 +1,337 @@
-//! Sending a request to an engine, and no more often than once.
+//! Sending a request to an engine, and to another one where the first cannot answer.
 //!
-//! Backends are tried in the order of the configuration. The next one is tried only where no connection came about, so
-//! that nothing can have been sent. What goes upstream is written here from nothing: no header of a caller is known.
+//! **What is sent twice.** Nothing, once a byte of an answer has come. Before that a request has no effect that anybody
+//! sees: asking a model changes nothing. So it goes to another backend where no connection came about, where the
+//! connection broke before the answer, where the engine answers with an error of its own (5xx), takes no more (429), or
+//! is not set up for us (401, 403, 404). Where it just does not begin in time it may be hard at work, and another one
+//! would do the same work again: that is tried only where the configuration says so. Attempts are counted, and all of
+//! them share one deadline.
+//!
+//! What goes upstream is written here from nothing: no header of a caller is known.
 
 use crate::{
-    fault::Place,
+    fault::{Place, retry_after},
     reading::Begun,
-    request::{Outgoing, Streams},
-    settings::{Backend, Model},
+    routing::{End, Lease, Refusal, Telling, Tried, Wish},
+    settings::{Api, Backend, Model, Settings},
 };
-use forebay_domain::{Code, Failure};
+use forebay_domain::{
+    Action, Code, Failure, Principal,
+    model::{Endpoint, Priority},
+    route::WhenAllAreOut,
+};
 use reqwest::{
     Client, Response,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
 use serde_json::json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 const OUR_NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
+const ANTHROPIC_VERSION: &str = "2023-06-01";
+/// Whoever finds the queue full is told to come back no sooner than this, and no later.
+const COME_BACK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// One request to one model.
-pub(crate) struct Asking<'a> {
-    pub(crate) http: &'a Client,
-    pub(crate) model: &'a Arc<Model>,
-    pub(crate) outgoing: &'a Outgoing<'a>,
+/// What is wanted of a model, whichever backend is asked.
+pub(crate) struct Ask<'a> {
+    /// Whose request it is: a model is fallen back to only where they may ask it.
+    pub(crate) principal: &'a Principal,
+    /// Writes the request for one backend: it has its own name for the model, and perhaps its own API. Where it fails,
+    /// this backend cannot be asked; another one may.
+    pub(crate) prepare: &'a (dyn Fn(&Backend) -> Result<Call, Failure> + Sync),
+    /// Whether the answer is to come as events.
+    pub(crate) events: bool,
+    /// The same for prompts that begin alike.
+    pub(crate) affinity: Option<u64>,
+    pub(crate) priority: Priority,
     pub(crate) traceparent: &'a str,
     /// When the answer has to be complete.
     pub(crate) deadline: Instant,
 }
 
-impl Asking<'_> {
-    /// Asks one backend after the other until one takes the request.
-    pub(crate) async fn send(&self) -> Result<Begun, Failure> {
-        let begin = Instant::now() + self.model.timeouts.begin;
-        let mut unreachable = None;
-        for backend in &self.model.backends {
-            let place = Place {
-                model: self.model.clone(),
-                backend: backend.index,
+/// A request as one backend gets it.
+pub(crate) struct Call {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Why one model gave no answer.
+enum Miss {
+    /// Asking anybody else would not help, or is not allowed.
+    Final(Failure),
+    /// A fallback may do better.
+    Next(Failure),
+}
+
+/// Why one backend gave no answer.
+enum Missed {
+    /// No connection came about: nothing was sent, and this is no attempt that counts.
+    Unreachable(reqwest::Error),
+    Failed(Failure, Again),
+}
+
+/// Whether another backend may be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    No,
+    Yes,
+}
+
+/// Sends requests upstream.
+pub(crate) struct Upstream {
+    pub(crate) http: Client,
+}
+
+impl Upstream {
+    /// Asks the model's backends, then its fallbacks, until one begins to answer.
+    pub(crate) async fn send(&self, settings: &Settings, model: &Arc<Model>, ask: &Ask<'_>) -> Result<Begun, Failure> {
+        let mut attempts_left = model.attempts;
+        let mut first = None;
+        let chain = chain(settings, model, ask.principal);
+        for (at, model) in chain.iter().enumerate() {
+            let now = model.live_side().gate.now();
+            let is_last_hope = !chain[at + 1..].iter().any(|model| model.has_any_up(now));
+            let asking = Asking {
+                http: &self.http,
+                model,
+                ask,
+                when_all_are_out: WhenAllAreOut::of(is_last_hope),
             };
-            let request = self.request(backend);
-            match tokio::time::timeout_at(begin.min(self.deadline), request.send()).await {
-                Err(_) => return Err(place.timed_out("did not begin to answer", self.model.timeouts.begin, "begin_s")),
-                Ok(Err(error)) if error.is_connect() => unreachable = Some(error),
-                Ok(Err(error)) => return Err(place.lost(error)),
-                Ok(Ok(response)) => return self.judge(response, place).await,
+            match asking.send(&mut attempts_left).await {
+                Ok(begun) => return Ok(begun),
+                Err(Miss::Final(failure)) => return Err(first.unwrap_or(failure)),
+                Err(Miss::Next(failure)) => first = first.or(Some(failure)),
             }
         }
-        let error = unreachable.expect("a model has at least one backend, checked by the settings");
-        let count = self.model.backends.len();
-        let message = format!(
-            "No backend of model `{}` can be reached; {count} tried.",
-            self.model.name
-        );
-        Err(Failure::new(Code::UpstreamFailed, message)
-            .hint("Nothing was sent. Try again once the engine runs.")
-            .details(json!({ "model": self.model.name }))
-            .caused_by(error.without_url()))
+        Err(first.expect("the chain begins with the model itself"))
+    }
+}
+
+/// The model and those it falls back to, as far as the caller may ask them.
+fn chain<'s>(settings: &'s Settings, model: &'s Arc<Model>, principal: &Principal) -> Vec<&'s Arc<Model>> {
+    let fallbacks = model.fallbacks.iter().filter_map(|name| settings.models.get(name));
+    let allowed = fallbacks.filter(|model| principal.decide(&Action::model(&model.name)).is_allowed());
+    std::iter::once(model).chain(allowed).collect()
+}
+
+/// One request to one model.
+struct Asking<'a> {
+    http: &'a Client,
+    model: &'a Arc<Model>,
+    ask: &'a Ask<'a>,
+    when_all_are_out: WhenAllAreOut,
+}
+
+/// What went wrong at one model so far.
+#[derive(Default)]
+struct Past {
+    tried: Tried,
+    /// The last one that failed.
+    failed: Option<usize>,
+    /// Its words, where it had any.
+    told: Option<Failure>,
+    unreachable: Option<reqwest::Error>,
+}
+
+impl Asking<'_> {
+    async fn send(&self, attempts_left: &mut u32) -> Result<Begun, Miss> {
+        let mut past = Past::default();
+        loop {
+            let lease = match self.enter(past.tried).await {
+                Ok(lease) => lease,
+                Err(refusal) => return Err(Miss::Next(self.without_place(refusal, past))),
+            };
+            if let Some(failed) = past.failed {
+                self.model.live_side().lives[failed].retried();
+            }
+            let index = lease.index();
+            past.tried.add(index);
+            past.failed = Some(index);
+            match self.attempt(lease).await {
+                Ok(begun) => return Ok(begun),
+                Err(Missed::Unreachable(error)) => past.unreachable = Some(error),
+                Err(Missed::Failed(failure, Again::No)) => return Err(Miss::Final(failure)),
+                Err(Missed::Failed(failure, Again::Yes)) => {
+                    *attempts_left = attempts_left.saturating_sub(1);
+                    if *attempts_left == 0 {
+                        return Err(Miss::Final(failure));
+                    }
+                    past.told = Some(failure);
+                }
+            }
+        }
     }
 
-    fn request(&self, backend: &Backend) -> reqwest::RequestBuilder {
+    async fn enter(&self, tried: Tried) -> Result<Lease, Refusal> {
+        let wish = Wish {
+            affinity: self.ask.affinity,
+            tried,
+            when_all_are_out: self.when_all_are_out,
+        };
+        let gate = &self.model.live_side().gate;
+        gate.enter(self.model, wish, self.ask.priority, self.ask.deadline).await
+    }
+
+    /// There is no backend left to ask: what happened at the last one tells most.
+    fn without_place(&self, refusal: Refusal, past: Past) -> Failure {
+        let name = &self.model.name;
+        if let Some(failure) = past.told {
+            return failure;
+        }
+        if let Some(error) = past.unreachable {
+            let count = past.tried.count();
+            let message = format!("No backend of model `{name}` can be reached; {count} tried.");
+            return Failure::new(Code::UpstreamFailed, message)
+                .hint("Nothing was sent. Try again once the engine runs.")
+                .details(json!({ "model": name }))
+                .caused_by(error.without_url());
+        }
+        match refusal {
+            Refusal::AllOut | Refusal::AllTried => {
+                let message = format!("All backends of model `{name}` are out of use for now.");
+                Failure::new(Code::UpstreamFailed, message)
+                    .hint("Nothing was sent. Try again once an engine works.")
+                    .details(json!({ "model": name }))
+            }
+            Refusal::QueueFull { longest } => self.overloaded("and as many requests wait as may wait", longest),
+            Refusal::WaitedTooLong(waited) => {
+                let how = format!("and none had room within {} s", waited.as_secs());
+                self.overloaded(&how, waited)
+            }
+        }
+    }
+
+    /// As long as requests wait now, they will wait a moment later.
+    fn overloaded(&self, how: &str, waits: Duration) -> Failure {
+        let name = &self.model.name;
+        let message = format!("The backends of model `{name}` have as many requests as they may have, {how}.");
+        Failure::new(Code::Overloaded, message)
+            .hint(format!(
+                "Nothing was sent. Try again later, or ask an administrator to raise `models.{name}.queue` or a \
+                 backend's `max_concurrency`."
+            ))
+            .details(json!({ "model": name }))
+            .retry_after(waits.clamp(COME_BACK.0, COME_BACK.1))
+    }
+
+    /// Asks one backend.
+    async fn attempt(&self, mut lease: Lease) -> Result<Begun, Missed> {
+        let place = Place {
+            model: self.model.clone(),
+            backend: lease.index(),
+        };
+        let backend = &self.model.backends[place.backend];
+        let request = match (self.ask.prepare)(backend) {
+            Ok(call) => self.request(backend, call),
+            Err(failure) => return Err(Missed::Failed(failure, Again::Yes)),
+        };
+        let limit = self.model.timeouts.begin;
+        let until = (Instant::now() + limit).min(self.ask.deadline);
+        let response = match tokio::time::timeout_at(until, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                lease.end(End::Failed);
+                if error.is_connect() {
+                    return Err(Missed::Unreachable(error));
+                }
+                return Err(Missed::Failed(place.lost(error), Again::Yes));
+            }
+            Err(_) => {
+                lease.end(End::Failed);
+                let again = if self.model.retries_timeouts {
+                    Again::Yes
+                } else {
+                    Again::No
+                };
+                let failure = place.timed_out("did not begin to answer", limit, "begin_s");
+                return Err(Missed::Failed(failure, again));
+            }
+        };
+        if response.status().is_success() {
+            return self.begin(response, place, lease).await;
+        }
+        let (end, again) = verdict(&response);
+        lease.end(end);
+        Err(Missed::Failed(place.refused(response).await, again))
+    }
+
+    fn request(&self, backend: &Backend, call: Call) -> reqwest::RequestBuilder {
         let request = self
             .http
-            .post(backend.chat_url.clone())
+            .post(backend.url(call.endpoint).clone())
             .header(CONTENT_TYPE, HeaderValue::from_static(JSON))
             .header(ACCEPT, HeaderValue::from_static(self.wanted()))
             .header(USER_AGENT, HeaderValue::from_static(OUR_NAME))
-            .header("traceparent", self.traceparent)
-            .body(self.outgoing.body_for(backend));
-        match &backend.credential {
-            Some(credential) => request.header(AUTHORIZATION, credential.header.clone()),
-            None => request,
-        }
+            .header("traceparent", self.ask.traceparent)
+            .body(call.body);
+        backend.authorised(request)
     }
 
     /// Lets through a success of the form that was asked for.
-    async fn judge(&self, response: Response, place: Place) -> Result<Begun, Failure> {
-        if !response.status().is_success() {
-            return Err(place.refused(response).await);
-        }
-        let begun = Begun {
+    async fn begin(&self, response: Response, place: Place, lease: Lease) -> Result<Begun, Missed> {
+        let mut begun = Begun {
             response,
             place,
-            deadline: self.deadline,
+            lease,
+            deadline: self.ask.deadline,
         };
         let wanted = self.wanted();
         let got = begun.media_type();
-        match got.as_str() {
-            got if got == wanted => Ok(begun),
+        let failure = match got.as_str() {
+            got if got == wanted => {
+                let telling = if self.ask.events {
+                    Telling::Latency
+                } else {
+                    Telling::Nothing
+                };
+                begun.lease.began(telling);
+                return Ok(begun);
+            }
             // Some engines answer with an error document in place of events, and with a status that says success.
-            JSON => Err(begun.error_document().await),
-            "" => Err(begun
+            JSON => return Err(Missed::Failed(begun.error_document().await, Again::Yes)),
+            "" => begun
                 .place
-                .fails(Code::UpstreamFailed, "answered without a content type")),
-            got => Err(begun.place.fails(
+                .fails(Code::UpstreamFailed, "answered without a content type"),
+            got => begun.place.fails(
                 Code::UpstreamFailed,
                 format_args!("answered with `{got}` where `{wanted}` was expected"),
-            )),
-        }
+            ),
+        };
+        begun.lease.end(End::Failed);
+        Err(Missed::Failed(failure, Again::Yes))
     }
 
     fn wanted(&self) -> &'static str {
-        match self.outgoing.streams {
-            Streams::No => JSON,
-            Streams::WithUsage | Streams::WithoutUsage => EVENTS,
+        if self.ask.events { EVENTS } else { JSON }
+    }
+}
+
+/// What an answer without success says about the backend, and whether another one may do better.
+fn verdict(response: &Response) -> (End, Again) {
+    let status = response.status();
+    match status.as_u16() {
+        401 | 403 => (End::Rejected, Again::Yes),
+        429 => (End::Rests(retry_after(response.headers())), Again::Yes),
+        // It lives, and has no such model or endpoint, or no time; another one may.
+        404 | 408 => (End::Ok, Again::Yes),
+        400..=499 => (End::Ok, Again::No),
+        _ => (End::Failed, Again::Yes),
+    }
+}
+
+impl Backend {
+    /// Adds what the backend's API wants to see of who asks, which is never what the caller showed.
+    pub(crate) fn authorised(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        let request = match self.api {
+            Api::OpenAi => request,
+            Api::Anthropic => request.header("anthropic-version", HeaderValue::from_static(ANTHROPIC_VERSION)),
+        };
+        match &self.credential {
+            Some(credential) => request.header(credential.name.clone(), credential.header.clone()),
+            None => request,
         }
     }
 }

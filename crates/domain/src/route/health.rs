@@ -143,19 +143,23 @@ impl Health {
         Taken { at: now, is_trial }
     }
 
-    /// An answer has begun as it should. Whoever was out is back in, but the next failure puts it out again.
-    pub fn began(&mut self, taken: Taken) {
-        if self.is_news(taken) && self.ejected.take().is_some() {
+    /// An answer has begun as it should. Whoever was out is back in, but the next failure puts it out again. True where
+    /// this brought it back.
+    pub fn began(&mut self, taken: Taken) -> bool {
+        let is_back = self.is_news(taken) && self.ejected.take().is_some();
+        if is_back {
             self.failures = FAILURES_MAX - 1;
         }
+        is_back
     }
 
-    /// An answer came whole, or the backend had good reason to refuse the request.
-    pub fn succeeded(&mut self, taken: Taken) {
-        if self.is_news(taken) {
-            self.ejected = None;
-            self.failures = 0;
+    /// An answer came whole, or the backend had good reason to refuse the request. True where this brought it back.
+    pub fn succeeded(&mut self, taken: Taken) -> bool {
+        if !self.is_news(taken) {
+            return false;
         }
+        self.failures = 0;
+        self.ejected.take().is_some()
     }
 
     /// No connection, no answer in time, an error of its own, or an answer that broke off. True where this put it out.

@@ -6,6 +6,9 @@
 
 mod faults;
 mod policy;
+mod probes;
+mod queue;
+mod routes;
 mod streams;
 mod whole;
 mod world;

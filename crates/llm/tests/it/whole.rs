@@ -6,7 +6,7 @@ use forebay_domain::{
     event::{Actor, Outcome, Surface, Usage},
     model::AnswerForm,
 };
-use forebay_testkit::openai::{ANSWER, COMPLETION_TOKENS, End, Engine, PROMPT_TOKENS, Reply, absent_url};
+use forebay_testkit::openai::{ANSWER, COMPLETION_TOKENS, Engine, PROMPT_TOKENS, Reply, absent_url};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -110,34 +110,6 @@ async fn the_metrics_count_what_was_asked() {
 
 fn two_backends(first: &str, second: &str) -> Value {
     json!({ "qwen": { "backends": [{ "url": first }, { "url": second }] } })
-}
-
-#[tokio::test]
-async fn the_next_backend_is_tried_only_where_nothing_was_sent() {
-    let absent = absent_url().await;
-    let world = World::with(|engine| two_backends(&absent, engine)).await;
-    assert_eq!(world.read(&chat()).await.1, None);
-    assert_eq!(world.engine.seen().len(), 1);
-    assert_eq!(world.event().await.outcome, Outcome::Ok);
-
-    let second = Engine::start().await;
-    let world = World::with(|engine| two_backends(engine, &second.url())).await;
-    for (reply, code) in [
-        (Reply::silent(End::Reset), Code::UpstreamFailed),
-        (
-            Reply::begin(200, "application/json").end(End::Reset),
-            Code::UpstreamTruncated,
-        ),
-        (Reply::json(503, &json!({})), Code::UpstreamFailed),
-    ] {
-        world.engine.will(reply);
-        assert_eq!(world.read(&chat()).await.1, Some(code));
-    }
-    assert_eq!(world.engine.seen().len(), 3);
-    assert!(
-        second.seen().is_empty(),
-        "a request that may have been processed is never repeated"
-    );
 }
 
 #[tokio::test]

@@ -25,8 +25,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) router: Router,
+    pub(crate) clock: Clock,
     registry: Registry,
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
     db: TestDb,
 }
 
@@ -43,6 +44,15 @@ impl World {
 
     /// The section `models:`, given the address of the engine.
     pub(crate) async fn with(config: impl FnOnce(&str) -> Value) -> Self {
+        Self::at(Clock::system(), config).await
+    }
+
+    /// Its clock stands still until a test moves it: who is out of use stays so.
+    pub(crate) async fn still(config: impl FnOnce(&str) -> Value) -> Self {
+        Self::at(Clock::manual("2026-11-21T12:00:00Z".parse().unwrap()), config).await
+    }
+
+    async fn at(clock: Clock, config: impl FnOnce(&str) -> Value) -> Self {
         let engine = Engine::start().await;
         let db = TestDb::sqlite();
         let (tasks, mut registry) = (Tasks::new(), Registry::default());
@@ -51,13 +61,14 @@ impl World {
             settings: settings(config(&engine.url())),
             http: http::trusted(),
             events: store.events().clone(),
-            clock: Clock::system(),
+            clock: clock.clone(),
             entropy: Entropy::seeded(7),
             metrics: Metrics::register(&mut registry),
         });
         Self {
             engine,
             router,
+            clock,
             registry,
             tasks,
             db,
@@ -69,11 +80,21 @@ impl World {
     }
 
     pub(crate) async fn ask_as(&self, principal: &Principal, model: &str, body: &str) -> Result<Answer, Failure> {
+        self.ask_hinting(principal, model, body, Hints::default()).await
+    }
+
+    pub(crate) async fn ask_hinting(
+        &self,
+        principal: &Principal,
+        model: &str,
+        body: &str,
+        hints: Hints,
+    ) -> Result<Answer, Failure> {
         let request = ModelRequest {
             endpoint: Endpoint::Chat,
             model: model.to_owned(),
             body: Bytes::from(body.to_owned()),
-            hints: Hints::default(),
+            hints,
         };
         let answer = self.router.complete(principal, request, via());
         tokio::time::timeout(PATIENCE, answer)
@@ -104,6 +125,16 @@ impl World {
     /// The one event there is.
     pub(crate) async fn event(&self) -> Event {
         self.events(1).await.remove(0)
+    }
+
+    /// How a backend of `qwen` is: its state and its requests under way.
+    pub(crate) fn state(&self, backend: usize) -> (&'static str, u32) {
+        let all = self.router.backends();
+        let found = all
+            .iter()
+            .find(|found| found.model == "qwen" && found.backend == backend);
+        let found = found.unwrap();
+        (found.state, found.in_flight)
     }
 
     pub(crate) fn metrics(&self) -> String {
@@ -196,4 +227,16 @@ pub(crate) async fn drain(mut answer: Answer) -> (String, Option<Code>) {
 
 pub(crate) fn failed(code: Code) -> Outcome {
     Outcome::Failed(code)
+}
+
+/// Waits until that is so.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("it comes about in time");
 }
