@@ -8,14 +8,14 @@ use crate::{
     resource::{self, Target},
     rpc,
     source::{self, Naming, Offer, Source, Wanted},
-    tools::{self, Builtin, Job, Schema},
+    tools::{self, Builtin, Job, Outside, Schema, WebSearch},
 };
 use arc_swap::ArcSwap;
 use forebay_domain::{
     Action, Code, ErrorKind, Failure, Principal,
     port::{AskModel, BoxFuture},
 };
-use forebay_runtime::Clock;
+use forebay_runtime::{Clock, secret::SecretReader};
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,6 +26,7 @@ pub(crate) struct BuiltinParts {
     pub(crate) clock: Clock,
     pub(crate) models: Arc<dyn AskModel>,
     pub(crate) status: StatusSource,
+    pub(crate) secrets: SecretReader,
     pub(crate) config: tools::Config,
 }
 
@@ -34,13 +35,16 @@ pub(crate) struct Builtins {
     clock: Clock,
     models: Arc<dyn AskModel>,
     status: StatusSource,
+    outside: Outside,
     now: ArcSwap<Configured>,
 }
 
+#[derive(Default)]
 struct Configured {
     config: tools::Config,
     tools: BTreeMap<&'static str, Ready>,
     files: Option<Arc<Files>>,
+    search: Option<Arc<WebSearch>>,
     offer: Arc<Offer>,
 }
 
@@ -52,19 +56,19 @@ struct Ready {
 
 impl Builtins {
     pub(crate) fn new(parts: BuiltinParts) -> Result<Self, Failure> {
-        let BuiltinParts {
-            clock,
-            models,
-            status,
-            config,
-        } = parts;
-        let now = configured(config, &clock, &models, &status)?;
-        Ok(Self {
-            clock,
-            models,
-            status,
-            now: ArcSwap::from_pointee(now),
-        })
+        let this = Self {
+            outside: Outside {
+                client: forebay_runtime::http::trusted(),
+                secrets: parts.secrets,
+                clock: parts.clock.clone(),
+            },
+            clock: parts.clock,
+            models: parts.models,
+            status: parts.status,
+            now: ArcSwap::default(),
+        };
+        this.now.store(Arc::new(this.configured(parts.config)?));
+        Ok(this)
     }
 
     /// True where something changed.
@@ -72,9 +76,59 @@ impl Builtins {
         if self.now.load().config == config {
             return Ok(false);
         }
-        let now = configured(config, &self.clock, &self.models, &self.status)?;
+        let now = self.configured(config)?;
         self.now.store(Arc::new(now));
         Ok(true)
+    }
+
+    fn configured(&self, config: tools::Config) -> Result<Configured, Failure> {
+        config.check_names()?;
+        let is_off = |name: &str| config.disabled.contains(name);
+        let files = Files::open(&config.file_reader)?.map(Arc::new);
+        // Without the tool, its files are no resources either.
+        let files = files.filter(|_| !is_off("file_reader"));
+        let before = self.now.load().search.clone();
+        let search = WebSearch::new(&config.web_search, &self.outside, before.as_deref())?.map(Arc::new);
+        let parts = tools::Parts {
+            clock: self.clock.clone(),
+            models: self.models.clone(),
+            status: self.status.clone(),
+            files: files.clone(),
+            search: search.clone(),
+        };
+        let mut offer = Offer {
+            resources: resource::Resource::ALL
+                .iter()
+                .map(|own| Arc::new(own.listed()))
+                .collect(),
+            ..Offer::default()
+        };
+        if files.is_some() {
+            offer.templates.push(Arc::new(resource::file_template()));
+        }
+        let mut ready = BTreeMap::new();
+        for tool in Builtin::all(&parts) {
+            let definition = tool.definition();
+            if is_off(definition.name) {
+                continue;
+            }
+            offer.tools.push(Arc::new(source::Tool {
+                name: definition.name.to_owned(),
+                raw: definition.to_raw(),
+                hints: definition.hints(),
+                headers: Vec::new(),
+                time_limit: tool.time_limit(),
+            }));
+            let schema = Schema::of(&definition)?;
+            ready.insert(definition.name, Ready { tool, schema });
+        }
+        Ok(Configured {
+            config,
+            tools: ready,
+            files,
+            search,
+            offer: Arc::new(offer),
+        })
     }
 
     async fn call(
@@ -169,50 +223,6 @@ impl Source for Builtins {
     }
 }
 
-fn configured(
-    config: tools::Config,
-    clock: &Clock,
-    models: &Arc<dyn AskModel>,
-    status: &StatusSource,
-) -> Result<Configured, Failure> {
-    let files = Files::open(&config.file_reader)?.map(Arc::new);
-    let parts = tools::Parts {
-        clock: clock.clone(),
-        models: models.clone(),
-        status: status.clone(),
-        files: files.clone(),
-    };
-    let mut offer = Offer {
-        resources: resource::Resource::ALL
-            .iter()
-            .map(|own| Arc::new(own.listed()))
-            .collect(),
-        ..Offer::default()
-    };
-    if files.is_some() {
-        offer.templates.push(Arc::new(resource::file_template()));
-    }
-    let mut ready = BTreeMap::new();
-    for tool in Builtin::all(&parts) {
-        let definition = tool.definition();
-        offer.tools.push(Arc::new(source::Tool {
-            name: definition.name.to_owned(),
-            raw: definition.to_raw(),
-            hints: definition.hints(),
-            headers: Vec::new(),
-            time_limit: tool.time_limit(),
-        }));
-        let schema = Schema::of(&definition)?;
-        ready.insert(definition.name, Ready { tool, schema });
-    }
-    Ok(Configured {
-        config,
-        tools: ready,
-        files,
-        offer: Arc::new(offer),
-    })
-}
-
 /// What the reader of one of our own resources has to be allowed, beside reading resources at all. It is decided by what
 /// would be read, and not by how that is spelled; the template of files counts as a file.
 pub(crate) fn needed(uri: &str) -> Option<Action> {
@@ -226,7 +236,7 @@ pub(crate) fn needed(uri: &str) -> Option<Action> {
 }
 
 /// A failure within a tool is its result: the model that called it can act on it.
-fn told(failure: &Failure) -> Complete {
+pub(crate) fn told(failure: &Failure) -> Complete {
     if failure.source.is_some() {
         tracing::warn!(error.code = %failure.code, error.chain = %failure.chain(), "tool failed");
     }

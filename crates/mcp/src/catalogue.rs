@@ -19,7 +19,7 @@ use forebay_domain::{
     port::AskModel,
     quarantine::{ServerName, exposed_name},
 };
-use forebay_runtime::{Clock, rate::RateLimiter, telemetry::names};
+use forebay_runtime::{Clock, rate::RateLimiter, secret::SecretReader, telemetry::names};
 use forebay_store::EventLog;
 use serde_json::{Map, Value, value::RawValue};
 use std::sync::{Arc, Mutex, Weak};
@@ -50,6 +50,8 @@ pub struct CatalogueParts {
     pub limits: Arc<RateLimiter>,
     pub models: Arc<dyn AskModel>,
     pub status: StatusSource,
+    /// For what the built-in tools are configured with.
+    pub secrets: SecretReader,
     pub tools: tools::Config,
 }
 
@@ -115,6 +117,7 @@ impl Catalogue {
             clock: parts.clock.clone(),
             models: parts.models,
             status: parts.status,
+            secrets: parts.secrets,
             config: parts.tools,
         })?);
         let sources: Vec<Arc<dyn Source>> = vec![builtins.clone()];

@@ -1,7 +1,7 @@
-//! What the catalogue tells about each call: one event, two metric families. Never arguments, never results.
+//! What the catalogue tells about each call: one event and its metrics. Never arguments, never results.
 
 use forebay_domain::{
-    Action, Event, Principal,
+    Action, Code, ErrorKind, Event, Principal,
     event::{Actor, Class, Outcome},
     port::Via,
 };
@@ -23,38 +23,91 @@ type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 #[derive(Debug, Clone)]
 pub struct Metrics {
     executions: Family<Labels<1>, Counter>,
+    durations: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    rate_limit_hits: Family<Labels<1>, Counter>,
     seconds: Family<Labels<2>, Histogram, fn() -> Histogram>,
+}
+
+/// The names of the metrics, as dashboards know them. The registry adds `_total` to what counts and its unit to what
+/// measures.
+mod names {
+    /// `mcp_tool_execution_total{status}`
+    pub(super) const EXECUTION: &str = "mcp_tool_execution";
+    /// `mcp_tool_execution_duration_seconds{status}`
+    pub(super) const EXECUTION_DURATION: &str = "mcp_tool_execution_duration";
+    /// `mcp_tool_rate_limit_hits_total{tool}`
+    pub(super) const RATE_LIMIT_HITS: &str = "mcp_tool_rate_limit_hits";
+    /// `forebay_tool_call_seconds{tool,outcome}`
+    pub(super) const CALL: &str = "forebay_tool_call";
 }
 
 impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
-        let executions = Family::default();
-        let seconds = Family::new_with_constructor(durations as fn() -> Histogram);
+        let this = Self {
+            executions: Family::default(),
+            durations: Family::new_with_constructor(durations as fn() -> Histogram),
+            rate_limit_hits: Family::default(),
+            seconds: Family::new_with_constructor(durations as fn() -> Histogram),
+        };
         registry.register(
-            "mcp_tool_execution",
+            names::EXECUTION,
             "Tool executions by how they ended",
-            Family::clone(&executions),
+            this.executions.clone(),
         );
         registry.register_with_unit(
-            "forebay_tool_call",
+            names::EXECUTION_DURATION,
+            "Time that a tool execution took, by how it ended",
+            Unit::Seconds,
+            this.durations.clone(),
+        );
+        registry.register(
+            names::RATE_LIMIT_HITS,
+            "Tool calls that a rate limit refused",
+            this.rate_limit_hits.clone(),
+        );
+        registry.register_with_unit(
+            names::CALL,
             "Time that a tool call took",
             Unit::Seconds,
-            Family::clone(&seconds),
+            this.seconds.clone(),
         );
-        Self { executions, seconds }
+        this
     }
 
     fn count(&self, tool: &str, outcome: Outcome, elapsed: Duration) {
-        let (status, outcome) = match outcome {
+        let (status, word) = match outcome {
             Outcome::Ok => ("success", "ok"),
             Outcome::ToolError => ("error", "tool_error"),
-            Outcome::Cancelled => ("error", "cancelled"),
-            Outcome::Failed(_) | Outcome::Intended => ("error", "failed"),
+            Outcome::Cancelled => ("cancelled", "cancelled"),
+            Outcome::Failed(code) => (status_of(code), "failed"),
+            Outcome::Intended => ("error", "failed"),
         };
-        self.executions.get_or_create(&[("status", status.into())]).inc();
+        let seconds = elapsed.as_secs_f64();
+        let tool = || ("tool", Cow::Owned(tool.to_owned()));
+        let status = [("status", Cow::Borrowed(status))];
+        self.executions.get_or_create(&status).inc();
+        self.durations.get_or_create(&status).observe(seconds);
         self.seconds
-            .get_or_create(&[("tool", Cow::Owned(tool.to_owned())), ("outcome", outcome.into())])
-            .observe(elapsed.as_secs_f64());
+            .get_or_create(&[tool(), ("outcome", word.into())])
+            .observe(seconds);
+        if outcome == Outcome::Failed(Code::RateLimited) {
+            self.rate_limit_hits.get_or_create(&[tool()]).inc();
+        }
+    }
+}
+
+/// How a failed execution is counted: whether the tool failed, or was not let run.
+fn status_of(code: Code) -> &'static str {
+    match code.kind() {
+        ErrorKind::Forbidden | ErrorKind::Unauthenticated | ErrorKind::OverBudget => "denied",
+        ErrorKind::RateLimited => "rate_limited",
+        ErrorKind::Invalid
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::UpstreamFailed
+        | ErrorKind::UpstreamTimedOut
+        | ErrorKind::Unavailable
+        | ErrorKind::Bug => "error",
     }
 }
 

@@ -9,6 +9,7 @@ pub mod call;
 pub mod catalogue;
 pub mod client;
 pub mod compose;
+pub mod declared;
 pub mod envelope;
 pub mod era;
 mod files;

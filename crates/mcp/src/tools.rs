@@ -6,19 +6,22 @@ mod definition;
 mod file_reader;
 mod gateway_status;
 mod schema;
+mod web_search;
 
 use crate::{catalogue::StatusSource, files::Files};
 pub(crate) use calculator::Calculator;
 pub(crate) use chat::Chat;
 pub(crate) use definition::{Answer, Definition, Job, World};
 pub(crate) use file_reader::FileReader;
-use forebay_domain::{Failure, Principal, port::AskModel};
-use forebay_runtime::Clock;
+use forebay_domain::{Code, Failure, Principal, port::AskModel};
+use forebay_runtime::{Clock, secret::SecretReader};
 pub(crate) use gateway_status::GatewayStatus;
 pub(crate) use schema::Schema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+pub(crate) use web_search::{Outside, WebSearch};
+pub use web_search::{SearchBackend, WebSearchConfig};
 
 /// The built-in tools that need settings. A tool without them is not offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,12 +29,36 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 pub struct Config {
     /// `file_reader`: reads files below the folders that are allowed here.
     pub file_reader: FileReaderConfig,
+    /// `web_search`: asks a search engine.
+    pub web_search: WebSearchConfig,
+    /// Built-in tools that are not offered, by their names.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(extend("x-forebay-reload" = "live"))]
+    pub disabled: BTreeSet<String>,
 }
 
+/// The names of all built-in tools.
+pub(crate) const NAMES: [&str; 5] = ["calculator", "chat", "file_reader", "gateway_status", web_search::NAME];
+
 impl Config {
-    /// Says why a catalogue could not be made of it: a folder that is not there, a limit out of range.
-    pub fn check(&self) -> Result<(), Failure> {
-        Files::open(&self.file_reader).map(drop)
+    /// Says why a catalogue could not be made of it: a folder or a key that is not there, a limit out of range.
+    pub fn check(&self, secrets: &SecretReader) -> Result<(), Failure> {
+        self.check_names()?;
+        Files::open(&self.file_reader)?;
+        let outside = Outside {
+            client: forebay_runtime::http::trusted(),
+            secrets: secrets.clone(),
+            clock: Clock::system(),
+        };
+        WebSearch::new(&self.web_search, &outside, None).map(drop)
+    }
+
+    pub(crate) fn check_names(&self) -> Result<(), Failure> {
+        let unknown = self.disabled.iter().find(|name| !NAMES.contains(&name.as_str()));
+        unknown.map_or(Ok(()), |name| {
+            let message = format!("tools.disabled: there is no built-in tool `{name}`.");
+            Err(Failure::new(Code::InvalidConfig, message).hint(format!("There are {}.", NAMES.join(", "))))
+        })
     }
 }
 
@@ -65,6 +92,7 @@ pub(crate) enum Builtin {
     Chat(Chat),
     FileReader(FileReader),
     GatewayStatus(GatewayStatus),
+    WebSearch(Arc<WebSearch>),
 }
 
 /// What the built-in tools stand on.
@@ -73,6 +101,7 @@ pub(crate) struct Parts {
     pub(crate) models: Arc<dyn AskModel>,
     pub(crate) status: StatusSource,
     pub(crate) files: Option<Arc<Files>>,
+    pub(crate) search: Option<Arc<WebSearch>>,
 }
 
 impl Builtin {
@@ -86,6 +115,7 @@ impl Builtin {
         if let Some(files) = &parts.files {
             all.push(Self::FileReader(FileReader::new(files.clone())));
         }
+        all.extend(parts.search.clone().map(Self::WebSearch));
         all
     }
 
@@ -95,6 +125,7 @@ impl Builtin {
             Self::Chat(_) => Chat::definition(),
             Self::FileReader(tool) => tool.definition(),
             Self::GatewayStatus(_) => GatewayStatus::definition(),
+            Self::WebSearch(tool) => tool.definition(),
         }
     }
 
@@ -102,7 +133,7 @@ impl Builtin {
     pub(crate) fn is_offered_to(&self, principal: &Principal) -> bool {
         match self {
             Self::Chat(chat) => chat.is_offered_to(principal),
-            Self::Calculator(_) | Self::FileReader(_) | Self::GatewayStatus(_) => true,
+            Self::Calculator(_) | Self::FileReader(_) | Self::GatewayStatus(_) | Self::WebSearch(_) => true,
         }
     }
 
@@ -110,8 +141,8 @@ impl Builtin {
     pub(crate) fn is_trusted(&self) -> bool {
         match self {
             Self::Calculator(_) | Self::GatewayStatus(_) => true,
-            // A model's words follow whatever it was given to read, and a file may be of anybody.
-            Self::Chat(_) | Self::FileReader(_) => false,
+            // A model's words follow whatever it was given to read; files and pages may be of anybody.
+            Self::Chat(_) | Self::FileReader(_) | Self::WebSearch(_) => false,
         }
     }
 
@@ -119,6 +150,7 @@ impl Builtin {
     pub(crate) fn time_limit(&self) -> Duration {
         match self {
             Self::Chat(_) => chat::TIME_LIMIT,
+            Self::WebSearch(tool) => tool.time_limit(),
             Self::Calculator(_) | Self::FileReader(_) | Self::GatewayStatus(_) => Duration::from_mins(1),
         }
     }
@@ -129,6 +161,7 @@ impl Builtin {
             Self::Chat(chat) => Box::pin(chat.run(job)).await,
             Self::FileReader(tool) => tool.run(job).await,
             Self::GatewayStatus(tool) => tool.run(),
+            Self::WebSearch(tool) => tool.run(job).await,
         }
     }
 }
@@ -148,10 +181,13 @@ mod tests {
     #[test]
     fn every_setting_says_how_it_is_reloaded() {
         let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
-        let settings = schema["$defs"]["FileReaderConfig"]["properties"].as_object().unwrap();
-        assert_eq!(settings.len(), 2);
-        for (name, setting) in settings {
-            assert_eq!(setting["x-forebay-reload"], "live", "{name}");
+        for (section, count) in [("FileReaderConfig", 2), ("WebSearchConfig", 7), ("RateLimitConfig", 2)] {
+            let settings = schema["$defs"][section]["properties"].as_object().unwrap();
+            assert_eq!(settings.len(), count);
+            // A section within one says it of each of its own.
+            for (name, setting) in settings.iter().filter(|(name, _)| *name != "rate_limit") {
+                assert_eq!(setting["x-forebay-reload"], "live", "{name}");
+            }
         }
     }
 }

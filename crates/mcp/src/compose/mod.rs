@@ -96,6 +96,11 @@ impl Own {
     }
 }
 
+/// Whether this is the name of one of its tools.
+pub(crate) fn is_own(name: &str) -> bool {
+    Own::named(name).is_some()
+}
+
 /// The server, which knows the catalogue that it is part of.
 pub(crate) struct Compose {
     catalogue: WeakCatalogue,

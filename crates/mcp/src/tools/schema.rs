@@ -9,23 +9,28 @@ use serde_json::{Value, value::RawValue};
 const FAULTS_MAX: usize = 10;
 
 pub(crate) struct Schema {
-    tool: &'static str,
+    tool: String,
     validator: Validator,
 }
 
 impl Schema {
     pub(crate) fn of(definition: &Definition) -> Result<Self, Failure> {
+        Self::new(definition.name, &definition.input).map_err(|fault| {
+            let message = format!("The input schema of `{}` cannot be used.", definition.name);
+            Failure::new(Code::InternalError, message).caused_by(fault)
+        })
+    }
+
+    /// Says what is wrong with a schema that cannot be used.
+    pub(crate) fn new(tool: &str, input: &Value) -> Result<Self, String> {
         // The linear engine: a pattern from outside must not be able to hang us. References stay local, because the
         // crate is built without a resolver for others.
         let validator = jsonschema::options()
             .with_pattern_options(PatternOptions::regex())
-            .build(&definition.input)
-            .map_err(|fault| {
-                let message = format!("The input schema of `{}` cannot be used.", definition.name);
-                Failure::new(Code::InternalError, message).caused_by(fault.to_string())
-            })?;
+            .build(input)
+            .map_err(|fault| fault.to_string())?;
         Ok(Self {
-            tool: definition.name,
+            tool: tool.to_owned(),
             validator,
         })
     }

@@ -111,8 +111,37 @@ async fn calls_are_counted_by_how_they_ended() {
     for line in [
         "mcp_tool_execution_total{status=\"success\"} 2",
         "mcp_tool_execution_total{status=\"error\"} 1",
+        "mcp_tool_execution_duration_seconds_count{status=\"success\"} 2",
         "forebay_tool_call_seconds_count{tool=\"calculator\",outcome=\"ok\"} 2",
         "forebay_tool_call_seconds_count{tool=\"calculator\",outcome=\"tool_error\"} 1",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_let_run_is_counted_apart_from_what_failed() {
+    let gate = Gate::open(Wish {
+        calls_per_minute: 1,
+        ..Wish::default()
+    })
+    .await;
+    let call = async |role| {
+        let arguments = raw(r#"{"expression":"1"}"#);
+        let call = Call::of("calculator", &arguments);
+        gate.catalogue.call(&principal(role), call, context()).await
+    };
+    call(Role::Viewer).await.unwrap_err();
+    call(Role::User).await.unwrap();
+    call(Role::User).await.unwrap_err();
+    call(Role::User).await.unwrap_err();
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &gate.registry).unwrap();
+    for line in [
+        "mcp_tool_execution_total{status=\"success\"} 1",
+        "mcp_tool_execution_total{status=\"denied\"} 1",
+        "mcp_tool_execution_total{status=\"rate_limited\"} 2",
+        "mcp_tool_rate_limit_hits_total{tool=\"calculator\"} 2",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

@@ -59,6 +59,7 @@ fn config(path: &Path, max_bytes: u32) -> tools::Config {
             allowed_paths: vec![path.to_owned()],
             max_bytes,
         },
+        ..tools::Config::default()
     }
 }
 

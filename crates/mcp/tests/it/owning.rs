@@ -114,6 +114,7 @@ async fn no_upstream_takes_over_what_is_the_gateways_own() {
                 allowed_paths: vec![folder.path().to_owned()],
                 ..tools::FileReaderConfig::default()
             },
+            ..tools::Config::default()
         },
         ..Wish::default()
     })

@@ -1,12 +1,16 @@
 //! What every built-in tool keeps to, so that every client and every model can use it.
 
-use crate::support::{Gate, Scripted, Wish, principal};
+use crate::{
+    support::{Gate, Scripted, Wish, principal},
+    web::Web,
+};
 use forebay_domain::Role;
 use forebay_mcp::{Kind, Scope, tools};
 use serde_json::{Value, json};
 
-async fn all_tools() -> (Gate, Vec<Value>) {
+async fn all_tools() -> (Gate, Web, Vec<Value>) {
     let folder = std::env::temp_dir();
+    let web = Web::start().await;
     let gate = Gate::open(Wish {
         model: Scripted {
             names: vec!["tiny"],
@@ -18,6 +22,12 @@ async fn all_tools() -> (Gate, Vec<Value>) {
                 allowed_paths: vec![folder],
                 ..tools::FileReaderConfig::default()
             },
+            web_search: tools::WebSearchConfig {
+                backend: Some(tools::SearchBackend::Searxng),
+                base_url: Some(web.at("/found")),
+                ..tools::WebSearchConfig::default()
+            },
+            ..tools::Config::default()
         },
         ..Wish::default()
     })
@@ -27,7 +37,7 @@ async fn all_tools() -> (Gate, Vec<Value>) {
         .list(&principal(Role::Admin), &Scope::Whole, Kind::Tools, None)
         .unwrap();
     let tools = serde_json::from_str(&page.items).unwrap();
-    (gate, tools)
+    (gate, web, tools)
 }
 
 /// Every key of a JSON value, at any depth.
@@ -46,7 +56,7 @@ fn keys(value: &Value, found: &mut Vec<String>) {
 
 #[tokio::test]
 async fn definitions_are_plain_enough_for_every_client() {
-    let (_gate, tools) = all_tools().await;
+    let (_gate, _web, tools) = all_tools().await;
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
@@ -58,6 +68,7 @@ async fn definitions_are_plain_enough_for_every_client() {
             "file_reader",
             "gateway_status",
             "search_tools",
+            "web_search",
         ]
     );
     for tool in &tools {
@@ -89,7 +100,7 @@ async fn definitions_are_plain_enough_for_every_client() {
 
 #[tokio::test]
 async fn results_fit_their_schema_and_stand_in_a_text_block_too() {
-    let (gate, tools) = all_tools().await;
+    let (gate, _web, tools) = all_tools().await;
     let file = tempfile::NamedTempFile::new().unwrap();
     let arguments = json!({
         "calculator": {"expression": "1+1"},
@@ -99,6 +110,7 @@ async fn results_fit_their_schema_and_stand_in_a_text_block_too() {
         "file_reader": {"path": file.path()},
         "gateway_status": {},
         "search_tools": {"query": "status"},
+        "web_search": {"query": "forebay"},
     });
     for tool in &tools {
         let name = tool["name"].as_str().unwrap();

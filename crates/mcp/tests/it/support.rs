@@ -14,6 +14,7 @@ use forebay_mcp::{
 use forebay_runtime::{
     Clock, Entropy, Stop, Tasks,
     rate::{Quota, RateLimiter},
+    secret::SecretReader,
 };
 use forebay_store::{
     Store, StoreParts,
@@ -192,6 +193,7 @@ impl Gate {
             limits: Arc::new(RateLimiter::new(per_minute(wish.calls_per_minute), &clock)),
             models: Arc::new(wish.model),
             status: Arc::new(move || status.clone()),
+            secrets: secrets(),
             tools: wish.tools,
         })
         .unwrap();
@@ -251,6 +253,11 @@ impl Gate {
             .await
             .expect("the events are written")
     }
+}
+
+/// An environment with one secret in it.
+pub(crate) fn secrets() -> SecretReader {
+    SecretReader::new(|name| (name == "FOREBAY_TOOL_KEY").then(|| "s3cret".to_owned()))
 }
 
 pub(crate) fn principal(role: Role) -> Principal {

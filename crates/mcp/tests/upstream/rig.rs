@@ -87,6 +87,7 @@ impl Rig {
             limits: Arc::new(RateLimiter::new(quota, &clock)),
             models: Arc::new(NoModels),
             status: Arc::new(serde_json::Map::new),
+            secrets: SecretReader::new(|_| None),
             tools: tools::Config::default(),
         })
         .unwrap();
