@@ -101,6 +101,7 @@ impl App {
         let client = forebay_runtime::http::trusted();
         let door = parts.door(config, client.clone())?;
         let models = parts.models(config, client.clone(), &mut metrics)?;
+        models.start_probes(&parts.tasks);
         let tool_calls = Arc::new(RateLimiter::new(
             per_minute(config.limits.tool_calls_per_minute),
             &parts.clock,

@@ -1,6 +1,7 @@
-//! The edge's table from one meaning to the dialects of HTTP: problem+json, OpenAI's error object, JSON-RPC.
+//! The edge's table from one meaning to the dialects of HTTP: problem+json, OpenAI's and Anthropic's error objects,
+//! JSON-RPC.
 //!
-//! (The fourth dialect, exit codes, stands in the command line.) Whoever answers with a failure logs its chain, once.
+//! (One more dialect, exit codes, stands in the command line.) Whoever answers with a failure logs its chain, once.
 
 use axum::{
     Json,
@@ -19,6 +20,8 @@ pub enum Dialect {
     Problem,
     /// OpenAI's error object, on `/v1`.
     OpenAi,
+    /// Anthropic's error object, on `/v1/messages`.
+    Anthropic,
     /// A JSON-RPC error, on the MCP endpoints.
     Mcp,
 }
@@ -58,7 +61,8 @@ pub fn respond(dialect: Dialect, failure: &Failure, trace: TraceId) -> Response 
     log(failure, trace);
     let mut response = match dialect {
         Dialect::Problem => problem(failure, trace),
-        Dialect::OpenAi => open_ai(failure),
+        Dialect::OpenAi => on_v1(failure, &open_ai_body(failure)),
+        Dialect::Anthropic => on_v1(failure, &anthropic_body(failure, trace)),
         Dialect::Mcp => json_rpc(failure),
     };
     if let Some(after) = failure.retry_after {
@@ -126,14 +130,36 @@ pub fn open_ai_body(failure: &Failure) -> serde_json::Value {
     }})
 }
 
-fn open_ai(failure: &Failure) -> Response {
+/// The shape that Anthropic's clients read: <https://platform.claude.com/docs/en/api/errors>.
+pub fn anthropic_body(failure: &Failure, trace: TraceId) -> serde_json::Value {
+    let kind = match failure.kind() {
+        ErrorKind::Invalid if failure.code == Code::BodyTooLarge => "request_too_large",
+        ErrorKind::Invalid | ErrorKind::Conflict => "invalid_request_error",
+        ErrorKind::NotFound => "not_found_error",
+        ErrorKind::Unauthenticated => "authentication_error",
+        ErrorKind::Forbidden => "permission_error",
+        ErrorKind::OverBudget => "billing_error",
+        ErrorKind::RateLimited => "rate_limit_error",
+        ErrorKind::UpstreamTimedOut => "timeout_error",
+        ErrorKind::Unavailable if failure.code == Code::Overloaded => "overloaded_error",
+        ErrorKind::UpstreamFailed | ErrorKind::Unavailable | ErrorKind::Bug => "api_error",
+    };
+    json!({
+        "type": "error",
+        "error": {"type": kind, "message": failure.sentence(), "forebay_code": failure.code.as_str()},
+        "request_id": trace.to_string(),
+    })
+}
+
+/// Both APIs on `/v1` have clients that repeat what is answered with 429, unless they are told not to.
+fn on_v1(failure: &Failure, body: &serde_json::Value) -> Response {
     let over_budget = failure.kind() == ErrorKind::OverBudget;
     let status = if over_budget {
         StatusCode::TOO_MANY_REQUESTS
     } else {
         status(failure.code)
     };
-    let mut response = (status, Json(open_ai_body(failure))).into_response();
+    let mut response = (status, Json(body)).into_response();
     if over_budget {
         response
             .headers_mut()
@@ -183,7 +209,7 @@ mod tests {
         let trace = TraceId::from_bytes([1; 16]).unwrap();
         for code in Code::ALL {
             let failure = Failure::new(*code, "what was wrong").hint("What to do.");
-            for dialect in [Dialect::Problem, Dialect::OpenAi, Dialect::Mcp] {
+            for dialect in [Dialect::Problem, Dialect::OpenAi, Dialect::Anthropic, Dialect::Mcp] {
                 let response = respond(dialect, &failure, trace);
                 assert!(
                     response.status().is_client_error() || response.status().is_server_error(),
@@ -208,10 +234,13 @@ mod tests {
         assert_eq!(of(Code::StoreUnavailable), 503);
         assert_eq!(of(Code::UpstreamTimedOut), 504);
         assert_eq!(of(Code::InternalError), 500);
-        let budget = open_ai(&Failure::new(Code::SpendingLimitExceeded, "over"));
-        assert_eq!(
-            (budget.status().as_u16(), &budget.headers()["x-should-retry"]),
-            (429, &HeaderValue::from_static("false"))
-        );
+        let trace = TraceId::from_bytes([1; 16]).unwrap();
+        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+            let budget = respond(dialect, &Failure::new(Code::SpendingLimitExceeded, "over"), trace);
+            assert_eq!(
+                (budget.status().as_u16(), &budget.headers()["x-should-retry"]),
+                (429, &HeaderValue::from_static("false"))
+            );
+        }
     }
 }

@@ -13,7 +13,7 @@ pub use tools::{ToolInfo, ToolResult};
 
 use crate::wire::{
     AuditReport, EventList, EventQuery, ExplainQuery, Explanation, Health, KeyCreate, KeyCreated, KeyInfo, KeyList,
-    KeyQuery, Status, TraceExplanation,
+    KeyQuery, RouteExplanation, RouteQuery, Status, TraceExplanation,
 };
 use bytes::{Bytes, BytesMut};
 use forebay_domain::Code;
@@ -121,6 +121,15 @@ impl Client {
         };
         self.json(self.request(Method::GET, "/api/v1/explain").query(&query))
             .await
+    }
+
+    /// Where a request to a model would go now, and why.
+    pub async fn explain_route(&self, model: &str) -> Result<RouteExplanation, ClientError> {
+        let query = RouteQuery {
+            model: model.to_owned(),
+        };
+        let path = "/api/v1/explain/route";
+        self.json(self.request(Method::GET, path).query(&query)).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

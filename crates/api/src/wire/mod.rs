@@ -6,6 +6,7 @@ mod keys;
 mod mcp;
 mod problem;
 mod records;
+mod route;
 mod upstreams;
 
 pub use explain::{ExplainQuery, Explanation, LimitInfo, TraceExplanation};
@@ -14,6 +15,7 @@ pub use keys::{KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery};
 pub use mcp::{McpListQuery, McpResourceRead};
 pub use problem::{PROBLEM_TYPE, Problem};
 pub use records::{AuditReport, EventInfo, EventList, EventQuery};
+pub use route::{RouteBackend, RouteExplanation, RouteQuery, RouteStep};
 pub use upstreams::{
     ApprovedDefinition, DefinitionRef, UpstreamApprove, UpstreamApproved, UpstreamDetail, UpstreamForgotten,
     UpstreamInfo, UpstreamList, UpstreamLogLine, UpstreamRef, UpstreamRegister, WaitingDefinition,

@@ -1,11 +1,12 @@
-//! `forebay explain`: why something is allowed or not, what happened under a trace, what an error code means.
+//! `forebay explain`: why something is allowed or not, what happened under a trace, where a request to a model would
+//! go, what an error code means.
 
 use super::audit;
 use crate::{
     connect::Context,
     printer::{Format, Printer, Table},
 };
-use forebay_api::Explanation;
+use forebay_api::{Explanation, RouteExplanation};
 use forebay_domain::{Code, Failure};
 use serde_json::json;
 
@@ -17,6 +18,7 @@ const PAGES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/error_pages.r
 #[command(after_help = "Examples:
   forebay explain tool:calculator                   may my key do this, by which rule, and do lists show it?
   forebay explain keys:write --as 4f1c0a9e2b7d6358  may that key?
+  forebay explain route qwen                        to which backend would a request go now, and why?
   forebay explain --trace 4bf92f3577b34da6a3ce929d0e0e4736
   forebay explain insufficient_scope                what does this error mean?")]
 pub(crate) struct Args {
@@ -27,6 +29,9 @@ pub(crate) struct Args {
         conflicts_with = "trace"
     )]
     what: Option<String>,
+    /// With `route`: the model
+    #[arg(value_name = "MODEL", requires = "what", conflicts_with = "key_id")]
+    model: Option<String>,
     /// Explain for the key of this id instead of one's own
     #[arg(long = "as", value_name = "KEYID", conflicts_with = "trace")]
     key_id: Option<String>,
@@ -41,6 +46,26 @@ pub(crate) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
         return printer.print(&told, |told| audit::table(&told.events));
     }
     let what = args.what.unwrap_or_default();
+    match (what.as_str(), &args.model) {
+        ("route", Some(model)) => {
+            let told = context.client()?.explain_route(model).await?;
+            return printer.print(&told, route);
+        }
+        ("route", None) => {
+            return Err(
+                Failure::new(Code::InvalidRequest, "A route leads to a model, and none is named.")
+                    .hint("For example `forebay explain route qwen`; `forebay model list` lists them."),
+            );
+        }
+        (_, Some(model)) => {
+            return Err(Failure::new(
+                Code::InvalidRequest,
+                format!("One thing is explained at a time: `{model}` is one too many."),
+            )
+            .hint("Only `route` takes a second word, a model's name."));
+        }
+        (_, None) => {}
+    }
     if what.contains(':') {
         let told = context.client()?.explain(&what, args.key_id.as_deref()).await?;
         return printer.print(&told, table);
@@ -101,6 +126,24 @@ fn table(told: &Explanation) -> Table {
         rows.push(("limit", left));
     }
     Table::of_one(rows)
+}
+
+/// One line for each backend, of the model and of its fallbacks.
+fn route(told: &RouteExplanation) -> Table {
+    let rows = told.steps.iter().flat_map(|step| {
+        step.backends.iter().map(|backend| {
+            let takes = step.chosen == Some(backend.backend);
+            [
+                step.model.clone(),
+                backend.backend.to_string(),
+                if takes { "takes it" } else { "" }.to_owned(),
+                backend.state.clone(),
+                backend.in_flight.to_string(),
+                backend.reason.clone(),
+            ]
+        })
+    });
+    Table::new(["model", "backend", "", "state", "in flight", "why"], rows)
 }
 
 #[cfg(test)]

@@ -116,7 +116,8 @@ impl<'a> Judge<'a> {
             for backend in &mut bare.backends {
                 backend.api_key = None;
             }
-            if let Err(fault) = alone(name, bare, &no_secrets()) {
+            let faults = [models.check_fallbacks(name), alone(name, bare, &no_secrets()).map(drop)];
+            for fault in faults.into_iter().filter_map(Result::err) {
                 self.tell_at(&segments(&fault.path, name), fault.problem, None);
             }
         }
@@ -149,7 +150,11 @@ impl<'a> Judge<'a> {
                 allowed_paths: vec![folder.clone()],
                 ..FileReaderConfig::default()
             };
-            if let Err(failure) = (ToolsConfig { file_reader }).check() {
+            let alone = ToolsConfig {
+                file_reader,
+                ..ToolsConfig::default()
+            };
+            if let Err(failure) = alone.check(&no_secrets()) {
                 let problem = without_key("tools.file_reader.allowed_paths", &failure);
                 let path = format!("tools.file_reader.allowed_paths.{index}");
                 self.tell(&path, problem, failure.hint.clone());
@@ -263,6 +268,11 @@ fn reads_keys(jwt: &JwtConfig) -> bool {
 
 /// One model, as if it were the only one, so that each tells its own mistake.
 fn alone(name: &str, model: ModelConfig, reader: &SecretReader) -> Result<Settings, ConfigFault> {
+    // The models to which it falls back are not there where it stands alone; they are checked beside it.
+    let model = ModelConfig {
+        fallbacks: Vec::new(),
+        ..model
+    };
     Settings::parse(&forebay_llm::Config(BTreeMap::from([(name.to_owned(), model)])), reader)
 }
 

@@ -109,6 +109,27 @@ async fn a_key_is_made_used_listed_and_revoked() {
 }
 
 #[tokio::test]
+async fn explaining_a_route_says_which_backend_takes_it() {
+    let engine = Engine::start().await;
+    let gateway = gateway(&engine).await;
+    let told = json(&gateway, &["explain", "route", "stub"]).await;
+    assert_eq!(
+        (&told["model"], &told["steps"][0]["chosen"]),
+        (&json!("stub"), &json!(0))
+    );
+    let text = out(&gateway.cli(&["explain", "route", "stub"]).await);
+    assert!(text.contains("takes it") && text.contains("chosen: "), "{text}");
+    for (arguments, status, word) in [
+        (&["explain", "route", "none"], 5, "stub"),
+        (&["explain", "tool:chat", "stub"], 1, "`route`"),
+    ] {
+        let refused = gateway.cli(arguments).await;
+        assert_eq!(refused.status.code(), Some(status), "{arguments:?}");
+        assert!(err(&refused).contains(word), "{}", err(&refused));
+    }
+}
+
+#[tokio::test]
 async fn explaining_a_tool_says_whether_lists_show_it() {
     let engine = Engine::start().await;
     let gateway = gateway(&engine).await;

@@ -21,7 +21,7 @@ fn ask(gateway: &Gateway) -> impl Future<Output = reqwest::Result<reqwest::Respo
 
 fn with_model(engine: &Engine) -> String {
     format!(
-        "models: {{stub: {{backends: [{{url: '{}', api_key: {{env: BACKEND_KEY}}}}]}}}}",
+        "models: {{stub: {{backends: [{{url: '{}', api_key: {{env: BACKEND_KEY}}, probe: {{interval_s: 0}}}}]}}}}",
         engine.url()
     )
 }

@@ -5,6 +5,7 @@
 
 mod body;
 mod explain;
+mod explain_route;
 mod health;
 mod keys;
 mod mcp;
@@ -99,6 +100,7 @@ routes! {
     "GET" "/openapi.json" Api Problem Needs(Action::STATUS_READ), get(openapi::serve);
     "GET" "/api/v1/status" Api Problem Needs(Action::STATUS_READ), get(status::status);
     "GET" "/api/v1/explain" Api Problem Needs(Action::EXPLAIN_SELF), get(explain::explain);
+    "GET" "/api/v1/explain/route" Api Problem Needs(Action::EXPLAIN_SELF), get(explain_route::route);
     "POST" "/api/v1/keys" Api Problem Audited(Action::KEYS_WRITE), post(keys::create);
     "GET" "/api/v1/keys" Api Problem Needs(Action::KEYS_READ), get(keys::list);
     "DELETE" "/api/v1/keys/{id}" Api Problem Audited(Action::KEYS_WRITE), delete(keys::revoke);
@@ -112,8 +114,26 @@ routes! {
     "POST" "/api/v1/upstreams/{name}/approve" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::approve);
     "POST" "/api/v1/upstreams/{name}/forget" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::forget);
     "POST" "/api/v1/upstreams/{name}/refresh" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::refresh);
-    "GET" "/v1/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::models);
-    "POST" "/v1/chat/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::chat);
+    "GET" "/v1/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::v1::list);
+    "GET" "/v1/models/{*id}" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::v1::show);
+    "POST" "/v1/chat/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::v1::chat);
+    "POST" "/v1/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::v1::completions);
+    "POST" "/v1/embeddings" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::v1::embeddings);
+    "POST" "/v1/responses" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::v1::responses);
+    "GET" "/v1/responses/{id}" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::responses::v1::get);
+    "DELETE" "/v1/responses/{id}" OpenAi OpenAi Needs(Action::MODELS_LIST), delete(openai::responses::v1::delete);
+    "GET" "/v1/responses/{id}/input_items" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::responses::v1::items);
+    "POST" "/v1/messages" OpenAi Anthropic Needs(Action::MODELS_LIST), post(openai::v1::messages);
+    "GET" "/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::bare::list);
+    "GET" "/models/{*id}" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::bare::show);
+    "POST" "/chat/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::bare::chat);
+    "POST" "/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::bare::completions);
+    "POST" "/embeddings" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::bare::embeddings);
+    "POST" "/responses" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::bare::responses);
+    "GET" "/responses/{id}" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::responses::bare::get);
+    "DELETE" "/responses/{id}" OpenAi OpenAi Needs(Action::MODELS_LIST), delete(openai::responses::bare::delete);
+    "GET" "/responses/{id}/input_items" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::responses::bare::items);
+    "POST" "/messages" OpenAi Anthropic Needs(Action::MODELS_LIST), post(openai::bare::messages);
     "POST" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(mcp::post);
     "GET" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), get(mcp::get);
     "DELETE" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), delete(mcp::delete);
@@ -178,13 +198,17 @@ pub fn manners(path: &str) -> (Surface, Dialect) {
     let by_form = || ROUTES.iter().find(|row| fits(row.path, path));
     match ROUTES.iter().find(|row| row.path == path).or_else(by_form) {
         Some(row) => (row.surface, row.dialect),
+        None if path.starts_with("/v1/messages/") => (Surface::OpenAi, Dialect::Anthropic),
         None if path.starts_with("/v1/") => (Surface::OpenAi, Dialect::OpenAi),
         None => (Surface::Api, Dialect::Problem),
     }
 }
 
-/// Whether a path has the form of a row's, in which `{name}` stands for any one segment.
+/// Whether a path has the form of a row's, in which `{name}` stands for any one segment and `{*name}` for all the rest.
 fn fits(form: &str, path: &str) -> bool {
+    if let Some((before, _)) = form.split_once("{*") {
+        return path.strip_prefix(before).is_some_and(|rest| !rest.is_empty());
+    }
     let (form, path) = (form.split('/'), path.split('/'));
     form.clone().count() == path.clone().count()
         && form

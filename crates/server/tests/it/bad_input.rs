@@ -10,9 +10,13 @@ const LARGE: usize = 20 << 20;
 type Read = fn(&Value) -> (&str, &str);
 
 /// Where bodies are read: path, and how its errors look.
-const SURFACES: [(&str, Read); 4] = [
+const SURFACES: [(&str, Read); 8] = [
     ("/api/v1/keys", problem),
     ("/v1/chat/completions", open_ai),
+    ("/completions", open_ai),
+    ("/v1/embeddings", open_ai),
+    ("/v1/responses", open_ai),
+    ("/v1/messages", open_ai),
     ("/mcp", rpc),
     ("/api/v1/mcp", rpc),
 ];

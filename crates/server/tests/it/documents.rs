@@ -20,7 +20,8 @@ fn the_openapi_document_names_every_route_and_no_other() {
     }
     let routes: BTreeSet<String> = ROUTES
         .iter()
-        .map(|route| format!("{} {}", route.method, route.path))
+        // OpenAPI has no word for a parameter that takes all the rest of a path.
+        .map(|route| format!("{} {}", route.method, route.path.replace("{*", "{")))
         .collect();
     assert_eq!(named, routes);
 }

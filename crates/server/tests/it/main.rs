@@ -4,6 +4,7 @@
     reason = "a part that does not work shall fail its test at once"
 )]
 
+mod asking;
 mod bad_input;
 mod chat;
 mod connections;

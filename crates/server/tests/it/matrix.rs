@@ -39,8 +39,28 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("POST /api/v1/upstreams/{name}/approve", [401, 403, 403, 403, 404, 403]),
         ("POST /api/v1/upstreams/{name}/forget", [401, 403, 403, 403, 404, 403]),
         ("POST /api/v1/upstreams/{name}/refresh", [401, 403, 403, 403, 404, 403]),
+        ("GET /api/v1/explain/route", [401, 403, 200, 200, 200, 200]),
         ("GET /v1/models", [401, 200, 200, 200, 200, 200]),
+        ("GET /v1/models/{*id}", [401, 404, 200, 200, 200, 200]),
         ("POST /v1/chat/completions", [401, 403, 200, 200, 200, 200]),
+        // Whoever may ask models is told that there is none of that name.
+        ("POST /v1/completions", [401, 403, 404, 404, 404, 404]),
+        ("POST /v1/embeddings", [401, 403, 404, 404, 404, 404]),
+        ("POST /v1/responses", [401, 403, 404, 404, 404, 404]),
+        ("GET /v1/responses/{id}", [401, 404, 404, 404, 404, 404]),
+        ("DELETE /v1/responses/{id}", [401, 404, 404, 404, 404, 404]),
+        ("GET /v1/responses/{id}/input_items", [401, 404, 404, 404, 404, 404]),
+        ("POST /v1/messages", [401, 403, 404, 404, 404, 404]),
+        ("GET /models", [401, 200, 200, 200, 200, 200]),
+        ("GET /models/{*id}", [401, 404, 200, 200, 200, 200]),
+        ("POST /chat/completions", [401, 403, 200, 200, 200, 200]),
+        ("POST /completions", [401, 403, 404, 404, 404, 404]),
+        ("POST /embeddings", [401, 403, 404, 404, 404, 404]),
+        ("POST /responses", [401, 403, 404, 404, 404, 404]),
+        ("GET /responses/{id}", [401, 404, 404, 404, 404, 404]),
+        ("DELETE /responses/{id}", [401, 404, 404, 404, 404, 404]),
+        ("GET /responses/{id}/input_items", [401, 404, 404, 404, 404, 404]),
+        ("POST /messages", [401, 403, 404, 404, 404, 404]),
         ("POST /mcp", [401, 200, 200, 200, 200, 200]),
         // Without a session there is no stream to read and nothing to end.
         ("GET /mcp", [401, 400, 400, 400, 400, 400]),
@@ -76,12 +96,21 @@ async fn everybody(rig: &Rig) -> [String; 6] {
     ]
 }
 
+fn said() -> Value {
+    json!([{"role": "user", "content": "hi"}])
+}
+
 fn body(route: &str) -> Option<Value> {
     let discover = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
     match route {
         "POST /api/v1/keys" => Some(json!({"name": "n", "role": "user"})),
-        "POST /v1/chat/completions" => Some(json!({"model": "stub", "messages": [{"role": "user", "content": "hi"}]})),
+        "POST /v1/chat/completions" | "POST /chat/completions" => Some(json!({"model": "stub", "messages": said()})),
+        "POST /v1/completions" | "POST /completions" => Some(json!({"model": "none", "prompt": "hi"})),
+        "POST /v1/messages" | "POST /messages" => Some(json!({"model": "none", "messages": said(), "max_tokens": 16})),
+        "POST /v1/embeddings" | "POST /embeddings" | "POST /v1/responses" | "POST /responses" => {
+            Some(json!({"model": "none", "input": "hi"}))
+        }
         "POST /mcp" | "POST /servers/{name}/mcp" | "POST /api/v1/mcp" => Some(discover),
         "POST /api/v1/upstreams" => Some(json!({"name": "far", "url": "http://127.0.0.1:9/mcp"})),
         "POST /api/v1/upstreams/{name}/approve" => Some(json!({"all": true})),
@@ -108,6 +137,8 @@ async fn every_route_answers_every_role_as_its_row_says() {
         let (method, path) = route.split_once(' ').unwrap();
         let path = match path {
             "/api/v1/explain" => "/api/v1/explain?action=tool:calculator".to_owned(),
+            "/api/v1/explain/route" => "/api/v1/explain/route?model=stub".to_owned(),
+            path if path.ends_with("/models/{*id}") => path.replace("{*id}", "stub"),
             "/mcp/tools/{name}" => "/mcp/tools/calculator".to_owned(),
             path if path.starts_with("/servers/") => path.replace("{name}", "forebay"),
             path => path.replace("{id}", "0000000000000000").replace("{name}", "none"),

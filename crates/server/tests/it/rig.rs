@@ -63,8 +63,10 @@ impl Rig {
         config.server.drain_seconds = 5;
         config.limits.requests_per_minute = 100_000;
         config.limits.tool_calls_per_minute = 100_000;
-        let models =
-            serde_json::json!({"stub": {"backends": [{"url": engine.url(), "api_key": {"env": "BACKEND_KEY"}}]}});
+        // Without probes, so that the engine sees what a test sends and nothing else.
+        let models = serde_json::json!({"stub": {"backends": [
+            {"url": engine.url(), "api_key": {"env": "BACKEND_KEY"}, "probe": {"interval_s": 0}},
+        ]}});
         config.models = serde_json::from_value(models).unwrap();
         change(&mut config);
         let gateway = Gateway::start(GatewayParts {
