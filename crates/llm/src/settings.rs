@@ -177,8 +177,8 @@ fn seconds(count: NonZeroU32) -> Duration {
 impl Settings {
     /// Checks the section and reads the secrets that it names.
     pub fn parse(config: &Config, secrets: &SecretReader) -> Result<Self, ConfigFault> {
-        config.check_fallbacks()?;
         let models = config.0.iter().map(|(name, model)| {
+            config.check_fallbacks(name)?;
             let model = parse_model(name, model, secrets)?;
             Ok((name.clone(), Arc::new(model)))
         });
@@ -189,17 +189,16 @@ impl Settings {
 }
 
 impl Config {
-    /// Whether the models that others fall back to are there: the one thing that no model can tell by itself.
-    pub fn check_fallbacks(&self) -> Result<(), ConfigFault> {
-        for (name, model) in &self.0 {
-            for (index, fallback) in model.fallbacks.iter().enumerate() {
-                let path = format!("models.{name}.fallbacks[{index}]");
-                if fallback == name {
-                    return Err(ConfigFault::new(path, "must not be the model itself"));
-                }
-                if !self.0.contains_key(fallback) {
-                    return Err(ConfigFault::new(path, format!("there is no model {fallback:?}")));
-                }
+    /// Whether the models to which this one falls back are there: what it cannot tell by itself.
+    pub fn check_fallbacks(&self, name: &str) -> Result<(), ConfigFault> {
+        let fallbacks = self.0.get(name).map_or(&[][..], |model| &model.fallbacks);
+        for (index, fallback) in fallbacks.iter().enumerate() {
+            let path = format!("models.{name}.fallbacks[{index}]");
+            if fallback == name {
+                return Err(ConfigFault::new(path, "must not be the model itself"));
+            }
+            if !self.0.contains_key(fallback) {
+                return Err(ConfigFault::new(path, format!("there is no model {fallback:?}")));
             }
         }
         Ok(())

@@ -115,22 +115,18 @@ impl Health {
         if let Some((since, found)) = self.down {
             return Standing::Unhealthy { since, found };
         }
-        if let Some(Ejected {
-            since,
-            until,
-            cause,
-            is_on_trial,
-        }) = self.ejected
-        {
-            return match (until > now, is_on_trial) {
-                (true, _) => Standing::Ejected { since, until, cause },
-                (false, true) => Standing::OnTrial,
-                (false, false) => Standing::DueForTrial,
-            };
-        }
-        match self.resting_until {
-            Some(until) if until > now => Standing::Resting { until },
-            Some(_) | None => Standing::Up,
+        match (self.ejected, self.resting_until) {
+            (
+                Some(Ejected {
+                    since, until, cause, ..
+                }),
+                _,
+            ) if until > now => Standing::Ejected { since, until, cause },
+            // Whoever asked for a rest has it before the trial.
+            (_, Some(until)) if until > now => Standing::Resting { until },
+            (Some(Ejected { is_on_trial: true, .. }), _) => Standing::OnTrial,
+            (Some(_), _) => Standing::DueForTrial,
+            (None, _) => Standing::Up,
         }
     }
 
@@ -372,6 +368,12 @@ mod tests {
             assert_eq!(health.standing(s(1)), Standing::Resting { until: s(until) });
             assert_eq!(health.standing(s(until)), Standing::Up);
         }
+        let mut health = Health::default();
+        fail_all(&mut health, 1..=3);
+        let trial = health.take(s(9));
+        health.rests(trial, Some(s(7)), s(9));
+        assert_eq!(health.standing(s(9)), Standing::Resting { until: s(16) });
+        assert_eq!(health.standing(s(16)), Standing::DueForTrial, "it proved nothing");
     }
 
     #[test]
