@@ -18,7 +18,9 @@ use std::{cell::RefCell, fmt, time::Duration};
 use url::Url;
 
 /// The names of the gateway's own servers, now and as later versions bring them. No upstream may take one.
-const RESERVED: &[&str] = &["compose", "contexts", "forebay", "gpu", "mcp", "nodes", "tasks", "tools"];
+const RESERVED: &[&str] = &[
+    "compose", "contexts", "forebay", "gpu", "mcp", "nodes", "tasks", "tools",
+];
 
 /// Upstreams at most.
 pub(super) const UPSTREAMS_MAX: usize = 500;
