@@ -3,8 +3,12 @@
 //! Read by looking, not by taking apart: a chunk is searched for the few keys that matter and parsed only where one is
 //! found. A quote inside a JSON string is always escaped, so `"usage"` never matches inside somebody's text.
 
+mod messages;
+
+pub(crate) use messages::read_event as read_message_event;
+
 use crate::sse;
-use forebay_domain::event::Usage;
+use forebay_domain::{event::Usage, model::Endpoint};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
@@ -44,6 +48,9 @@ struct Document<'a> {
     usage: Option<&'a RawValue>,
     #[serde(default)]
     choices: Option<Vec<IgnoredAny>>,
+    /// What embeddings have in place of choices.
+    #[serde(default)]
+    data: Option<IgnoredAny>,
 }
 
 impl Document<'_> {
@@ -138,17 +145,29 @@ pub(crate) enum Whole {
     Nonsense,
 }
 
-pub(crate) fn read_whole(body: &[u8]) -> Whole {
+pub(crate) fn read_whole(endpoint: Endpoint, body: &[u8]) -> Whole {
     let Ok(text) = str::from_utf8(body) else {
         return Whole::Nonsense;
     };
     if !text.trim_ascii_start().starts_with('{') {
         return Whole::Nonsense;
     }
-    match serde_json::from_str::<Document<'_>>(text) {
-        Ok(document) if document.is_error() => Whole::Error(engine_message(text)),
-        Ok(document) if document.choices.is_some() => Whole::Answer(document.usage()),
-        Ok(_) | Err(_) => Whole::Nonsense,
+    if endpoint == Endpoint::Messages {
+        return messages::read_whole(text);
+    }
+    let Ok(document) = serde_json::from_str::<Document<'_>>(text) else {
+        return Whole::Nonsense;
+    };
+    let is_answer = match endpoint {
+        Endpoint::Embeddings => document.data.is_some(),
+        Endpoint::Chat | Endpoint::Completions | Endpoint::Responses | Endpoint::Messages => document.choices.is_some(),
+    };
+    if document.is_error() {
+        Whole::Error(engine_message(text))
+    } else if is_answer {
+        Whole::Answer(document.usage())
+    } else {
+        Whole::Nonsense
     }
 }
 
@@ -281,9 +300,9 @@ mod tests {
             (r#"{"choices":[{}]"#, Whole::Nonsense),
             ("", Whole::Nonsense),
         ] {
-            assert_eq!(read_whole(body.as_bytes()), expected, "{body}");
+            assert_eq!(read_whole(Endpoint::Chat, body.as_bytes()), expected, "{body}");
         }
-        assert_eq!(read_whole(b"{\"choices\":[\"\xff\"]}"), Whole::Nonsense);
+        assert_eq!(read_whole(Endpoint::Chat, b"{\"choices\":[\"\xff\"]}"), Whole::Nonsense);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The one way to ask a model.
 //!
 //! [`Router::complete`](forebay_domain::port::AskModel::complete) checks the policy, hands the body to a configured
-//! OpenAI-compatible engine and passes the answer through as it comes, byte for byte but for the model's name. Whatever
-//! an engine says is parsed, bounded and timed out.
+//! engine and passes the answer through as it comes, byte for byte but for the model's name. Where an engine speaks
+//! another API than the client, or the request wants context or tools of the gateway, a turn (`turn`) takes care of
+//! it. Whatever an engine says is parsed, bounded and timed out.
 //!
 //! It refuses to know who the caller's credentials are: no header of a caller ever comes in here, so none can leave.
 //! It asks again only before the first byte. Asking a model changes nothing in the world, so a request that a backend
@@ -27,6 +28,7 @@ mod router;
 mod routing;
 mod settings;
 mod sse;
+mod turn;
 mod upstream;
 
 pub use config::{BackendConfig, Config, Engine, ModelConfig, ProbeConfig, QueueConfig, RetryConfig, TimeoutsConfig};

@@ -6,7 +6,7 @@ use crate::{
     routing::{End, Lease},
 };
 use bytes::{Bytes, BytesMut};
-use forebay_domain::{Code, Failure, event::Usage};
+use forebay_domain::{Code, Failure, event::Usage, model::Endpoint};
 use reqwest::{Response, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
@@ -66,9 +66,9 @@ impl Begun {
     }
 
     /// An answer that is not streamed, with the usage that the engine tells.
-    pub(crate) async fn whole(mut self) -> Result<(Bytes, Option<Usage>), Failure> {
+    pub(crate) async fn whole(mut self, endpoint: Endpoint) -> Result<(Bytes, Option<Usage>), Failure> {
         let body = self.body().await?;
-        let said = answer::read_whole(&body);
+        let said = answer::read_whole(endpoint, &body);
         self.lease.end(match said {
             Whole::Answer(_) => End::Ok,
             Whole::Error(_) | Whole::Nonsense => End::Failed,
@@ -76,19 +76,26 @@ impl Begun {
         match said {
             Whole::Answer(usage) => Ok((body, usage)),
             Whole::Error(words) => Err(self.place.reported(words)),
-            Whole::Nonsense => Err(self
-                .place
-                .fails(
-                    Code::UpstreamFailed,
-                    "answered with something that is no chat completion",
-                )
-                .hint("Look at the engine's log.")),
+            Whole::Nonsense => {
+                let what = match endpoint {
+                    Endpoint::Chat => "chat completion",
+                    Endpoint::Completions => "completion",
+                    Endpoint::Embeddings => "list of embeddings",
+                    Endpoint::Responses => "response",
+                    Endpoint::Messages => "message",
+                };
+                let how = format!("answered with something that is no {what}");
+                Err(self
+                    .place
+                    .fails(Code::UpstreamFailed, how)
+                    .hint("Look at the engine's log."))
+            }
         }
     }
 
     /// A JSON document where events were expected.
     pub(crate) async fn error_document(mut self) -> Failure {
-        let said = self.body().await.map(|body| answer::read_whole(&body));
+        let said = self.body().await.map(|body| answer::read_whole(Endpoint::Chat, &body));
         self.lease.end(End::Failed);
         match said {
             Ok(Whole::Error(words)) => self.place.reported(words),
@@ -100,7 +107,8 @@ impl Begun {
         }
     }
 
-    async fn body(&mut self) -> Result<Bytes, Failure> {
+    /// The rest of the body, in one piece.
+    pub(crate) async fn body(&mut self) -> Result<Bytes, Failure> {
         let announced = self.response.content_length().unwrap_or(0);
         if announced > WHOLE_BYTES_MAX as u64 {
             return Err(self.too_large());

@@ -108,6 +108,13 @@ impl Record {
         self.reported = Some(usage);
     }
 
+    /// What the engine says in two places of one answer: of each figure the larger one counts.
+    pub(crate) fn used_at_least(&mut self, usage: Usage) {
+        let known = self.reported.get_or_insert(usage);
+        known.input_tokens = known.input_tokens.max(usage.input_tokens);
+        known.output_tokens = known.output_tokens.max(usage.output_tokens);
+    }
+
     /// Closes the record. Only the first close counts.
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         let Some(mut event) = self.event.take() else { return };

@@ -13,7 +13,7 @@ use crate::{
     sse::{self, Splitter},
 };
 use bytes::Bytes;
-use forebay_domain::{Code, Failure, event::Outcome};
+use forebay_domain::{Code, Failure, event::Outcome, model::Endpoint};
 use futures_util::{Stream, stream};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ pub(crate) struct Relay {
     begun: Begun,
     record: Record,
     streams: Streams,
+    endpoint: Endpoint,
     splitter: Splitter,
     state: State,
     bytes: u64,
@@ -43,11 +44,12 @@ enum State {
 }
 
 impl Relay {
-    pub(crate) fn new(begun: Begun, record: Record, streams: Streams) -> Self {
+    pub(crate) fn new(begun: Begun, record: Record, streams: Streams, endpoint: Endpoint) -> Self {
         Self {
             begun,
             record,
             streams,
+            endpoint,
             splitter: Splitter::new(),
             state: State::Reading,
             bytes: 0,
@@ -109,7 +111,13 @@ impl Relay {
 
     /// Looks at one event, and hands it back if the client is to have it.
     fn take(&mut self, event: Bytes) -> Result<Option<Bytes>, Failure> {
-        match answer::read_event(&event) {
+        let said = match self.endpoint {
+            Endpoint::Messages => answer::read_message_event(&event),
+            Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Responses => {
+                answer::read_event(&event)
+            }
+        };
+        match said {
             Said::Nothing => {}
             Said::Done => return Ok(Some(self.done(event))),
             Said::Chunk(chunk) => {
@@ -133,7 +141,12 @@ impl Relay {
     /// Keeps what a chunk tells. True where the chunk is for the gateway alone.
     fn note(&mut self, chunk: &Chunk) -> bool {
         if let Some(usage) = chunk.usage {
-            self.record.used(usage);
+            match self.endpoint {
+                Endpoint::Messages => self.record.used_at_least(usage),
+                Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Responses => {
+                    self.record.used(usage);
+                }
+            }
         }
         if let Some(finishes) = chunk.finishes {
             self.is_finished = finishes;

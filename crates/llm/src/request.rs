@@ -4,8 +4,8 @@
 //! else stays as it came: unknown fields, their order, the way numbers are written.
 
 use crate::settings::Backend;
-use forebay_domain::{Code, Failure};
-use serde::{Deserialize, Deserializer};
+use forebay_domain::{Code, Failure, model::Endpoint};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{json, value::RawValue};
 use std::ops::Range;
 
@@ -17,8 +17,8 @@ pub(crate) struct Outgoing<'a> {
     model: Range<usize>,
     /// What makes the engine tell its usage at the end of a stream, where the client did not ask for it.
     usage: Option<Edit>,
-    /// The value of `messages`.
-    pub(crate) messages: &'a str,
+    /// The value of `messages`, where the API has some.
+    pub(crate) messages: Option<&'a str>,
     pub(crate) streams: Streams,
 }
 
@@ -46,6 +46,10 @@ struct Looked<'a> {
     model: Option<&'a RawValue>,
     #[serde(default, borrow, deserialize_with = "as_written")]
     messages: Option<&'a RawValue>,
+    #[serde(default)]
+    prompt: Option<IgnoredAny>,
+    #[serde(default)]
+    input: Option<IgnoredAny>,
     #[serde(default, borrow, deserialize_with = "as_written")]
     stream: Option<&'a RawValue>,
     #[serde(default, borrow, deserialize_with = "as_written")]
@@ -63,26 +67,41 @@ fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de 
 }
 
 impl<'a> Outgoing<'a> {
-    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Failure> {
+    pub(crate) fn parse(endpoint: Endpoint, body: &'a [u8]) -> Result<Self, Failure> {
         let open = body.iter().position(|byte| !byte.is_ascii_whitespace());
         let Some(open) = open.filter(|at| body[*at] == b'{') else {
             return Err(invalid("body", "must be a JSON object"));
         };
         let looked: Looked<'_> = serde_json::from_slice(body)
             .map_err(|error| invalid("body", "must be a JSON object with each key once").caused_by(error))?;
-        let Some(messages) = looked.messages.map(RawValue::get).filter(|raw| raw.starts_with('[')) else {
-            return Err(invalid("messages", "must be an array of messages"));
-        };
+        let messages = looked.messages.map(RawValue::get).filter(|raw| raw.starts_with('['));
+        match endpoint {
+            Endpoint::Chat | Endpoint::Messages if messages.is_none() => {
+                return Err(invalid("messages", "must be an array of messages"));
+            }
+            Endpoint::Completions if looked.prompt.is_none() => return Err(invalid("prompt", "is missing")),
+            Endpoint::Embeddings if looked.input.is_none() => return Err(invalid("input", "is missing")),
+            Endpoint::Chat
+            | Endpoint::Completions
+            | Endpoint::Embeddings
+            | Endpoint::Responses
+            | Endpoint::Messages => {}
+        }
         let wants_events = match looked.stream.map_or("false", RawValue::get) {
             "true" => true,
             "false" | "null" => false,
             _ => return Err(invalid("stream", "must be true or false")),
         };
         let inside = open + 1;
-        let (streams, usage) = if wants_events {
-            ask_for_usage(body, inside, looked.stream_options)?
-        } else {
-            (Streams::No, None)
+        let (streams, usage) = match endpoint {
+            // It has no streams, and what `stream` may mean is for the engine to say.
+            Endpoint::Embeddings => (Streams::No, None),
+            _ if !wants_events => (Streams::No, None),
+            // It tells the usage unasked.
+            Endpoint::Messages => (Streams::WithUsage, None),
+            Endpoint::Chat | Endpoint::Completions | Endpoint::Responses => {
+                ask_for_usage(body, inside, looked.stream_options)?
+            }
         };
         Ok(Self {
             body,
@@ -159,7 +178,7 @@ fn place(body: &[u8], raw: &RawValue) -> Range<usize> {
 
 fn invalid(field: &str, expected: &str) -> Failure {
     Failure::new(Code::InvalidRequest, format!("`{field}` {expected}."))
-        .hint("Send a chat completion request as OpenAI's API describes it.")
+        .hint("Send a request as the API at this path describes it.")
         .details(json!({ "param": field }))
 }
 
@@ -174,7 +193,7 @@ mod tests {
         let config: Config =
             serde_json::from_str(r#"{"m":{"backends":[{"url":"http://h","model":"org/\"M\""}]}}"#).unwrap();
         let settings = Settings::parse(&config, &SecretReader::new(|_| None)).unwrap();
-        let outgoing = Outgoing::parse(body.as_bytes()).map_err(|failure| {
+        let outgoing = Outgoing::parse(Endpoint::Chat, body.as_bytes()).map_err(|failure| {
             assert_eq!(failure.code, Code::InvalidRequest);
             failure.message
         })?;

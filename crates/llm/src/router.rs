@@ -1,33 +1,32 @@
 //! From a request to an answer: policy, model, engine, record.
 
 use crate::{
-    answer,
+    answer, dialect,
     metrics::Metrics,
     reading::Begun,
     record::{Books, Record},
     relay::Relay,
     request::{Outgoing, Streams},
     routing::{self, BackendStatus, Probes, RouteExplanation, affinity_of_messages},
-    settings::{Api, Backend, Model, NAME_BYTES_MAX, Settings},
+    settings::{Backend, Model, NAME_BYTES_MAX, Settings},
+    turn::{self, Asker, Calling, Desk, Means, Question, Turn, wants_turn},
     upstream::{Ask, Call, Upstream},
 };
-use arc_swap::ArcSwap;
 use forebay_domain::{
     Action, Code, Failure, Principal,
     event::Outcome,
-    model::{Answer, AnswerForm, Endpoint, ModelInfo, ModelRequest, Priority},
-    port::{AskModel, BoxFuture, Via},
+    model::{Answer, AnswerForm, Endpoint, ModelInfo, ModelRequest},
+    port::{AskModel, BoxFuture, CallTool, FindContext, Via},
 };
 use forebay_runtime::{
     Clock, Entropy, Tasks,
     looping::{Nudge, drive},
-    telemetry::TraceContext,
 };
 use forebay_store::EventLog;
 use futures_util::{future::ready, stream};
 use reqwest::Client;
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -47,50 +46,62 @@ pub struct RouterParts {
 
 /// The one way to ask a model.
 pub struct Router {
-    settings: Arc<ArcSwap<Settings>>,
-    upstream: Upstream,
-    books: Books,
-    entropy: Entropy,
+    desk: Desk,
+    means: OnceLock<Means>,
 }
 
 impl Router {
     pub fn new(parts: RouterParts) -> Self {
         let router = Self {
-            settings: Arc::default(),
-            upstream: Upstream { http: parts.http },
-            books: Books {
-                events: parts.events,
-                metrics: parts.metrics,
-                clock: parts.clock,
+            desk: Desk {
+                settings: Arc::default(),
+                upstream: Upstream { http: parts.http },
+                books: Books {
+                    events: parts.events,
+                    metrics: parts.metrics,
+                    clock: parts.clock,
+                },
+                entropy: parts.entropy,
             },
-            entropy: parts.entropy,
+            means: OnceLock::new(),
         };
-        router.books.metrics.show(&router.settings, &router.books.clock);
+        router
+            .desk
+            .books
+            .metrics
+            .show(&router.desk.settings, &router.desk.books.clock);
         router.reconfigure(parts.settings);
         router
+    }
+
+    /// Tells the router what runs tools and finds context. Both ask models themselves, so they come after it; the first
+    /// ones count. Without them requests that name any are refused.
+    pub fn introduce(&self, tools: Arc<dyn CallTool>, context: Arc<dyn FindContext>) {
+        // Whoever comes second is not needed.
+        let _ = self.means.set(Means { tools, context });
     }
 
     /// Puts new settings in force. Requests under way keep the old ones to their end; what is known of backends that
     /// stay is kept.
     pub fn reconfigure(&self, settings: Settings) {
-        let before = self.settings.load();
-        routing::attach(&settings, Some(&before), &self.books.clock, &self.entropy);
-        self.settings.store(Arc::new(settings));
+        let before = self.desk.settings.load();
+        routing::attach(&settings, Some(&before), &self.desk.books.clock, &self.desk.entropy);
+        self.desk.settings.store(Arc::new(settings));
     }
 
     /// Asks backends whether they are well, until the tasks end. Without it only requests tell.
     pub fn start_probes(&self, tasks: &Tasks) {
         let probes = Probes {
-            settings: self.settings.clone(),
-            http: self.upstream.http.clone(),
-            clock: self.books.clock.clone(),
+            settings: self.desk.settings.clone(),
+            http: self.desk.upstream.http.clone(),
+            clock: self.desk.books.clock.clone(),
         };
         drive(tasks, probes, routing::PROBES_EVERY, Nudge::new());
     }
 
     /// How all backends are.
     pub fn backends(&self) -> Vec<BackendStatus> {
-        routing::statuses(&self.settings.load(), &self.books.clock)
+        routing::statuses(&self.desk.settings.load(), &self.desk.books.clock)
     }
 
     /// Why a request of this principal to this model would go where it would. `affinity` stands for how its prompt
@@ -102,7 +113,7 @@ impl Router {
         affinity: Option<u64>,
     ) -> Result<RouteExplanation, Failure> {
         principal.require(&Action::model(bounded(model)))?;
-        let settings = self.settings.load();
+        let settings = self.desk.settings.load();
         let found = settings
             .models
             .get(model)
@@ -113,22 +124,28 @@ impl Router {
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {
         let action = Action::model(bounded(&request.model));
         let decision = principal.decide(&action);
-        let found = self.settings.load().models.get(&request.model).cloned();
+        let found = self.desk.settings.load().models.get(&request.model).cloned();
         let known = found.as_ref().map(|model| model.name.as_str());
-        let mut record = Record::open(&self.books, principal, via, known, &decision, request.body.len());
+        let mut record = Record::open(&self.desk.books, principal, via, known, &decision, request.body.len());
         let span = record.span().clone();
-        let answer = async {
+        let model = async {
             principal.require(&action)?;
-            let model = found.ok_or_else(|| self.unknown(principal, &request.model))?;
-            let outgoing = Outgoing::parse(&request.body)?;
-            record.asked();
-            let begun = self
-                .send_chat(principal, &model, &outgoing, request.hints.priority, via)
-                .await?;
-            Ok((begun, outgoing.streams))
+            found.ok_or_else(|| self.unknown(principal, &request.model))
         };
-        match answer.instrument(span).await {
-            Ok((begun, streams)) => answer_with(begun, streams, record).await,
+        let model = match model.await {
+            Ok(model) => model,
+            Err(failure) => return Err(closed(record, failure)),
+        };
+        let caller = Caller { principal, via, model };
+        if wants_turn(request.endpoint, &request.body, request.hints.context.is_some()) {
+            return match self.turn(&caller, &request).instrument(span).await {
+                Ok(turn) => turn.answer(record).await,
+                Err(failure) => Err(closed(record, failure)),
+            };
+        }
+        match self.pass(&caller, &request, &mut record).instrument(span).await {
+            Ok(Passed::AsItIs(begun, streams)) => answer_with(begun, streams, request.endpoint, record).await,
+            Ok(Passed::Translated(begun, turn)) => turn.answer_from(begun, record).await,
             Err(failure) => Err(closed(record, failure)),
         }
     }
@@ -149,50 +166,80 @@ impl Router {
             .details(json!({ "param": "model", "models": named }))
     }
 
-    async fn send_chat(
-        &self,
-        principal: &Principal,
-        model: &Arc<Model>,
-        outgoing: &Outgoing<'_>,
-        priority: Priority,
-        via: Via,
-    ) -> Result<Begun, Failure> {
-        let prepare = |backend: &Backend| match backend.api {
-            Api::OpenAi => Ok(Call {
-                endpoint: Endpoint::Chat,
-                body: outgoing.body_for(backend),
-            }),
-            Api::Anthropic => Err(speaks_no_chat(model)),
+    /// A turn with all that the request wants of the gateway.
+    async fn turn(&self, caller: &Caller<'_>, request: &ModelRequest) -> Result<Turn, Failure> {
+        let question = self.question(request)?;
+        let asker = self.asker(caller, request, &question);
+        Turn::prepare(question, asker, self.means.get().cloned()).await
+    }
+
+    /// Sends the client's own bytes to a backend of the same API; to any other one what they mean in its API.
+    async fn pass(&self, caller: &Caller<'_>, request: &ModelRequest, record: &mut Record) -> Result<Passed, Failure> {
+        let endpoint = request.endpoint;
+        let outgoing = Outgoing::parse(endpoint, &request.body)?;
+        record.asked();
+        let events = outgoing.streams != Streams::No;
+        let prepare = |backend: &Backend| {
+            if dialect::native(endpoint, backend.api.into()) {
+                let body = outgoing.body_for(backend);
+                return Ok(Call { endpoint, body });
+            }
+            let question = self.question(request)?;
+            turn::prepare(&question.chat, backend, events, Calling::Allowed)
         };
+        let messages = outgoing.messages.filter(|_| caller.model.has_choice());
         let ask = Ask {
-            principal,
+            principal: caller.principal,
             prepare: &prepare,
-            events: outgoing.streams != Streams::No,
-            affinity: model
-                .has_choice()
-                .then(|| affinity_of_messages(&model.name, outgoing.messages)),
-            priority,
-            traceparent: &self.traceparent(via),
-            deadline: Instant::now() + model.timeouts.total,
+            events,
+            affinity: messages.map(|messages| affinity_of_messages(&caller.model.name, messages)),
+            priority: request.hints.priority,
+            traceparent: &self.desk.traceparent(caller.via),
+            deadline: Instant::now() + caller.model.timeouts.total,
         };
-        self.send(model, &ask).await
-    }
-
-    /// Asks the model's backends, or those of its fallbacks, until one begins to answer.
-    pub(crate) async fn send(&self, model: &Arc<Model>, ask: &Ask<'_>) -> Result<Begun, Failure> {
-        let settings = self.settings.load_full();
-        self.upstream.send(&settings, model, ask).await
-    }
-
-    /// The place in the trace that the engine gets: below our span where spans are collected, else one that only
-    /// carries the trace id, so that an engine's log and ours can be laid side by side.
-    fn traceparent(&self, via: Via) -> String {
-        if let Some(place) = TraceContext::of(&tracing::Span::current()) {
-            return place.child(&self.entropy).to_string();
+        let settings = self.desk.settings.load_full();
+        let begun = self.desk.upstream.send(&settings, &caller.model, &ask).await?;
+        if dialect::native(endpoint, begun.api()) {
+            return Ok(Passed::AsItIs(begun, outgoing.streams));
         }
-        let span_id = u64::from_le_bytes(self.entropy.bytes()).max(1);
-        format!("00-{}-{span_id:016x}-00", via.trace)
+        let question = self.question(request)?;
+        let asker = self.asker(caller, request, &question);
+        Ok(Passed::Translated(begun, Box::new(Turn::plain(question, asker))))
     }
+
+    fn question(&self, request: &ModelRequest) -> Result<Question, Failure> {
+        let id = format!("{:016x}", u64::from_le_bytes(self.desk.entropy.bytes()));
+        Question::read(request.endpoint, &request.body, &request.hints, id, self.desk.now_s())
+    }
+
+    fn asker(&self, caller: &Caller<'_>, request: &ModelRequest, question: &Question) -> Asker {
+        let model = &caller.model;
+        let affinity = || affinity_of_messages(&model.name, &question.messages());
+        Asker {
+            desk: self.desk.clone(),
+            principal: caller.principal.clone(),
+            via: caller.via,
+            model: model.clone(),
+            priority: request.hints.priority,
+            affinity: model.has_choice().then(affinity),
+            events: question.events,
+        }
+    }
+}
+
+/// Who asks which model.
+struct Caller<'a> {
+    principal: &'a Principal,
+    via: Via,
+    model: Arc<Model>,
+}
+
+/// What came of a request that wants nothing but an answer.
+enum Passed {
+    /// An answer in the API of whoever asked.
+    AsItIs(Begun, Streams),
+    /// One that has to be translated.
+    Translated(Begun, Box<Turn>),
 }
 
 impl AskModel for Router {
@@ -206,7 +253,7 @@ impl AskModel for Router {
     }
 
     fn models(&self, principal: &Principal) -> Vec<ModelInfo> {
-        let settings = self.settings.load();
+        let settings = self.desk.settings.load();
         let allowed = settings
             .models
             .values()
@@ -225,14 +272,19 @@ impl AskModel for Router {
 }
 
 /// A streamed answer is handed on as soon as it begins; any other only once it is complete and makes sense.
-async fn answer_with(begun: Begun, streams: Streams, mut record: Record) -> Result<Answer, Failure> {
+async fn answer_with(
+    begun: Begun,
+    streams: Streams,
+    endpoint: Endpoint,
+    mut record: Record,
+) -> Result<Answer, Failure> {
     if streams != Streams::No {
         return Ok(Answer {
             form: AnswerForm::Events,
-            body: Box::pin(Relay::new(begun, record, streams).into_stream()),
+            body: Box::pin(Relay::new(begun, record, streams, endpoint).into_stream()),
         });
     }
-    match begun.whole().await {
+    match begun.whole(endpoint).await {
         Ok((body, usage)) => {
             match usage {
                 Some(usage) => record.used(usage),
@@ -247,11 +299,6 @@ async fn answer_with(begun: Begun, streams: Streams, mut record: Record) -> Resu
         }
         Err(failure) => Err(closed(record, failure)),
     }
-}
-
-fn speaks_no_chat(model: &Model) -> Failure {
-    let message = format!("A backend of model `{}` does not speak this API.", model.name);
-    Failure::new(Code::UpstreamFailed, message).hint("Ask it in its own API.")
 }
 
 /// A name as far as a model's name can go. What is longer names no model, whatever its beginning says.

@@ -81,6 +81,7 @@ enum Again {
 }
 
 /// Sends requests upstream.
+#[derive(Clone)]
 pub(crate) struct Upstream {
     pub(crate) http: Client,
 }

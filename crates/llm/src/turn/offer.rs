@@ -5,13 +5,9 @@
 //! parameters that names nothing is refused, since neither could run it.
 
 use crate::dialect::Map;
-use forebay_domain::{
-    Code, Failure, Principal,
-    port::CallTool,
-    tool::ToolInfo,
-};
+use forebay_domain::{Code, Failure, Principal, port::CallTool, tool::ToolInfo};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Tools of the gateway in one request at most.
 const TOOLS_MAX: usize = 128;
@@ -21,6 +17,8 @@ const TOOLS_MAX: usize = 128;
 pub(crate) struct Offered {
     /// By the name under which the model calls them.
     tools: HashMap<String, Mine>,
+    /// The names of the client's own.
+    clients: HashSet<String>,
 }
 
 /// One tool of the gateway.
@@ -43,29 +41,35 @@ impl Offered {
         self.tools.is_empty()
     }
 
+    /// Whether the client itself runs the tool of this name.
+    pub(crate) fn is_clients(&self, name: &str) -> bool {
+        self.clients.contains(name)
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Mine> {
         self.tools.get(name)
     }
 
     /// Puts the real definitions of the gateway's tools into a canonical request, and says which they are.
-    pub(crate) fn take(chat: &mut Map, tools: &dyn CallTool, principal: &Principal) -> Result<Self, Failure> {
+    pub(crate) fn take(chat: &mut Map, tools: Option<&dyn CallTool>, principal: &Principal) -> Result<Self, Failure> {
         let mut offered = Self::default();
         let Some(Value::Array(entries)) = chat.get_mut("tools") else {
             return Ok(offered);
         };
         for (at, entry) in entries.iter_mut().enumerate() {
             let Some((name, approval)) = claims(entry, at)? else {
+                offered.clients.extend(name_of(entry));
                 continue;
             };
-            let info = tools.find(principal, &name).ok_or_else(|| unknown(&name, at))?;
+            let found = tools.and_then(|tools| tools.find(principal, &name));
+            let info = found.ok_or_else(|| unknown(&name, at))?;
             *entry = definition(&name, &info);
             offered.add(name, info, approval)?;
         }
         Ok(offered)
     }
 
-    /// Adds a tool of the gateway that the request names in another way.
-    pub(crate) fn add(&mut self, name: String, info: ToolInfo, approval: Approval) -> Result<(), Failure> {
+    fn add(&mut self, name: String, info: ToolInfo, approval: Approval) -> Result<(), Failure> {
         if self.tools.len() >= TOOLS_MAX {
             let problem = format!("name more than {TOOLS_MAX} tools of the gateway");
             return Err(invalid("tools", &problem));
@@ -92,15 +96,22 @@ fn claims(entry: &mut Value, at: usize) -> Result<Option<(String, Approval)>, Fa
         }
     };
     let function = &entry["function"];
-    let is_own = function.get("parameters").is_some_and(|parameters| !parameters.is_null());
+    let is_own = function
+        .get("parameters")
+        .is_some_and(|parameters| !parameters.is_null());
     match function["name"].as_str() {
         Some(name) if !is_own => Ok(Some((name.to_owned(), approval))),
         Some(_) | None => Ok(None),
     }
 }
 
+fn name_of(entry: &Value) -> Option<String> {
+    let kind = entry["type"].as_str()?;
+    entry[kind]["name"].as_str().map(str::to_owned)
+}
+
 /// A tool as OpenAI's API writes it.
-pub(crate) fn definition(name: &str, info: &ToolInfo) -> Value {
+fn definition(name: &str, info: &ToolInfo) -> Value {
     let parameters: Value = serde_json::from_str(info.input_schema.get()).unwrap_or_else(|_| json!({"type": "object"}));
     let mut function = json!({"name": name, "parameters": parameters});
     if let Some(description) = &info.description {

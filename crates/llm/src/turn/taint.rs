@@ -4,28 +4,56 @@
 //! prompt prevents that for sure. So a turn that has read such text is tainted: from then on it calls tools as a
 //! narrower principal, and the one policy of the house refuses what is denied, whatever the model was talked into.
 
-use forebay_domain::{Code, Failure, Grant, Principal};
+use forebay_domain::{Action, Code, Failure, Grant, Principal};
 
-/// What tainted turns may not do: denials like `!effect:write`.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Denials(pub(crate) Vec<Grant>);
+/// What tainted turns may not do: change anything, destroy anything, or rent anything.
+const DENIED: [&str; 3] = ["!effect:write", "!effect:destructive", "!gpu:*"];
 
-impl Denials {
-    /// The caller as a tainted turn acts for it.
-    pub(crate) fn narrow(&self, principal: &Principal) -> Principal {
-        let mut narrow = principal.clone();
-        narrow.grants.extend(self.0.iter().cloned());
-        narrow
-    }
+/// The caller as a tainted turn acts for it.
+pub(super) fn narrow(principal: &Principal) -> Principal {
+    let denials = DENIED
+        .iter()
+        .map(|text| text.parse::<Grant>().expect("each is a denial"));
+    let mut narrow = principal.clone();
+    narrow.grants.extend(denials);
+    narrow
+}
 
-    /// The refusal of a call that only the taint denies, in its own words.
-    pub(crate) fn told(&self, failure: Failure) -> Failure {
-        if !matches!(failure.code, Code::InsufficientScope | Code::Forbidden) {
-            return failure;
+/// What the model is told of a call that only the taint denies.
+pub(super) fn refusal(action: &Action) -> Failure {
+    let message = format!("This turn has read data that others wrote; `{action}` is denied from then on.");
+    Failure::new(Code::TaintedTurn, message).hint("Answer without it, or ask for it in a request of its own.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_domain::Role;
+
+    #[test]
+    fn the_denials_hold_whatever_was_granted() {
+        let admin = Principal {
+            tenant: "acme".parse().expect("a name"),
+            project: None,
+            subject: "ann".parse().expect("a name"),
+            key: None,
+            session: None,
+            role: Role::Admin,
+            grants: Vec::new(),
+            shown: Vec::new(),
+            good_until: None,
+        };
+        let narrow = narrow(&admin);
+        for action in [
+            Action::EFFECT_WRITE,
+            Action::EFFECT_DESTRUCTIVE,
+            Action::named("gpu:launch"),
+        ] {
+            assert!(
+                admin.decide(&action).is_allowed() && !narrow.decide(&action).is_allowed(),
+                "{action}"
+            );
         }
-        let message = "This turn has read data that others wrote, and what the tool does is denied then.";
-        Failure::new(Code::TaintedTurn, message)
-            .hint("Answer without it, or ask for it in a request of its own.")
-            .caused_by(failure)
+        assert!(narrow.decide(&Action::tool("look")).is_allowed());
     }
 }

@@ -76,15 +76,19 @@ impl Wanted {
             providers: providers(take(&mut fields, &["providers"]))?,
             query: text(take(&mut fields, &["query"]), "query")?,
             strategy: word(
-                take(&mut fields, &["strategy", "retrieval_strategy", "retrievalStrategy"]),
+                &take(&mut fields, &["strategy", "retrieval_strategy", "retrievalStrategy"]),
                 "strategy",
                 "must be \"keyword\", \"semantic_search\" or \"hybrid\"",
                 Strategy::parse,
             )?,
-            items_max: count(take(&mut fields, &["max_items", "maxItems"]), "max_items", ITEMS_MAX)?,
-            tokens_max: count(take(&mut fields, &["max_length", "maxLength"]), "max_length", TOKENS_MAX)?,
+            items_max: count(&take(&mut fields, &["max_items", "maxItems"]), "max_items", ITEMS_MAX)?,
+            tokens_max: count(
+                &take(&mut fields, &["max_length", "maxLength"]),
+                "max_length",
+                TOKENS_MAX,
+            )?,
             on_failure: word(
-                take(&mut fields, &["on_failure", "onFailure"]),
+                &take(&mut fields, &["on_failure", "onFailure"]),
                 "on_failure",
                 "must be \"continue\" or \"fail\"",
                 |word| match word {
@@ -166,7 +170,7 @@ fn text(value: Value, field: &str) -> Result<Option<String>, Failure> {
 }
 
 fn word<T>(
-    value: Value,
+    value: &Value,
     field: &str,
     expected: &str,
     parse: impl Fn(&str) -> Option<T>,
@@ -180,7 +184,7 @@ fn word<T>(
     }
 }
 
-fn count(value: Value, field: &str, most: u64) -> Result<Option<usize>, Failure> {
+fn count(value: &Value, field: &str, most: u64) -> Result<Option<usize>, Failure> {
     if value.is_null() {
         return Ok(None);
     }
@@ -243,9 +247,17 @@ mod tests {
     fn a_header_speaks_for_clients_that_cannot_add_fields() {
         let (wish, _) = take(json!({}), Some(r#"{"providers":"docs"}"#)).unwrap();
         assert_eq!(wish.context.unwrap().providers, ["docs"]);
-        let (wish, _) = take(json!({"mcp_context": {"providers": ["body"]}}), Some(r#"{"providers":"docs"}"#)).unwrap();
+        let (wish, _) = take(
+            json!({"mcp_context": {"providers": ["body"]}}),
+            Some(r#"{"providers":"docs"}"#),
+        )
+        .unwrap();
         assert_eq!(wish.context.unwrap().providers, ["body"]);
-        assert!(take(json!({}), Some("[]")).unwrap_err().contains("x-forebay-mcp-context"));
+        assert!(
+            take(json!({}), Some("[]"))
+                .unwrap_err()
+                .contains("x-forebay-mcp-context")
+        );
     }
 
     #[test]
@@ -253,14 +265,38 @@ mod tests {
         for (body, expected) in [
             (json!({"mcp_context": 7}), "`mcp_context` must be an object"),
             (json!({"mcp_context": {}}), "`mcp_context.providers` must name one"),
-            (json!({"mcp_context": {"providers": []}}), "`mcp_context.providers` must name one"),
-            (json!({"mcp_context": {"providers": [1]}}), "`mcp_context.providers` must name one"),
-            (json!({"mcp_context": {"providers": "a", "max_items": 0}}), "`mcp_context.max_items` must be a whole"),
-            (json!({"mcp_context": {"providers": "a", "max_length": "9"}}), "`mcp_context.max_length` must be a whole"),
-            (json!({"mcp_context": {"providers": "a", "strategy": "magic"}}), "`mcp_context.strategy` must be"),
-            (json!({"mcp_context": {"providers": "a", "on_failure": 1}}), "`mcp_context.on_failure` must be"),
-            (json!({"mcp_context": {"providers": "a", "qurey": ""}}), "`mcp_context.qurey` is no field"),
-            (json!({"mcp_context": {"providers": "a", "query": 1}}), "`mcp_context.query` must be text"),
+            (
+                json!({"mcp_context": {"providers": []}}),
+                "`mcp_context.providers` must name one",
+            ),
+            (
+                json!({"mcp_context": {"providers": [1]}}),
+                "`mcp_context.providers` must name one",
+            ),
+            (
+                json!({"mcp_context": {"providers": "a", "max_items": 0}}),
+                "`mcp_context.max_items` must be a whole",
+            ),
+            (
+                json!({"mcp_context": {"providers": "a", "max_length": "9"}}),
+                "`mcp_context.max_length` must be a whole",
+            ),
+            (
+                json!({"mcp_context": {"providers": "a", "strategy": "magic"}}),
+                "`mcp_context.strategy` must be",
+            ),
+            (
+                json!({"mcp_context": {"providers": "a", "on_failure": 1}}),
+                "`mcp_context.on_failure` must be",
+            ),
+            (
+                json!({"mcp_context": {"providers": "a", "quest": ""}}),
+                "`mcp_context.quest` is no field",
+            ),
+            (
+                json!({"mcp_context": {"providers": "a", "query": 1}}),
+                "`mcp_context.query` must be text",
+            ),
             (json!({"tool_execution": "both"}), "`tool_execution` must be"),
         ] {
             let problem = take(body.clone(), None).unwrap_err();

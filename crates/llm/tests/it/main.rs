@@ -10,5 +10,7 @@ mod probes;
 mod queue;
 mod routes;
 mod streams;
+mod tools;
+mod turns;
 mod whole;
 mod world;

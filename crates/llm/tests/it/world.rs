@@ -96,6 +96,10 @@ impl World {
             body: Bytes::from(body.to_owned()),
             hints,
         };
+        self.send(principal, request).await
+    }
+
+    pub(crate) async fn send(&self, principal: &Principal, request: ModelRequest) -> Result<Answer, Failure> {
         let answer = self.router.complete(principal, request, via());
         tokio::time::timeout(PATIENCE, answer)
             .await

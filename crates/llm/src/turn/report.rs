@@ -1,0 +1,87 @@
+//! What the gateway adds to an answer: the object `forebay`, which says what went into it. Standard clients ignore it.
+
+use super::usage::Sum;
+use forebay_domain::{
+    Failure,
+    context::{Context, ContextItem, ProviderReport},
+    id::TraceId,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What a turn did beside asking the model.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    context: Vec<Value>,
+    providers: Vec<Value>,
+    left_out: usize,
+    tools: Vec<Value>,
+    /// Why the turn ended before the model was done, where it did.
+    pub(super) ended: Option<&'static str>,
+}
+
+impl Report {
+    pub(super) fn found(&mut self, context: &Context) {
+        self.context = context.items.iter().map(item).collect();
+        self.providers = context.reports.iter().map(provider).collect();
+        self.left_out = context.left_out;
+    }
+
+    pub(super) fn called(&mut self, entry: Value) {
+        self.tools.push(entry);
+    }
+
+    /// `cost` waits for the ledger and says nothing until then.
+    pub(super) fn value(&self, usage: &Sum, trace: TraceId) -> Value {
+        let mut value = json!({
+            "context": self.context,
+            "providers": self.providers,
+            "tools": self.tools,
+            "usage": usage.value(),
+            "cost": null,
+            "trace_id": trace.to_string(),
+        });
+        if self.left_out > 0 {
+            value["context_left_out"] = self.left_out.into();
+        }
+        if let Some(why) = self.ended {
+            value["ended"] = why.into();
+        }
+        value
+    }
+}
+
+fn item(item: &ContextItem) -> Value {
+    json!({
+        "provider": item.provider,
+        "id": item.id,
+        "source": item.source,
+        "title": item.title,
+        "score": item.score,
+    })
+}
+
+fn provider(report: &ProviderReport) -> Value {
+    let failure = report.failure.as_ref();
+    json!({
+        "provider": report.provider,
+        "ms": milliseconds(report.took),
+        "items": report.items,
+        "from_cache": report.from_cache,
+        "strategy": report.strategy.as_str(),
+        "failure": failure.map(|failure| json!({ "code": failure.code.as_str(), "message": failure.message })),
+    })
+}
+
+/// One call, whatever became of it.
+pub(super) fn call(name: &str, server: Option<&str>, status: &str, took: Duration) -> Value {
+    json!({ "name": name, "server": server, "status": status, "ms": milliseconds(took) })
+}
+
+pub(super) fn error(failure: &Failure) -> Value {
+    json!({ "code": failure.code.as_str(), "message": failure.message })
+}
+
+fn milliseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}

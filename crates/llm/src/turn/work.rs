@@ -1,0 +1,158 @@
+//! Runs the gateway's tools that a model called in one round.
+
+use super::{Means, bounds, calls::Call, offer::Mine, plan::Fate, report, run::Turn};
+use forebay_domain::{
+    Code, ErrorKind, Failure,
+    tool::{ToolAnswer, ToolCall},
+};
+use futures_util::future::join_all;
+use serde_json::Value;
+use std::time::Duration;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+
+/// What became of one call.
+struct Done {
+    /// What the model is told.
+    text: String,
+    /// What the report says; nothing of calls that are the client's.
+    entry: Option<Value>,
+    has_run: bool,
+    /// Whether others wrote what the model is told.
+    is_strange: bool,
+}
+
+impl Turn {
+    /// Runs what is to run, and gives what the model is told of each call. `ends` says that the model will not hear it,
+    /// so that the report has to hold it.
+    pub(super) async fn outcomes(&mut self, calls: &[Call], fates: &[Fate], ends: bool) -> Vec<String> {
+        let places = Semaphore::new(bounds::PARALLEL_MAX);
+        let work = calls
+            .iter()
+            .zip(fates)
+            .map(|(call, fate)| self.outcome(call, fate, &places));
+        let all = join_all(work).await;
+        let mut texts = Vec::with_capacity(all.len());
+        for done in all {
+            self.calls_left -= usize::from(done.has_run);
+            if done.is_strange {
+                self.taint();
+            }
+            if let (Some(report), Some(mut entry)) = (&mut self.report, done.entry) {
+                if ends && done.has_run {
+                    entry["result"] = done.text.as_str().into();
+                }
+                report.called(entry);
+            }
+            texts.push(done.text);
+        }
+        texts
+    }
+
+    async fn outcome(&self, call: &Call, fate: &Fate, places: &Semaphore) -> Done {
+        let mine = self.offered.get(&call.name);
+        let server = mine.map(|mine| mine.info.server.as_str());
+        let entry = |status: &str| report::call(&call.name, server, status, Duration::ZERO);
+        let told = |text: String, entry: Option<Value>| Done {
+            text,
+            entry,
+            has_run: false,
+            is_strange: false,
+        };
+        match fate {
+            Fate::Back => told(String::new(), None),
+            Fate::Approval => told(String::new(), Some(entry("approval_required"))),
+            Fate::PutOff => told(String::new(), Some(entry("put_off"))),
+            Fate::Refused(failure) => {
+                let mut entry = entry("refused");
+                entry["error"] = report::error(failure);
+                told(words(failure), Some(entry))
+            }
+            Fate::Run => match (mine, &self.means) {
+                (Some(mine), Some(means)) => self.run(call, mine, means, places).await,
+                // A call runs only where its tool was found.
+                _ => told(String::new(), Some(entry("refused"))),
+            },
+        }
+    }
+
+    async fn run(&self, call: &Call, mine: &Mine, means: &Means, places: &Semaphore) -> Done {
+        let _place = places.acquire().await;
+        let began = self.asker.desk.books.clock.monotonic();
+        let answer = self.ask_tool(call, mine, means).await;
+        let took = self.asker.desk.books.clock.monotonic().saturating_sub(began);
+        let status = match &answer {
+            Ok(answer) if !answer.is_error => "success",
+            Err(failure) if failure.code.kind() == ErrorKind::Forbidden => "refused",
+            Ok(_) | Err(_) => "error",
+        };
+        let mut entry = report::call(&call.name, Some(&mine.info.server), status, took);
+        let arguments = call.arguments().and_then(|raw| serde_json::from_str(raw.get()).ok());
+        entry["arguments"] = arguments.unwrap_or_default();
+        let text = match answer {
+            Ok(answer) if answer.is_error => {
+                entry["error"] = serde_json::json!({ "code": null, "message": "The tool itself says that it failed." });
+                format!("The tool failed. {}", self.presentable(answer, mine))
+            }
+            Ok(answer) => self.presentable(answer, mine),
+            Err(failure) => {
+                entry["error"] = report::error(&failure);
+                words(&failure)
+            }
+        };
+        Done {
+            text,
+            entry: Some(entry),
+            has_run: true,
+            is_strange: !mine.info.is_trusted,
+        }
+    }
+
+    async fn ask_tool(&self, call: &Call, mine: &Mine, means: &Means) -> Result<ToolAnswer, Failure> {
+        let principal = self.narrow.as_ref().unwrap_or(&self.asker.principal);
+        let too_late = || {
+            let message = format!(
+                "Tool `{}` did not answer in the time that a turn may take.",
+                mine.info.name
+            );
+            Failure::new(Code::ToolTimedOut, message).hint("Answer without it.")
+        };
+        let arguments = call.arguments().ok_or_else(|| {
+            Failure::new(Code::InvalidArguments, "The arguments are not a JSON object.").hint("Call it again.")
+        })?;
+        let patience = self.until.saturating_duration_since(Instant::now());
+        let asked = ToolCall {
+            tool: &mine.info.name,
+            arguments: &arguments,
+            patience: Some(patience),
+        };
+        let answer = means.tools.call(principal, asked, self.asker.via);
+        timeout(patience, answer).await.unwrap_or_else(|_| Err(too_late()))
+    }
+
+    /// A result as the model gets it: bounded, and marked as data unless the gateway and its operator wrote it.
+    fn presentable(&self, answer: ToolAnswer, mine: &Mine) -> String {
+        let mut text = answer.text;
+        let length = text.len();
+        if length > bounds::RESULT_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(bounds::RESULT_BYTES_MAX));
+            let missing = length - text.len();
+            text.extend(["\n[", &missing.to_string(), " bytes more are left out]"]);
+        }
+        if mine.info.is_trusted {
+            text
+        } else {
+            self.mark.answer(&text)
+        }
+    }
+}
+
+/// A failure as the model is told of it.
+fn words(failure: &Failure) -> String {
+    match &failure.hint {
+        Some(hint) => format!("The call failed: {} {hint}", failure.message),
+        None => format!("The call failed: {}", failure.message),
+    }
+}
