@@ -53,7 +53,8 @@ impl Embedder {
         Ok(vectors.into_iter().next().expect("as many vectors as texts"))
     }
 
-    /// The vectors of the texts in their order, each of length one.
+    /// The vectors of the texts in their order, as long as the model made them: whoever else keeps vectors of it may
+    /// compare them by distance.
     pub(crate) async fn all(&self, principal: &Principal, via: Via, texts: &[&str]) -> Result<Vec<Vec<f32>>, Failure> {
         let principal = self.narrowed(principal)?;
         let request = ModelRequest {
@@ -89,7 +90,7 @@ impl Embedder {
         for (position, one) in wire.data.into_iter().enumerate() {
             let place = placed.get_mut(one.index.unwrap_or(position));
             if let Some(place) = place {
-                *place = normal(one.embedding);
+                *place = Some(one.embedding).filter(|vector| length(vector).is_some());
             }
         }
         let vectors: Option<Vec<_>> = placed.into_iter().collect();
@@ -110,16 +111,20 @@ impl Embedder {
     }
 }
 
-/// Of length one; `None` where it has no direction, or is no vector at all.
-fn normal(mut vector: Vec<f32>) -> Option<Vec<f32>> {
+/// How long a vector is; `None` where it has no direction, or is no vector at all.
+fn length(vector: &[f32]) -> Option<f32> {
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    if vector.len() > DIMENSIONS_MAX || !length.is_finite() || length <= f32::MIN_POSITIVE {
-        return None;
+    (vector.len() <= DIMENSIONS_MAX && length.is_finite() && length > f32::MIN_POSITIVE).then_some(length)
+}
+
+/// The same direction with length one, so that a product is a cosine.
+pub(crate) fn normal(mut vector: Vec<f32>) -> Vec<f32> {
+    if let Some(length) = length(&vector) {
+        for x in &mut vector {
+            *x /= length;
+        }
     }
-    for x in &mut vector {
-        *x /= length;
-    }
-    Some(vector)
+    vector
 }
 
 async fn whole(mut answer: Answer) -> Result<Bytes, Failure> {

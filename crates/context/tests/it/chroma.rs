@@ -129,6 +129,9 @@ async fn by_meaning_by_words_and_by_both() {
     let found = world.look("c", "vehicle", Strategy::SemanticSearch).await;
     assert_eq!(found.items[0].text, "The automobile is away.");
     assert_eq!(found.items[0].source, "1.txt");
+    // As the model made it: Chroma compares by distance, and its documents were not made shorter either.
+    let asked = server.0.lock().unwrap().bodies[0]["query_embeddings"][0].clone();
+    assert_eq!(serde_json::from_value::<Vec<f32>>(asked).unwrap(), meaning("vehicle"));
     let found = world.look("c", "What is ZUBROWKA?", Strategy::Keyword).await;
     assert_eq!(found.items.len(), 1);
     assert_eq!(found.items[0].source, "documents#2");

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     chunk::{self, chunk},
-    embed::{BATCH_MAX, Embedder},
+    embed::{BATCH_MAX, Embedder, normal},
     kinds::Ground,
 };
 use cap_std::fs::Dir;
@@ -326,7 +326,11 @@ impl Keeper {
                 trace: self.entropy.trace_id(),
             };
             let vectors = embedder.all(&gateway(), via, &texts).await?;
-            let vectors = bare.iter().map(|one| one.id).zip(vectors).collect();
+            let vectors = bare
+                .iter()
+                .map(|one| one.id)
+                .zip(vectors.into_iter().map(normal))
+                .collect();
             if self.passages.set_vectors(index, vectors, model).await? == 0 {
                 // Somebody replaces these passages right now; the next pass sees the new ones.
                 return Ok(());

@@ -11,7 +11,7 @@ mod scan;
 use super::Ground;
 use crate::{
     chunk::Rules,
-    embed::Embedder,
+    embed::{Embedder, normal},
     item::Item,
     provider::{Ability, Asking, Finding, Provider, look},
     secret::Origin,
@@ -176,7 +176,7 @@ impl Files {
             .as_ref()
             .ok_or_else(|| Failure::new(Code::InvalidConfig, "The provider has no `embedding_model`."))?;
         let vector = embedder.one(asking.principal, asking.via, asking.query).await?;
-        let ids = self.shared.vectors().nearest(vector, asking.limit).await?;
+        let ids = self.shared.vectors().nearest(normal(vector), asking.limit).await?;
         let passages = self.store.passages().get(&self.shared.index, &ids).await?;
         Ok(passages.iter().filter_map(item).collect())
     }
