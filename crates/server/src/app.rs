@@ -3,9 +3,9 @@
 mod parts;
 
 pub use self::parts::AppParts;
-use self::parts::{door_config, kit, model_settings};
+use self::parts::{door_config, kit, model_settings, tool_kit};
 use crate::{
-    config::{AuthConfig, LimitsConfig, ServerConfig},
+    config::{AuthConfig, LimitsConfig, McpConfig, ServerConfig},
     door::{Door, Rules, per_minute, token::Outside},
     gateway::Opens,
     http::Pipes,
@@ -14,6 +14,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use forebay_api::{ConfigStatus, Status, StoreStatus, UpstreamState};
+use forebay_context::Providers;
 use forebay_domain::{
     Action, Failure, Principal,
     event::{Intent, Surface},
@@ -23,6 +24,7 @@ use forebay_domain::{
 use forebay_llm::Router;
 use forebay_mcp::{
     Catalogue, CatalogueParts, Front, Sessions, StatusSource,
+    declared::Declared,
     upstream::{UpstreamStatus, Upstreams},
 };
 use forebay_runtime::{Clock, Entropy, Tasks, rate::RateLimiter, secret::SecretReader};
@@ -43,6 +45,7 @@ pub struct AppConfig {
     pub models: forebay_llm::Config,
     pub tools: forebay_mcp::tools::Config,
     pub upstreams: forebay_mcp::upstream::Config,
+    pub mcp: McpConfig,
 }
 
 impl AppConfig {
@@ -56,8 +59,21 @@ impl AppConfig {
         let kit = kit(secrets, &outside.client, &outside.clock, &Entropy::system());
         Rules::new(&door_config(self, secrets, self.server.listen, None), &outside)?;
         model_settings(self, secrets)?;
-        self.tools.check(secrets)?;
+        self.check_tools(secrets, &outside.clock)?;
         Upstreams::check(&self.upstreams, &kit)
+    }
+
+    /// The section `mcp:`, and the built-in tools as it configures them.
+    fn check_tools(&self, secrets: &SecretReader, clock: &Clock) -> Result<(), Failure> {
+        let mcp = self.mcp.in_force();
+        self.builtin_tools()?.check(secrets)?;
+        Declared::check(&mcp.tools, &tool_kit(&mcp, secrets, clock))?;
+        Providers::check(&mcp.context(), secrets)
+    }
+
+    /// The settings of the built-in tools, of which some may stand in `mcp.tools`.
+    fn builtin_tools(&self) -> Result<forebay_mcp::tools::Config, Failure> {
+        self.mcp.in_force().tools.onto(self.tools.clone())
     }
 }
 
@@ -71,6 +87,10 @@ pub struct App {
     pub models: Arc<Router>,
     pub catalogue: Catalogue,
     pub upstreams: Upstreams,
+    /// The tools that somebody declared.
+    pub declared: Declared,
+    /// Where context comes from.
+    pub providers: Providers,
     pub front: Front,
     /// The connections that last.
     pub pipes: Pipes,
@@ -78,6 +98,7 @@ pub struct App {
     pub metrics: Metrics,
     pub started_at: Timestamp,
     pub bound: SocketAddr,
+    mcp_bound: Option<SocketAddr>,
     metrics_bound: Option<SocketAddr>,
     opens: Opens,
     pub body_bytes_max: usize,
@@ -116,8 +137,11 @@ impl App {
             models: models.clone(),
             status: status_source(whole.clone()),
             secrets: parts.secrets.clone(),
-            tools: config.tools.clone(),
+            tools: config.builtin_tools()?,
         })?;
+        let declared = parts.declared(config, &catalogue)?;
+        let providers = parts.providers(config, client.clone(), (&models, &catalogue), &mut metrics)?;
+        models.introduce(Arc::new(catalogue.clone()), Arc::new(providers.clone()));
         let upstreams = parts.upstreams(config, &client, &catalogue)?;
         let sessions = parts.sessions();
         let front = parts.front(&catalogue, &sessions, &door);
@@ -131,12 +155,15 @@ impl App {
             models,
             catalogue,
             upstreams,
+            declared,
+            providers,
             front,
             pipes: Pipes::default(),
             sessions,
             metrics,
             started_at,
             bound: parts.bound,
+            mcp_bound: parts.mcp_bound,
             metrics_bound: parts.metrics_bound,
             opens: parts.opens,
             body_bytes_max: config.server.body_bytes_max,
@@ -157,7 +184,7 @@ impl App {
         let rules = self
             .door
             .prepare(&door_config(config, &self.secrets, self.bound, self.metrics_bound))?;
-        config.tools.check(&self.secrets)?;
+        config.check_tools(&self.secrets, &self.clock)?;
         let kit = kit(
             &self.secrets,
             &forebay_runtime::http::trusted(),
@@ -167,7 +194,10 @@ impl App {
         Upstreams::check(&config.upstreams, &kit)?;
         self.announce("config:reload", "the configuration has changed").await?;
         // These go first, since they alone can still refuse: a folder or a secret may have gone since it was checked.
-        self.catalogue.reconfigure(config.tools.clone())?;
+        self.catalogue.reconfigure(config.builtin_tools()?)?;
+        let mcp = config.mcp.in_force();
+        self.declared.reconfigure(&mcp.tools)?;
+        self.providers.reconfigure(&mcp.context())?;
         self.upstreams.reconfigure(&config.upstreams)?;
         self.door.adopt(rules, &config.limits);
         self.models.reconfigure(models);
@@ -216,7 +246,7 @@ impl App {
     /// What stands open.
     pub fn surfaces(&self) -> Vec<OpenSurface> {
         match self.opens {
-            Opens::Listeners => surfaces::open(self.bound, self.metrics_bound),
+            Opens::Listeners => surfaces::open(self.bound, self.mcp_bound, self.metrics_bound),
             Opens::Nothing => Vec::new(),
         }
     }

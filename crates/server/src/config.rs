@@ -1,6 +1,11 @@
-//! The sections of the configuration that belong to the gateway process: `server`, `auth`, `limits`, `metrics`.
+//! The sections of the configuration that belong to the gateway process: `server`, `auth`, `limits`, `metrics`, and
+//! `mcp`, which nests what belongs to the parts behind it.
 //!
 //! These are wire types: what the file may say. What they mean once checked stands in the modules that use them.
+
+mod mcp;
+
+pub use mcp::{ApiVersion, McpConfig};
 
 use forebay_domain::Role;
 use forebay_runtime::SecretRef;

@@ -79,15 +79,24 @@ impl Gateway {
             clock,
             entropy,
         } = parts;
-        let (listener, metrics_listener) = match opens {
-            Opens::Nothing => (None, None),
+        let (listener, mcp_listener, metrics_listener) = match opens {
+            Opens::Nothing => (None, None, None),
             Opens::Listeners => {
                 let main = bind(config.server.listen, "server.listen").await?;
                 let metrics = match metrics.listen {
                     Some(address) => Some(bind(address, "metrics.listen").await?),
                     None => None,
                 };
-                (Some(main), metrics)
+                let more = config
+                    .mcp
+                    .in_force()
+                    .port
+                    .map(|port| SocketAddr::new(config.server.listen.ip(), port.get()));
+                let more = match more.filter(|address| *address != config.server.listen) {
+                    Some(address) => Some(bind(address, "mcp.port").await?),
+                    None => None,
+                };
+                (Some(main), more, metrics)
             }
         };
         let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
@@ -110,12 +119,13 @@ impl Gateway {
                 secrets,
                 launcher,
                 bound: listener.as_ref().map_or(Ok(config.server.listen), address)?,
+                mcp_bound: mcp_listener.as_ref().map(address).transpose()?,
                 metrics_bound: metrics_listener.as_ref().map(address).transpose()?,
                 opens,
             },
         )?;
         loops::start(&app);
-        if let Some(listener) = listener {
+        for listener in [listener, mcp_listener].into_iter().flatten() {
             listen::serve(&tasks, listener, http::router(&app));
         }
         if let Some(listener) = metrics_listener {

@@ -10,6 +10,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 const REVOCATIONS_EVERY: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(1);
 const UPSTREAMS_EVERY: Duration = Duration::from_secs(15);
+const DECLARED_EVERY: Duration = Duration::from_secs(15);
 const SESSIONS_EVERY: Duration = Duration::from_mins(1);
 /// How long messages of streams wait for whoever comes back for them.
 const STREAMS_KEPT: SignedDuration = SignedDuration::from_mins(5);
@@ -32,6 +33,12 @@ pub fn start(app: &Arc<App>) {
         Nudge::new(),
     );
     drive(&app.tasks, StorePing { app: app.clone() }, PING_EVERY, Nudge::new());
+    drive(
+        &app.tasks,
+        DeclaredAtRunTime { app: app.clone() },
+        DECLARED_EVERY,
+        Nudge::new(),
+    );
     let registered = RegisteredUpstreams { app: app.clone() };
     drive(&app.tasks, registered, UPSTREAMS_EVERY, Nudge::new());
     drive(
@@ -140,6 +147,36 @@ impl Loop for RegisteredUpstreams {
 
     async fn observe(&mut self) -> Result<(), Failure> {
         self.app.upstreams.sync().await
+    }
+
+    fn decide(&self, (): &()) -> Vec<()> {
+        Vec::new()
+    }
+
+    async fn act(&mut self, (): ()) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Offers the tools and providers that were declared at run time, on whichever replica, and no longer those that were
+/// taken away.
+struct DeclaredAtRunTime {
+    app: Arc<App>,
+}
+
+impl Loop for DeclaredAtRunTime {
+    type Seen = ();
+    type Action = ();
+
+    fn name(&self) -> &'static str {
+        "declared_at_run_time"
+    }
+
+    async fn observe(&mut self) -> Result<(), Failure> {
+        // One that cannot be read keeps the other from nothing.
+        let providers = self.app.providers.sync().await;
+        self.app.declared.sync().await?;
+        providers
     }
 
     fn decide(&self, (): &()) -> Vec<()> {

@@ -18,7 +18,7 @@ impl fmt::Display for OpenSurface {
 }
 
 /// All that is open on these listeners.
-pub fn open(main: SocketAddr, metrics: Option<SocketAddr>) -> Vec<OpenSurface> {
+pub fn open(main: SocketAddr, mcp: Option<SocketAddr>, metrics: Option<SocketAddr>) -> Vec<OpenSurface> {
     let key = "key or token";
     let at = |path: &str| format!("http://{main}{path}");
     let mut surfaces = vec![
@@ -58,6 +58,13 @@ pub fn open(main: SocketAddr, metrics: Option<SocketAddr>) -> Vec<OpenSurface> {
             asks: "nothing",
         },
     ];
+    if let Some(address) = mcp {
+        surfaces.push(OpenSurface {
+            name: "mcp-port",
+            url: format!("http://{address}/mcp"),
+            asks: key,
+        });
+    }
     if let Some(address) = metrics {
         surfaces.push(OpenSurface {
             name: "metrics",

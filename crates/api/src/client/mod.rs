@@ -3,6 +3,7 @@
 //! Every answer is bounded in time and size, and every failure is a [`ClientError`] in the gateway's own terms.
 
 mod chat;
+mod declared;
 mod error;
 mod tools;
 mod upstreams;

@@ -1,19 +1,26 @@
 //! What travels: the JSON of Forebay's own REST API, with the units and meanings that `openapi.json` shows.
 
+mod declared;
 mod explain;
 mod health;
 mod keys;
 mod mcp;
 mod problem;
+mod providers;
 mod records;
 mod route;
 mod upstreams;
 
+pub use declared::{DeclaredTool, DeclaredToolList, ToolRef};
 pub use explain::{ExplainQuery, Explanation, LimitInfo, TraceExplanation};
 pub use health::{ConfigStatus, Health, Status, StoreStatus, UpstreamState};
 pub use keys::{KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery};
 pub use mcp::{McpListQuery, McpResourceRead};
 pub use problem::{PROBLEM_TYPE, Problem};
+pub use providers::{
+    ProviderCreate, ProviderDetail, ProviderInfo, ProviderItem, ProviderList, ProviderRef, ProviderTest,
+    ProviderTested, ProviderTrouble,
+};
 pub use records::{AuditReport, EventInfo, EventList, EventQuery};
 pub use route::{RouteBackend, RouteExplanation, RouteQuery, RouteStep};
 pub use upstreams::{

@@ -5,6 +5,7 @@ mod chat;
 mod child_guard;
 mod completions;
 mod config;
+mod declare;
 mod doctor;
 mod explain;
 mod key;
@@ -12,6 +13,7 @@ mod man;
 mod mcp;
 mod model;
 mod openapi;
+mod provider;
 mod serve;
 mod status;
 mod stdio;
@@ -84,6 +86,12 @@ enum Command {
     #[command(subcommand)]
     Tool(tool::Command),
     #[command(subcommand)]
+    Provider(provider::Command),
+    /// The same as `forebay provider create`
+    CreateProvider(provider::Create),
+    /// The same as `forebay tool create`
+    CreateTool(declare::Args),
+    #[command(subcommand)]
     Upstream(upstream::Command),
     #[command(subcommand)]
     Mcp(mcp::Command),
@@ -112,6 +120,13 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
         Command::Explain(args) => light()?.block_on(explain::run(args, &context, printer)).map(|()| done),
         Command::Chat(args) => light()?.block_on(chat::run(args, &context, printer)).map(|()| done),
         Command::Tool(command) => light()?.block_on(tool::run(command, &context, printer)),
+        Command::Provider(command) => light()?
+            .block_on(provider::run(command, &context, printer))
+            .map(|()| done),
+        Command::CreateProvider(args) => light()?
+            .block_on(provider::create(args, &context, printer))
+            .map(|()| done),
+        Command::CreateTool(args) => light()?.block_on(declare::run(args, &context, printer)).map(|()| done),
         Command::Upstream(command) => light()?
             .block_on(upstream::run(command, &context, printer))
             .map(|()| done),

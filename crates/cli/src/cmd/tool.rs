@@ -1,5 +1,6 @@
-//! `forebay tool`: the tools that a key may call, and calling one.
+//! `forebay tool`: the tools that a key may call, calling one, and those that were declared.
 
+use super::declare;
 use crate::{
     connect::Context,
     exit::exit_code,
@@ -7,7 +8,10 @@ use crate::{
     report,
 };
 use clap::Subcommand;
-use forebay_api::client::{ToolInfo, ToolResult};
+use forebay_api::{
+    DeclaredToolList, ToolRef,
+    client::{ToolInfo, ToolResult},
+};
 use forebay_domain::{Code, ErrorKind, Failure, json};
 use serde_json::Value;
 use std::{io::Read, process::ExitCode};
@@ -15,7 +19,7 @@ use std::{io::Read, process::ExitCode};
 /// The longest arguments read from standard input.
 const ARGUMENTS_BYTES_MAX: u64 = 16 << 20;
 
-/// List and call tools
+/// List, call, declare and delete tools
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List the tools that the key may call
@@ -31,6 +35,14 @@ pub(crate) enum Command {
         #[arg(value_name = "JSON", default_value = "{}")]
         arguments: String,
     },
+    /// List the tools that were declared, with what they reach
+    Declared,
+    Create(declare::Args),
+    /// Delete a tool that was made with `forebay tool create`
+    Delete {
+        /// The tool's name
+        name: String,
+    },
 }
 
 pub(crate) async fn run(command: Command, context: &Context, printer: &mut Printer) -> Result<ExitCode, Failure> {
@@ -43,6 +55,29 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             let arguments = read(arguments)?;
             let result = context.client()?.call_tool(&name, &arguments).await?;
             show(&result, printer)
+        }
+        Command::Declared => {
+            let declared = context.client()?.declared_tools().await?;
+            let table = |declared: &DeclaredToolList| {
+                let rows = declared.tools.iter().map(|tool| {
+                    let url = tool.config["endpoint"]["url"].as_str().unwrap_or_default();
+                    let offered = if tool.offered { "offered" } else { "not offered" };
+                    [
+                        tool.name.clone(),
+                        tool.origin.clone(),
+                        offered.to_owned(),
+                        url.to_owned(),
+                    ]
+                });
+                Table::new(["name", "origin", "state", "url"], rows)
+            };
+            printer.print(&declared, table).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Create(args) => declare::run(args, context, printer).await.map(|()| ExitCode::SUCCESS),
+        Command::Delete { name } => {
+            let gone = context.client()?.delete_tool(&name).await?;
+            let table = |gone: &ToolRef| Table::of_one([("name", gone.name.clone()), ("done", "deleted".to_owned())]);
+            printer.print(&gone, table).map(|()| ExitCode::SUCCESS)
         }
     }
 }

@@ -3,7 +3,6 @@
 const SECTIONS: &[&str] = &[
     "budgets",
     "markets",
-    "mcp",
     "nodes",
     "prices",
     "providers",

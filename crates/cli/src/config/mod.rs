@@ -26,7 +26,7 @@ use crate::env::Env;
 use forebay_runtime::{SecretRef, telemetry};
 use forebay_server::{
     AppConfig,
-    config::{AuthConfig, LimitsConfig, MetricsConfig, ServerConfig},
+    config::{AuthConfig, LimitsConfig, McpConfig, MetricsConfig, ServerConfig},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,7 @@ pub struct Config {
     pub models: forebay_llm::Config,
     pub tools: forebay_mcp::tools::Config,
     pub upstreams: forebay_mcp::upstream::Config,
+    pub mcp: McpConfig,
     pub metrics: MetricsConfig,
     pub telemetry: telemetry::Config,
 }
@@ -60,6 +61,7 @@ impl Config {
             models: self.models.clone(),
             tools: self.tools.clone(),
             upstreams: self.upstreams.clone(),
+            mcp: self.mcp.clone(),
         }
     }
 }

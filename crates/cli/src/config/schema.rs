@@ -27,7 +27,13 @@ pub struct Schema(Value);
 
 impl Schema {
     pub fn of_config() -> Self {
-        Self(schemars::schema_for!(Config).to_value())
+        let mut schema = schemars::schema_for!(Config).to_value();
+        for name in beneath(&schema, &["McpConfig", "tools"]) {
+            if let Some(properties) = schema["$defs"][&name].get_mut("properties") {
+                also_in_camel_case(properties);
+            }
+        }
+        Self(schema)
     }
 
     pub fn as_json(&self) -> &Value {
@@ -127,6 +133,54 @@ impl Schema {
         }
         None
     }
+}
+
+/// The names of all definitions that stand beneath a property of a definition.
+fn beneath(schema: &Value, [definition, property]: &[&str; 2]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![&schema["$defs"][definition]["properties"][property]];
+    while let Some(node) = open.pop() {
+        match node {
+            Value::Object(members) => {
+                let name = members.get("$ref").and_then(Value::as_str);
+                if let Some(name) = name.and_then(|name| name.strip_prefix("#/$defs/"))
+                    && found.insert(name.to_owned())
+                {
+                    open.push(&schema["$defs"][name]);
+                }
+                open.extend(members.values());
+            }
+            Value::Array(items) => open.extend(items),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    found
+}
+
+/// Declared tools may be written in camelCase too, which their types read and their schema does not say.
+fn also_in_camel_case(properties: &mut Value) {
+    let Some(properties) = properties.as_object_mut() else {
+        return;
+    };
+    let others: Vec<(String, Value)> = properties
+        .iter()
+        .filter(|(name, _)| name.contains('_'))
+        .map(|(name, property)| {
+            let mut other = property.clone();
+            other["description"] = format!("The same as `{name}`.").into();
+            (camel_case(name), other)
+        })
+        .collect();
+    properties.extend(others);
+}
+
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |text, word| {
+        let (head, tail) = word.split_at(word.len().min(1));
+        text + &head.to_uppercase() + tail
+    })
 }
 
 fn reload(node: &Value) -> Option<Reload> {

@@ -134,14 +134,14 @@ fn an_unknown_key_gets_a_suggestion() {
         "xyz:",
         &no_such(
             "1:1: `xyz`",
-            "Here may stand: `auth`, `limits`, `metrics`, `models`, `server`, `store`, `telemetry`, `tools`, `upstreams`.",
+            "Here may stand: `auth`, `limits`, `mcp`, `metrics`, `models`, `server`, `store`, `telemetry`, `tools`, `upstreams`.",
         ),
     );
 }
 
 #[test]
 fn what_a_later_version_brings_is_refused_by_name() {
-    for section in ["budgets", "markets", "mcp", "nodes", "prices", "providers", "tasks"] {
+    for section in ["budgets", "markets", "nodes", "prices", "providers", "tasks"] {
         for value in ["[]", "{a: {}}", ""] {
             let words = refused(&format!("server: {{}}\n{section}: {value}"), &[]);
             assert!(
@@ -361,5 +361,44 @@ fn a_file_is_looked_for_where_the_design_says() {
             .unwrap()
             .to_string()
             .contains("/no/such.yaml: the file cannot be read")
+    );
+}
+
+#[test]
+fn what_other_gateways_are_configured_with_is_taken_as_it_is_written() {
+    let secrets = [
+        ("DB_CREDENTIALS", "postgres://reader:secret@db/ai_context"),
+        ("API_TOKEN", "t"),
+    ];
+    for (text, providers, tools) in [
+        (include_str!("../seed/mcp_config.yaml"), 3, 2),
+        (include_str!("../seed/endpoint.yaml"), 2, 2),
+        (include_str!("../seed/helm.yaml"), 2, 2),
+        (include_str!("../seed/contexts.yaml"), 0, 0),
+    ] {
+        let (sources, _data) = sources(text, &secrets);
+        let loaded = sources
+            .load_without_secrets()
+            .map_err(|mistakes| mistakes.to_string())
+            .unwrap();
+        let mcp = &loaded.config.mcp;
+        assert_eq!((mcp.providers.0.len(), mcp.tools.0.len()), (providers, tools), "{text}");
+    }
+    let helm = sources(include_str!("../seed/helm.yaml"), &[])
+        .0
+        .load_without_secrets()
+        .ok()
+        .unwrap();
+    assert_eq!(
+        (
+            helm.config.mcp.port.unwrap().get(),
+            helm.config.mcp.context.max_length.get()
+        ),
+        (8001, 8192)
+    );
+    let wrong = refused("mcp: {providr: {}}", &[]);
+    assert!(
+        wrong.contains("`mcp.providr`: there is no such key") && wrong.contains("`providers`"),
+        "{wrong}"
     );
 }

@@ -7,6 +7,7 @@
 mod child_guard;
 mod commands;
 mod config;
+mod declared;
 mod mcp_forms;
 mod mcp_install;
 mod meaning;

@@ -2,14 +2,17 @@
 
 use super::AppConfig;
 use crate::{
+    config::McpConfig,
     door::{Door, DoorConfig, token::Outside},
     gateway::Opens,
     metrics::Metrics,
 };
+use forebay_context::{Providers, ProvidersParts};
 use forebay_domain::Failure;
 use forebay_llm::{Router, RouterParts, Settings};
 use forebay_mcp::{
     Catalogue, Front, FrontParts, ServerInfo, SessionLimits, Sessions,
+    declared::{self, Declared, DeclaredParts},
     upstream::{Kit, Upstreams, UpstreamsParts},
 };
 use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, secret::SecretReader};
@@ -30,6 +33,8 @@ pub struct AppParts {
     pub bound: SocketAddr,
     /// The listener for metrics alone, where there is one.
     pub metrics_bound: Option<SocketAddr>,
+    /// The other port on which everything is served too, where there is one.
+    pub mcp_bound: Option<SocketAddr>,
     pub opens: Opens,
 }
 
@@ -78,6 +83,38 @@ impl AppParts {
         Upstreams::start(&config.upstreams, parts)
     }
 
+    pub(super) fn declared(&self, config: &AppConfig, catalogue: &Catalogue) -> Result<Declared, Failure> {
+        let mcp = config.mcp.in_force();
+        let parts = DeclaredParts {
+            catalogue: catalogue.clone(),
+            store: self.store.clone(),
+            kit: tool_kit(&mcp, &self.secrets, &self.clock),
+        };
+        Declared::start(&mcp.tools, parts)
+    }
+
+    pub(super) fn providers(
+        &self,
+        config: &AppConfig,
+        http: reqwest::Client,
+        (models, catalogue): (&Arc<Router>, &Catalogue),
+        metrics: &mut Metrics,
+    ) -> Result<Providers, Failure> {
+        let parts = ProvidersParts {
+            store: self.store.clone(),
+            models: models.clone(),
+            tools: Arc::new(catalogue.clone()),
+            http,
+            look_up: None,
+            secrets: self.secrets.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            tasks: self.tasks.clone(),
+            metrics: forebay_context::Metrics::register(metrics.registry()),
+        };
+        Providers::new(parts, &config.mcp.in_force().context())
+    }
+
     pub(super) fn sessions(&self) -> Sessions {
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
         Sessions::new(SessionLimits::default(), clock, entropy, &self.store)
@@ -93,6 +130,16 @@ impl AppParts {
             states: forebay_mcp::StateKeys::new(self.clock.clone(), self.entropy.clone()),
             charge: door.charge(),
         })
+    }
+}
+
+/// What declared tools are read with. Their addresses are somebody else's choice; what may be reached that is not public
+/// stands in the configuration.
+pub(super) fn tool_kit(mcp: &McpConfig, secrets: &SecretReader, clock: &Clock) -> declared::Kit {
+    declared::Kit {
+        secrets: secrets.clone(),
+        clock: clock.clone(),
+        allow: mcp.allow_addresses.clone(),
     }
 }
 

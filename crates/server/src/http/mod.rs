@@ -4,6 +4,7 @@
 //! are thin: they read the request, call one function, and map the answer.
 
 mod body;
+mod declared;
 mod explain;
 mod explain_route;
 mod health;
@@ -14,6 +15,7 @@ mod openai;
 mod openapi;
 mod page;
 mod pipes;
+mod providers;
 mod records;
 mod rest;
 mod servers;
@@ -88,6 +90,12 @@ macro_rules! routes {
 
 use Access::{Anonymous, Audited, Needs};
 
+const PROVIDERS_READ: Action = Action::named("providers:read");
+const PROVIDERS_WRITE: Action = Action::named("providers:write");
+/// The declarations of tools, which say where they reach; what may be called is listed under `tools:list`.
+const TOOLS_READ: Action = Action::named("tools:read");
+const TOOLS_WRITE: Action = Action::named("tools:write");
+
 routes! {
     "GET" "/health" Api Problem Anonymous, get(health::health);
     "GET" "/livez" Api Problem Anonymous, get(health::livez);
@@ -114,6 +122,14 @@ routes! {
     "POST" "/api/v1/upstreams/{name}/approve" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::approve);
     "POST" "/api/v1/upstreams/{name}/forget" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::forget);
     "POST" "/api/v1/upstreams/{name}/refresh" Api Problem Audited(Action::UPSTREAMS_WRITE), post(upstreams::refresh);
+    "GET" "/api/v1/providers" Api Problem Needs(PROVIDERS_READ), get(providers::list);
+    "POST" "/api/v1/providers" Api Problem Audited(PROVIDERS_WRITE), post(providers::create);
+    "GET" "/api/v1/providers/{name}" Api Problem Needs(PROVIDERS_READ), get(providers::show);
+    "DELETE" "/api/v1/providers/{name}" Api Problem Audited(PROVIDERS_WRITE), delete(providers::remove);
+    "POST" "/api/v1/providers/{name}/test" Api Problem Needs(PROVIDERS_READ), post(providers::test);
+    "GET" "/api/v1/tools" Api Problem Needs(TOOLS_READ), get(declared::list);
+    "POST" "/api/v1/tools" Api Problem Audited(TOOLS_WRITE), post(declared::create);
+    "DELETE" "/api/v1/tools/{name}" Api Problem Audited(TOOLS_WRITE), delete(declared::remove);
     "GET" "/v1/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::v1::list);
     "GET" "/v1/models/{*id}" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::v1::show);
     "POST" "/v1/chat/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::v1::chat);

@@ -18,6 +18,8 @@ use utoipa::{
         super::records::events, super::records::audit, super::records::verify,
         super::upstreams::list, super::upstreams::register, super::upstreams::show, super::upstreams::remove,
         super::upstreams::approve, super::upstreams::forget, super::upstreams::refresh,
+        super::providers::list, super::providers::create, super::providers::show, super::providers::remove,
+        super::providers::test, super::declared::list, super::declared::create, super::declared::remove,
         super::openai::v1::list, super::openai::v1::show, super::openai::v1::chat, super::openai::v1::completions,
         super::openai::v1::embeddings, super::openai::v1::responses, super::openai::v1::messages,
         super::openai::bare::list, super::openai::bare::show, super::openai::bare::chat, super::openai::bare::completions,

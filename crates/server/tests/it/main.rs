@@ -8,6 +8,7 @@ mod asking;
 mod bad_input;
 mod chat;
 mod connections;
+mod declared;
 mod documents;
 mod far;
 mod health;

@@ -40,6 +40,14 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("POST /api/v1/upstreams/{name}/forget", [401, 403, 403, 403, 404, 403]),
         ("POST /api/v1/upstreams/{name}/refresh", [401, 403, 403, 403, 404, 403]),
         ("GET /api/v1/explain/route", [401, 403, 200, 200, 200, 200]),
+        ("GET /api/v1/providers", [401, 403, 403, 403, 200, 403]),
+        ("POST /api/v1/providers", [401, 403, 403, 403, 201, 403]),
+        ("GET /api/v1/providers/{name}", [401, 403, 403, 403, 404, 403]),
+        ("DELETE /api/v1/providers/{name}", [401, 403, 403, 403, 404, 403]),
+        ("POST /api/v1/providers/{name}/test", [401, 403, 403, 403, 404, 403]),
+        ("GET /api/v1/tools", [401, 403, 403, 403, 200, 403]),
+        ("POST /api/v1/tools", [401, 403, 403, 403, 201, 403]),
+        ("DELETE /api/v1/tools/{name}", [401, 403, 403, 403, 404, 403]),
         ("GET /v1/models", [401, 200, 200, 200, 200, 200]),
         ("GET /v1/models/{*id}", [401, 404, 200, 200, 200, 200]),
         ("POST /v1/chat/completions", [401, 403, 200, 200, 200, 200]),
@@ -113,6 +121,12 @@ fn body(route: &str) -> Option<Value> {
         }
         "POST /mcp" | "POST /servers/{name}/mcp" | "POST /api/v1/mcp" => Some(discover),
         "POST /api/v1/upstreams" => Some(json!({"name": "far", "url": "http://127.0.0.1:9/mcp"})),
+        "POST /api/v1/providers" => {
+            Some(json!({"name": "wiki", "type": "rest", "config": {"base_url": "https://wiki.example.com"}}))
+        }
+        "POST /api/v1/providers/{name}/test" => Some(json!({"query": "hi"})),
+        "POST /api/v1/tools" => Some(json!({"name": "weather", "description": "The weather",
+            "parameters": {"city": {"type": "string"}}, "endpoint": {"url": "https://weather.example.com/{city}"}})),
         "POST /api/v1/upstreams/{name}/approve" => Some(json!({"all": true})),
         "POST /mcp/tools/{name}" => Some(json!({"expression": "1+1"})),
         _ => None,

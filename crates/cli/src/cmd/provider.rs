@@ -1,0 +1,192 @@
+//! `forebay provider`: where context for prompts comes from, at run time.
+
+use crate::{
+    connect::Context,
+    printer::{Format, Printer, Table},
+};
+use clap::Subcommand;
+use forebay_api::{ProviderCreate, ProviderDetail, ProviderInfo, ProviderTest, ProviderTested};
+use forebay_domain::{Code, Failure};
+use serde_json::{Map, Value, json};
+
+/// See, add, try and remove providers of context
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the providers and how they are
+    List,
+    /// Show one provider with its settings
+    Show {
+        /// The provider's name
+        name: String,
+    },
+    Create(Create),
+    /// Ask a provider a question, past every cache
+    Test {
+        /// The provider's name
+        name: String,
+        /// What to ask
+        #[arg(long, value_name = "TEXT")]
+        query: String,
+        /// How to look: keyword, semantic_search or hybrid
+        #[arg(long, value_name = "WAY")]
+        strategy: Option<String>,
+    },
+    /// Take away a provider that was added with `forebay provider create`
+    Delete {
+        /// The provider's name
+        name: String,
+    },
+}
+
+/// Add a provider of context
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  forebay provider create wiki --type rest --set base_url=https://wiki.example.com --set path='/search?q={query}'
+  forebay provider create facts --type postgresql --host db.example.com --database facts --dry-run")]
+pub(crate) struct Create {
+    /// A name for it
+    name: String,
+    /// postgresql, rest, chroma or mcp; `files` stands in the configuration file alone
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: String,
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// A collection of Chroma
+    #[arg(long, value_name = "NAME")]
+    collection: Option<String>,
+    /// Any other setting of its type, as docs/context.md lists them: text, or JSON where it reads as JSON
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Print what would be sent, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) async fn run(command: Command, context: &Context, printer: &mut Printer) -> Result<(), Failure> {
+    match command {
+        Command::List => {
+            let listed = context.client()?.providers().await?;
+            printer.print(&listed, |listed| {
+                let rows = listed.providers.iter().map(row);
+                Table::new(["name", "type", "origin", "condition", "strategies", "note"], rows)
+            })
+        }
+        Command::Show { name } => {
+            let shown = context.client()?.provider(&name).await?;
+            printer.print(&shown, detail)
+        }
+        Command::Create(wanted) => create(wanted, context, printer).await,
+        Command::Test { name, query, strategy } => {
+            let question = ProviderTest { query, strategy };
+            let tested = context.client()?.test_provider(&name, &question).await?;
+            found(&name, &tested, printer)
+        }
+        Command::Delete { name } => {
+            let gone = context.client()?.delete_provider(&name).await?;
+            printer.print(&gone, |gone| {
+                Table::of_one([("name", gone.name.clone()), ("done", "deleted".to_owned())])
+            })
+        }
+    }
+}
+
+pub(crate) async fn create(wanted: Create, context: &Context, printer: &mut Printer) -> Result<(), Failure> {
+    let dry_run = wanted.dry_run;
+    let wanted = wanted.read()?;
+    if dry_run {
+        return match printer.format() {
+            Format::Table => printer.text(&format!("{:#}\n", json!(wanted))),
+            Format::Json | Format::Yaml => printer.print(&wanted, |_| Table::of_one([])),
+        };
+    }
+    let made = context.client()?.create_provider(&wanted).await?;
+    printer.print(&made, |made| {
+        Table::of_one([("name", made.name.clone()), ("done", "created".to_owned())])
+    })
+}
+
+impl Create {
+    fn read(self) -> Result<ProviderCreate, Failure> {
+        let mut config = Map::new();
+        let named = [
+            ("host", self.host.map(Value::from)),
+            ("port", self.port.map(Value::from)),
+            ("database", self.database.map(Value::from)),
+            ("user", self.user.map(Value::from)),
+            ("collection", self.collection.map(Value::from)),
+        ];
+        for (key, value) in named {
+            config.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        for setting in &self.settings {
+            let (key, text) = setting.split_once('=').ok_or_else(|| {
+                Failure::new(Code::InvalidRequest, format!("`{setting}` has no `=` in it."))
+                    .hint("Write for example `--set path=/search?q={query}`.")
+            })?;
+            let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+            if config.insert(key.to_owned(), value).is_some() {
+                return Err(Failure::new(Code::InvalidRequest, format!("`{key}` is set twice.")));
+            }
+        }
+        Ok(ProviderCreate {
+            name: self.name,
+            kind: self.kind,
+            enabled: None,
+            config,
+        })
+    }
+}
+
+fn row(provider: &ProviderInfo) -> [String; 6] {
+    [
+        provider.name.clone(),
+        provider.kind.clone(),
+        provider.origin.clone(),
+        provider.condition.clone(),
+        provider.strategies.join(" "),
+        provider.note.clone().unwrap_or_default(),
+    ]
+}
+
+fn detail(shown: &ProviderDetail) -> Table {
+    let ProviderDetail { info, config } = shown;
+    let mut rows = vec![
+        ("name", info.name.clone()),
+        ("type", info.kind.clone()),
+        ("origin", info.origin.clone()),
+        ("condition", info.condition.clone()),
+        ("strategies", info.strategies.join(" ")),
+        ("config", config.to_string()),
+    ];
+    rows.extend(info.trouble.iter().map(|trouble| ("trouble", trouble.message.clone())));
+    rows.extend(info.note.iter().map(|note| ("note", note.clone())));
+    Table::of_one(rows)
+}
+
+/// A provider that failed has failed for the shell too.
+fn found(name: &str, tested: &ProviderTested, printer: &mut Printer) -> Result<(), Failure> {
+    if let Some(failure) = &tested.failure {
+        let message = format!("`{name}` failed: {}", failure.message);
+        return Err(
+            Failure::new(Code::ContextFailed, message).hint(format!("`forebay explain {}` tells more.", failure.code))
+        );
+    }
+    printer.print(tested, |tested| {
+        let rows = tested.items.iter().map(|item| {
+            let first: String = item.text.lines().next().unwrap_or_default().chars().take(80).collect();
+            [
+                item.id.clone(),
+                format!("{:.3}", item.score),
+                item.source.clone(),
+                first,
+            ]
+        });
+        Table::new(["id", "score", "source", "text"], rows)
+    })
+}

@@ -1,0 +1,94 @@
+//! Providers and tools made on the command line, also in the words of other gateways.
+
+use crate::{err, options, out};
+use forebay_testkit::gateway::Gateway;
+use serde_json::{Value, json};
+
+async fn printed(gateway: &Gateway, arguments: &[&str]) -> Value {
+    let output = gateway.cli(&[arguments, &["-o", "json"]].concat()).await;
+    assert!(output.status.success(), "{arguments:?}: {}", err(&output));
+    serde_json::from_str(&out(&output)).unwrap()
+}
+
+#[tokio::test]
+async fn what_would_be_made_can_be_seen_before() {
+    let gateway = Gateway::start(options("")).await;
+    let postgres =
+        "create-provider postgres --type postgresql --host localhost --port 5432 --database ai_context --dry-run";
+    let postgres: Vec<&str> = postgres.split(' ').collect();
+    assert_eq!(
+        printed(&gateway, &postgres).await,
+        json!({"name": "postgres", "type": "postgresql",
+            "config": {"host": "localhost", "port": 5432, "database": "ai_context"}})
+    );
+    let search = [
+        "create-tool",
+        "web-search",
+        "--description",
+        "Search the web",
+        "--parameters",
+        "query:string",
+    ];
+    assert_eq!(
+        printed(&gateway, &[&search[..], &["--dry-run"]].concat()).await,
+        json!({"name": "web-search", "description": "Search the web",
+            "parameters": {"query": {"type": "string", "required": true}}})
+    );
+    assert_eq!(
+        printed(&gateway, &["provider", "list"]).await,
+        json!({"providers": []}),
+        "nothing was made"
+    );
+}
+
+#[tokio::test]
+async fn a_provider_and_a_tool_are_made_seen_and_taken_away() {
+    let gateway = Gateway::start(options("")).await;
+    let set = ["--set", "base_url=https://wiki.example.com", "--set", "timeout_ms=700"];
+    printed(
+        &gateway,
+        &[&["provider", "create", "wiki", "--type", "rest"], &set[..]].concat(),
+    )
+    .await;
+    let shown = printed(&gateway, &["provider", "show", "wiki"]).await;
+    assert_eq!(
+        (&shown["origin"], &shown["config"]["timeout_ms"]),
+        (&json!("api"), &json!(700)),
+        "{shown}"
+    );
+    let url = [
+        "--parameters",
+        "city:string,days?:integer",
+        "--endpoint",
+        "https://weather.example.com/{city}",
+    ];
+    printed(
+        &gateway,
+        &[&["tool", "create", "weather", "--description", "w"], &url[..]].concat(),
+    )
+    .await;
+    let text = out(&gateway.cli(&["tool", "declared"]).await);
+    assert!(
+        text.contains("weather") && text.contains("https://weather.example.com/{city}"),
+        "{text}"
+    );
+    for (arguments, status) in [
+        (&["provider", "delete", "wiki"], 0),
+        (&["provider", "show", "wiki"], 5),
+        (&["tool", "delete", "weather"], 0),
+        (&["tool", "delete", "weather"], 5),
+    ] {
+        assert_eq!(
+            gateway.cli(arguments).await.status.code(),
+            Some(status),
+            "{arguments:?}"
+        );
+    }
+    for arguments in [
+        &["provider", "create", "w", "--type", "rest", "--set", "base_url"][..],
+        &["tool", "create", "t", "--parameters", "query"],
+        &["tool", "create", "t", "--parameters", "q:string,q:string"],
+    ] {
+        assert_eq!(gateway.cli(arguments).await.status.code(), Some(1), "{arguments:?}");
+    }
+}
