@@ -3,20 +3,19 @@
 //!
 //! The schema names every spelling, since the configuration file is checked against it.
 
+mod list;
+mod ttl;
+
+pub use ttl::{Ttl, TtlFault};
+
 use crate::provider::Kind;
 use forebay_domain::context::{OnFailure, Strategy};
 use forebay_runtime::{SecretRef, http::AllowList};
-use jiff::SignedDuration;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{Error, MapAccess, SeqAccess, Visitor},
-};
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
-    fmt,
     num::{NonZeroU16, NonZeroU32, NonZeroU64},
     path::PathBuf,
     time::Duration,
@@ -382,110 +381,6 @@ impl From<OnFailureConfig> for OnFailure {
             OnFailureConfig::Continue => Self::Continue,
             OnFailureConfig::Fail => Self::Fail,
         }
-    }
-}
-
-/// A time such as `90s`, `5m` or `1h`; more than nothing, and at most a week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct Ttl(pub Duration);
-
-const TTL_MAX: Duration = Duration::from_hours(7 * 24);
-
-/// Why a text is no [`Ttl`].
-#[derive(Debug)]
-pub struct TtlFault(String);
-
-impl fmt::Display for TtlFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no time such as `5m` or `1h`, of at most seven days", self.0)
-    }
-}
-
-impl TryFrom<String> for Ttl {
-    type Error = TtlFault;
-
-    fn try_from(text: String) -> Result<Self, TtlFault> {
-        let parsed: Option<SignedDuration> = text.trim().parse().ok();
-        let time = parsed.and_then(|time| Duration::try_from(time).ok());
-        match time.filter(|time| !time.is_zero() && *time <= TTL_MAX) {
-            Some(time) => Ok(Self(time)),
-            None => Err(TtlFault(text)),
-        }
-    }
-}
-
-impl From<Ttl> for String {
-    fn from(ttl: Ttl) -> Self {
-        format!("{:#}", SignedDuration::try_from(ttl.0).expect("at most a week"))
-    }
-}
-
-impl<'de> Deserialize<'de> for ProvidersConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Providers)
-    }
-}
-
-struct Providers;
-
-impl<'de> Visitor<'de> for Providers {
-    type Value = ProvidersConfig;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("providers by name, or a list of providers with a `name` each")
-    }
-
-    fn visit_unit<E>(self) -> Result<ProvidersConfig, E> {
-        Ok(ProvidersConfig::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ProvidersConfig, A::Error> {
-        let mut all = BTreeMap::new();
-        while let Some(mut one) = list.next_element::<ProviderConfig>()? {
-            let name = one.name.take().ok_or_else(|| A::Error::missing_field("name"))?;
-            add(&mut all, name, one)?;
-        }
-        Ok(ProvidersConfig(all))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ProvidersConfig, A::Error> {
-        let mut all = BTreeMap::new();
-        while let Some((key, mut one)) = map.next_entry::<String, ProviderConfig>()? {
-            if let Some(name) = one.name.take()
-                && name != key
-            {
-                let message = format!("the provider `{key}` says that its name is `{name}`");
-                return Err(A::Error::custom(message));
-            }
-            add(&mut all, key, one)?;
-        }
-        Ok(ProvidersConfig(all))
-    }
-}
-
-fn add<E: Error>(all: &mut BTreeMap<String, ProviderConfig>, name: String, one: ProviderConfig) -> Result<(), E> {
-    if all.contains_key(&name) {
-        return Err(E::custom(format!("there are two providers `{name}`")));
-    }
-    all.insert(name, one);
-    Ok(())
-}
-
-impl JsonSchema for ProvidersConfig {
-    fn schema_name() -> Cow<'static, str> {
-        "ContextProviders".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = generator.subschema_for::<ProviderConfig>();
-        json_schema!({
-            "description": "Providers by name, or a list of providers with a `name` each.",
-            "type": ["object", "array"],
-            "additionalProperties": one,
-            "items": one,
-        })
     }
 }
 
