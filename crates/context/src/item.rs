@@ -1,5 +1,6 @@
 //! What a provider found, before it is joined with what others found.
 
+use forebay_domain::quarantine::clean_text;
 use std::borrow::Cow;
 
 /// Bytes of one item's text at most; what is longer is cut here, long before any budget.
@@ -19,7 +20,8 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// Bounded, and without characters that a terminal or a log would act upon. `None` where no text is left.
+    /// Bounded, and without characters that a terminal would act upon or that only a model sees. `None` where no text is
+    /// left.
     pub(crate) fn new(id: &str, text: &str, source: &str, title: Option<&str>) -> Option<Self> {
         let text = clean(cut(text.trim(), TEXT_BYTES_MAX));
         if text.trim().is_empty() {
@@ -47,7 +49,7 @@ impl Item {
 /// One line, bounded.
 fn label(text: &str) -> String {
     let one_line = clean(cut(text.trim(), LABEL_BYTES_MAX));
-    one_line.replace(['\n', '\t'], " ")
+    one_line.replace(['\r', '\n', '\t'], " ")
 }
 
 /// The beginning of a text, at a character's boundary.
@@ -55,16 +57,9 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
-/// Without control characters but line ends and tabs, and without what turns the direction of text around.
+/// Without what steers a terminal, turns the direction of text around, or is read by a model and seen by nobody.
 fn clean(text: &str) -> Cow<'_, str> {
-    let bad = |c: char| {
-        (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if text.contains(bad) {
-        text.replace(bad, "").into()
-    } else {
-        text.into()
-    }
+    clean_text(text).0
 }
 
 #[cfg(test)]
@@ -78,7 +73,14 @@ mod tests {
         assert!(item.text.len() <= TEXT_BYTES_MAX && item.text.chars().all(|c| c == 'é'));
         assert_eq!((item.id.as_str(), item.source.as_str(), item.title), ("a b", "s", None));
         let item = Item::new("a", "one\r\n\ttwo\u{1b}[31m \u{202e}x", "s", Some("T")).unwrap();
-        assert_eq!(item.text, "one\n\ttwo[31m x");
+        assert_eq!(item.text, "one\r\n\ttwo x");
+        let hidden = "Tea\u{200b}.\u{e0043}\u{e0061}\u{e006c}\u{e006c}\u{feff} \u{645}\u{6cc}\u{200c}\u{62e}";
+        let item = Item::new("a", hidden, "s", Some("T\u{2063}")).unwrap();
+        assert_eq!(
+            (item.text.as_str(), item.title.as_deref()),
+            ("Tea. \u{645}\u{6cc}\u{200c}\u{62e}", Some("T")),
+            "what spelling needs stays"
+        );
         assert_eq!(Item::new("a", " \u{0}\n ", "s", None), None);
     }
 }

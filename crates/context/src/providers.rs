@@ -24,7 +24,7 @@ use forebay_runtime::{
     http::{Guarded, LookUp, Rules, Schemes},
     secret::SecretReader,
 };
-use forebay_store::Store;
+use forebay_store::{Store, passages::Passages};
 use jiff::Timestamp;
 use reqwest::Client;
 use std::{
@@ -166,6 +166,11 @@ impl Providers {
             parts,
         }));
         this.reconfigure(config)?;
+        let swept = this.clone();
+        this.0
+            .parts
+            .tasks
+            .spawn("context_sweep", move |_| async move { swept.sweep().await });
         Ok(this)
     }
 
@@ -267,13 +272,35 @@ impl Providers {
             (None, Kind::Files) => {
                 let (passages, index) = (self.0.parts.store.passages(), name.to_owned());
                 self.0.parts.tasks.spawn("context_forget", move |_| async move {
-                    if let Err(fault) = passages.remove_index(&index).await {
-                        let error = Failure::from(fault).chain();
-                        tracing::warn!(provider.name = %index, error, "the index of a provider stays behind");
-                    }
+                    forget(&passages, &index).await;
                 });
             }
             (None, _) => {}
+        }
+    }
+
+    /// Removes the indexes of providers that left the configuration while no gateway ran. One that is disabled keeps its
+    /// own. A replica that still runs with another configuration makes anew what it misses.
+    async fn sweep(&self) {
+        let passages = self.0.parts.store.passages();
+        let names = match passages.names().await {
+            Ok(names) => names,
+            Err(fault) => {
+                let error = Failure::from(fault).chain();
+                tracing::warn!(error, "indexes of providers that are gone may stay behind");
+                return;
+            }
+        };
+        for name in names {
+            // Looked at anew each time: the configuration may have changed meanwhile.
+            let state = self.0.state.load_full();
+            let is_kept = state
+                .running
+                .get(&name)
+                .is_some_and(|one| one.settings.kind == Kind::Files);
+            if !is_kept {
+                forget(&passages, &name).await;
+            }
         }
     }
 
@@ -292,6 +319,14 @@ impl Providers {
         self.0.state.store(Arc::new(next));
         drop(writing);
         done
+    }
+}
+
+/// Removes an index whose provider is gone.
+pub(crate) async fn forget(passages: &Passages, index: &str) {
+    if let Err(fault) = passages.remove_index(index).await {
+        let error = Failure::from(fault).chain();
+        tracing::warn!(provider.name = %index, error, "the index of a provider stays behind");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use serde_json::json;
+use std::time::Duration;
 
 fn read(value: Value) -> Result<Config, String> {
     serde_json::from_value(value).map_err(|fault| fault.to_string())

@@ -195,6 +195,30 @@ async fn an_index_outlives_the_process_and_goes_with_its_provider() {
     .await;
 }
 
+#[tokio::test]
+async fn an_index_whose_provider_left_while_nobody_ran_is_swept() {
+    for db in TestDb::both().await {
+        let folder = folder(&[("a.md", "The gate is red.")]);
+        let mut section = config(folder.path(), &json!({}));
+        section["providers"]["old"] = section["providers"]["docs"].clone();
+        let world = World::on(&db, section.clone()).await;
+        assert_eq!(world.texts("docs", "gate").await.len(), 1);
+        assert_eq!(world.texts("old", "gate").await.len(), 1);
+        drop(world);
+
+        section["providers"].as_object_mut().unwrap().remove("old");
+        section["providers"]["docs"]["enabled"] = json!(false);
+        let world = World::on(&db, section).await;
+        let passages = world.store.passages();
+        until("the index of the provider that is gone leaves", || async {
+            passages.names().await.unwrap() == ["docs"]
+        })
+        .await;
+        let kept = passages.state("docs").await.unwrap().passages;
+        assert_eq!(kept, 1, "{}: one that is only disabled keeps its index", db.name());
+    }
+}
+
 /// Run by hand in a release build: `cargo test -p forebay-context --release -- --ignored ten_thousand --nocapture`.
 #[tokio::test]
 #[ignore = "a measurement"]

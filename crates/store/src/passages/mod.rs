@@ -132,6 +132,7 @@ pub struct Passages {
 }
 
 const STATE: &str = "SELECT passages, changes FROM passage_index WHERE name = $1";
+const NAMES: &str = "SELECT name FROM passage_index WHERE name > $1 ORDER BY name LIMIT $2";
 const FILES: &str = "SELECT f.path, f.fingerprint FROM passage_file AS f JOIN passage_index AS i ON i.id = f.index_id \
      WHERE i.name = $1 AND f.path > $2 ORDER BY f.path LIMIT $3";
 
@@ -140,6 +141,29 @@ impl Passages {
         let common = Common::new(db.clone());
         let writers = Arc::new(Semaphore::new(WRITERS_MAX));
         Self { db, common, writers }
+    }
+
+    /// The names of all indexes.
+    pub async fn names(&self) -> Result<Vec<String>, StoreError> {
+        let mut names: Vec<String> = Vec::new();
+        loop {
+            let after = names.last().map_or("", String::as_str);
+            let page: Vec<(String,)> = self
+                .db
+                .read(async {
+                    on_both!(self.db.pools(), |pool| sqlx::query_as(NAMES)
+                        .bind(after)
+                        .bind(i64::from(PAGE_ROWS))
+                        .fetch_all(pool)
+                        .await)
+                })
+                .await?;
+            let full = u32::try_from(page.len()).is_ok_and(|rows| rows == PAGE_ROWS);
+            names.extend(page.into_iter().map(|(name,)| name));
+            if !full {
+                return Ok(names);
+            }
+        }
     }
 
     /// Nothing, where there is no such index.

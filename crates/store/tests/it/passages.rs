@@ -244,6 +244,25 @@ async fn a_large_index_is_listed_and_removed_whole() {
 }
 
 #[tokio::test]
+async fn all_indexes_are_told_by_name() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let passages = opened.store.passages();
+        assert!(passages.names().await.unwrap().is_empty());
+        let rows: Vec<String> = (0..1_100).map(|n| format!("('index-{n:04}', 0, 1)")).collect();
+        let rows = rows.join(", ");
+        db.execute(&format!(
+            "INSERT INTO passage_index (name, passages, changes) VALUES {rows}"
+        ))
+        .await;
+        let names = passages.names().await.unwrap();
+        assert_eq!(names.len(), 1_100, "{}", db.name());
+        assert!(names.is_sorted(), "{}", db.name());
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
 async fn replicas_that_index_the_same_file_agree() {
     for db in TestDb::both().await {
         let (one, two) = (open(&db).await, open(&db).await);

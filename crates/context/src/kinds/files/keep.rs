@@ -12,6 +12,7 @@ use crate::{
     chunk::{self, chunk},
     embed::{BATCH_MAX, Embedder, normal},
     kinds::Ground,
+    providers::forget,
 };
 use cap_std::fs::Dir;
 use forebay_domain::{
@@ -132,11 +133,8 @@ impl Keeper {
                 () = stop.draining() => {}
             }
         }
-        if self.shared.forgets.load(Ordering::SeqCst)
-            && let Err(fault) = self.passages.remove_index(&self.shared.index).await
-        {
-            let error = Failure::from(fault).chain();
-            tracing::warn!(provider.name = %self.shared.index, error, "the index of a provider stays behind");
+        if self.shared.forgets.load(Ordering::SeqCst) {
+            forget(&self.passages, &self.shared.index).await;
         }
     }
 

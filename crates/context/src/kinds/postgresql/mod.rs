@@ -5,27 +5,29 @@
 //! parameter of a statement, never part of one. Every statement runs in a read-only transaction with a time limit; what
 //! the database's user may not read stays unread, so give it a user of its own.
 
+mod settings;
 mod tables;
+
+pub(crate) use settings::Settings;
 
 use super::Ground;
 use crate::{
-    config::TlsConfig,
     embed::Embedder,
     fuse::fuse,
     item::Item,
     pick::Picker,
     provider::{Ability, Asking, Connections, Finding, Provider, look},
-    secret::{Login, Origin},
-    settings::Reading,
+    secret::Origin,
     words::words,
 };
 use forebay_domain::{Code, Failure, context::Strategy, port::BoxFuture};
 use forebay_runtime::{Clock, http::AllowList};
 use forebay_store::{
     StoreError,
-    foreign::{Foreign, ForeignRow, Param, Search, Table, Target, Tls},
+    foreign::{Foreign, ForeignRow, Param, Search, Table},
 };
 use serde_json::{Map, Value};
+use settings::Keyword;
 use std::{
     fmt::Write,
     net::IpAddr,
@@ -39,8 +41,6 @@ const TABLES_GOOD_FOR: Duration = Duration::from_mins(5);
 const TABLES_MAX: u32 = 20;
 /// Rows of one table that are ranked, beside one another.
 const CANDIDATES: u32 = 50;
-/// A statement without a time limit of its own ends with the longest that a provider may have.
-const STATEMENT_MAX: Duration = Duration::from_mins(2);
 /// Columns that tell how good a row is, and nothing about it.
 const SCORES: &[&str] = &["score", "rank", "similarity", "distance"];
 /// The tables and views of the schemas in which the user looks, as far as it may read them.
@@ -48,123 +48,6 @@ const TABLES: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS name \
      FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
      WHERE n.nspname = ANY (current_schemas(false)) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition \
      AND has_any_column_privilege(c.oid, 'SELECT') ORDER BY c.relname";
-
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    target: Target,
-    origin: Origin,
-    keyword: Option<Keyword>,
-    semantic: Option<Semantic>,
-    timeout: Duration,
-}
-
-#[derive(Debug, Clone)]
-enum Keyword {
-    Query(String),
-    Tables {
-        names: Vec<String>,
-        language: Option<String>,
-    },
-}
-
-#[derive(Debug, Clone)]
-struct Semantic {
-    model: String,
-    /// The vector columns of the tables where there is none.
-    query: Option<String>,
-}
-
-impl Settings {
-    pub(crate) fn parse(read: &Reading<'_>) -> Result<Self, Failure> {
-        let config = read.config;
-        let keyword = keyword(read)?;
-        let model = read.model()?;
-        let semantic = match (&config.vector_query, model) {
-            (Some(query), Some(model)) => Some(Semantic {
-                model,
-                query: Some(statement(read, "vector_query", query)?),
-            }),
-            (Some(_), None) => return Err(read.wrong("vector_query", "needs an `embedding_model`")),
-            (None, Some(_)) if matches!(keyword, Some(Keyword::Query(_))) => {
-                return Err(read.wrong(
-                    "embedding_model",
-                    "is of no use beside `query` without a `vector_query`",
-                ));
-            }
-            (None, Some(model)) => Some(Semantic { model, query: None }),
-            (None, None) => None,
-        };
-        Ok(Self {
-            target: target(read)?,
-            origin: read.origin,
-            keyword,
-            semantic,
-            timeout: config
-                .timeout_ms
-                .map_or(STATEMENT_MAX, |ms| Duration::from_millis(ms.get().into())),
-        })
-    }
-}
-
-fn target(read: &Reading<'_>) -> Result<Target, Failure> {
-    let config = read.config;
-    let Login { user, password } = match (&config.credentials, &config.password) {
-        (Some(_), Some(_)) => {
-            return Err(read.wrong("credentials", "and `password` are two ways to say the same; name one"));
-        }
-        (Some(named), None) => read.login("credentials", named, config.user.as_deref())?,
-        (None, Some(reference)) => Login {
-            user: config.user.clone(),
-            password: Some(read.secret("password", reference)?),
-        },
-        (None, None) => Login {
-            user: config.user.clone(),
-            password: None,
-        },
-    };
-    Ok(Target {
-        host: read.text("host", config.host.as_ref())?.to_owned(),
-        address: None,
-        port: config.port.map_or(5432, std::num::NonZero::get),
-        database: read.text("database", config.database.as_ref())?.to_owned(),
-        user: user.ok_or_else(|| read.wrong("user", "is needed, here or in the secret"))?,
-        password,
-        tls: match config.tls {
-            None | Some(TlsConfig::Prefer) => Tls::Prefer,
-            Some(TlsConfig::Disable) => Tls::Disable,
-            Some(TlsConfig::Require) => Tls::Require,
-        },
-        search_path: Vec::new(),
-    })
-}
-
-fn keyword(read: &Reading<'_>) -> Result<Option<Keyword>, Failure> {
-    let config = read.config;
-    let names_tables = !config.tables.is_empty() || config.language.is_some();
-    match &config.query {
-        Some(_) if names_tables => {
-            Err(read.wrong("query", "and `tables` or `language` are two ways to look; name one"))
-        }
-        Some(query) => Ok(Some(Keyword::Query(statement(read, "query", query)?))),
-        None if config.vector_query.is_some() && !names_tables => Ok(None),
-        None if config.tables.iter().any(|name| name.trim().is_empty()) => {
-            Err(read.wrong("tables", "has an empty name"))
-        }
-        None => Ok(Some(Keyword::Tables {
-            names: config.tables.clone(),
-            language: config.language.clone(),
-        })),
-    }
-}
-
-/// A statement that takes the question. It is not otherwise looked at: the database does that, which runs nothing but
-/// one reading statement.
-fn statement(read: &Reading<'_>, key: &str, sql: &str) -> Result<String, Failure> {
-    if !sql.contains("$1") {
-        return Err(read.wrong(key, "has no `$1`: every question would be the same"));
-    }
-    Ok(sql.to_owned())
-}
 
 pub(crate) struct Postgresql {
     settings: Settings,
