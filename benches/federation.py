@@ -10,6 +10,7 @@ import urllib.request
 from harness import REQUESTS, Gateway, cpu_ms, load, mcp_request, measure, resident_mb, row, start_reference, verdict
 
 LISTENERS = 1000
+LISTENERS_OF_A_KEY = 100
 TOOLS_EACH = 100
 
 
@@ -70,17 +71,31 @@ def list_ms(gateway):
     return statistics.median(times[10:]), size
 
 
+def new_key(gateway, name):
+    body = json.dumps({"name": name, "role": "user"}).encode()
+    headers = {"content-type": "application/json", "x-api-key": gateway.key}
+    with urllib.request.urlopen(
+        urllib.request.Request(gateway.url + "/api/v1/keys", body, headers), timeout=30
+    ) as made:
+        return json.load(made)["key"]
+
+
 def listeners_mb(gateway):
-    """Opens so many subscriptions, each on a connection of its own, and waits until each was acknowledged."""
+    """Opens so many subscriptions, each on a connection of its own, and waits until each was acknowledged.
+
+    One key may listen a hundred times at most, so there are ten.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     body, headers = request(gateway, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
     host, port = gateway.url.removeprefix("http://").split(":")
-    lines = ["POST /mcp HTTP/1.1", f"host: {host}:{port}", f"content-length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    message = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    keys = [new_key(gateway, f"listener-{number}") for number in range(LISTENERS // LISTENERS_OF_A_KEY)]
     sockets = []
-    for _ in range(LISTENERS):
+    for number in range(LISTENERS):
+        headers["x-api-key"] = keys[number // LISTENERS_OF_A_KEY]
+        lines = ["POST /mcp HTTP/1.1", f"host: {host}:{port}", f"content-length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        message = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
         one = socket.create_connection((host, int(port)), timeout=30)
         one.sendall(message)
         sockets.append(one)

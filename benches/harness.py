@@ -109,13 +109,14 @@ def load(binaries, url, body, expect, headers=(), **options):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measure(binaries, pid, **request):
-    """Closed for CPU, open for latency."""
-    load(binaries, **request, requests=2000)
+def measure(binaries, pid, slower=1, **request):
+    """Closed for CPU, open for latency; so many times fewer requests where each takes long by itself."""
+    load(binaries, **request, requests=2000 // slower)
+    count = REQUESTS // slower
     before = cpu_ms(pid)
-    closed = load(binaries, **request, requests=REQUESTS, connections=16)
-    used = (cpu_ms(pid) - before) / REQUESTS
-    paced = load(binaries, **request, rate=RATE, seconds=SECONDS, connections=16)
+    closed = load(binaries, **request, requests=count, connections=16)
+    used = (cpu_ms(pid) - before) / count
+    paced = load(binaries, **request, rate=RATE // slower, seconds=SECONDS, connections=16)
     return {"cpu_ms": used, "per_second": closed["per_second"], **{k: paced[k] for k in paced if k.endswith("_ms")}}
 
 

@@ -23,7 +23,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::net::TcpStream;
 use url::Url;
@@ -58,6 +58,8 @@ struct Options {
 struct Seen {
     whole: Vec<Duration>,
     first_byte: Vec<Duration>,
+    /// How long each piece was under way that tells when it was sent (`sent:MICROSECONDS `).
+    pieces: Vec<Duration>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -78,10 +80,12 @@ async fn main() {
         let seen = worker.await.unwrap();
         all.whole.extend(seen.whole);
         all.first_byte.extend(seen.first_byte);
+        all.pieces.extend(seen.pieces);
     }
     let seconds = start.elapsed().as_secs_f64();
     all.whole.sort_unstable();
     all.first_byte.sort_unstable();
+    all.pieces.sort_unstable();
     let ms = |times: &[Duration], share: f64| {
         #[expect(
             clippy::cast_possible_truncation,
@@ -89,8 +93,8 @@ async fn main() {
             clippy::cast_precision_loss,
             reason = "an index"
         )]
-        let index = ((times.len() - 1) as f64 * share) as usize;
-        times[index].as_secs_f64() * 1e3
+        let index = (times.len().saturating_sub(1) as f64 * share) as usize;
+        times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3)
     };
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
     let per_second = all.whole.len() as f64 / seconds;
@@ -98,6 +102,7 @@ async fn main() {
         "requests": all.whole.len(), "seconds": seconds, "per_second": per_second,
         "p50_ms": ms(&all.whole, 0.5), "p90_ms": ms(&all.whole, 0.9), "p99_ms": ms(&all.whole, 0.99),
         "first_byte_p50_ms": ms(&all.first_byte, 0.5), "first_byte_p99_ms": ms(&all.first_byte, 0.99),
+        "piece_p50_ms": ms(&all.pieces, 0.5), "piece_p99_ms": ms(&all.pieces, 0.99),
     });
     println!("{figures}");
 }
@@ -115,7 +120,7 @@ async fn work(options: Arc<Options>, next: Arc<AtomicU64>, total: u64, start: In
             Some(nanoseconds) => wait_until(start + Duration::from_nanos(nanoseconds)).await,
             None => Instant::now(),
         };
-        let first = send(&mut sender, &options).await;
+        let first = send(&mut sender, &options, &mut seen.pieces).await;
         seen.first_byte.push(first.saturating_duration_since(due));
         seen.whole.push(due.elapsed());
     }
@@ -141,7 +146,7 @@ async fn connect(url: &Url) -> SendRequest<Full<Bytes>> {
 }
 
 /// Sends once, checks the answer, and says when its first byte of body came.
-async fn send(sender: &mut SendRequest<Full<Bytes>>, options: &Options) -> Instant {
+async fn send(sender: &mut SendRequest<Full<Bytes>>, options: &Options, pieces: &mut Vec<Duration>) -> Instant {
     let mut request = Request::post(options.url.path()).header(header::HOST, options.url.authority());
     for line in &options.header {
         let (name, value) = line.split_once(": ").unwrap();
@@ -159,6 +164,7 @@ async fn send(sender: &mut SendRequest<Full<Bytes>>, options: &Options) -> Insta
     while let Some(frame) = body.frame().await {
         first.get_or_insert_with(Instant::now);
         if let Some(data) = frame.unwrap().data_ref() {
+            pieces.extend(under_way(data));
             bytes.extend_from_slice(data);
         }
     }
@@ -168,4 +174,13 @@ async fn send(sender: &mut SendRequest<Full<Bytes>>, options: &Options) -> Insta
         "{status}: {text}"
     );
     first.unwrap()
+}
+
+/// How long ago each piece in this frame was sent, where it says so.
+fn under_way(frame: &[u8]) -> Vec<Duration> {
+    let text = String::from_utf8_lossy(frame);
+    let sent = text.split("sent:").skip(1);
+    let sent = sent.map(|rest| Duration::from_micros(rest.split(' ').next().unwrap().parse().unwrap()));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    sent.map(|sent| now.saturating_sub(sent)).collect()
 }

@@ -11,7 +11,7 @@ use axum::{
     serve::ListenerExt,
 };
 use clap::{Parser, ValueEnum};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::header;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -25,7 +25,11 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use tokio::net::TcpListener;
 
 #[derive(Parser)]
@@ -42,7 +46,7 @@ enum Kind {
     Route,
     /// The Rust SDK's MCP server with one tool, as fast as it goes (TCP_NODELAY, plain JSON answers).
     Mcp,
-    /// An OpenAI-compatible engine that answers at once, whole or streamed.
+    /// An OpenAI-compatible engine that answers at once, whole or streamed; it calls the first tool that it is offered, once.
     Engine,
 }
 
@@ -122,25 +126,60 @@ fn named(name: &str) -> Tool {
 
 const STREAM_CHUNKS: usize = 20;
 
+/// Between two chunks of the model `paced`.
+const PACE: Duration = Duration::from_millis(5);
+
 async fn engine(Json(request): Json<Value>) -> Response {
     let usage = json!({"prompt_tokens": 10, "completion_tokens": STREAM_CHUNKS, "total_tokens": 10 + STREAM_CHUNKS});
     if request["stream"] == json!(true) {
-        let delta = |text: &str| {
-            json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
-            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]})
-        };
-        let mut events: Vec<String> = (0..STREAM_CHUNKS)
-            .map(|_| format!("data: {}\n\n", delta("word ")))
-            .collect();
-        let last = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage});
-        events.push(format!("data: {last}\n\n"));
-        events.push("data: [DONE]\n\n".to_owned());
-        let body = Body::from_stream(stream::iter(events.into_iter().map(Ok::<_, Infallible>)));
-        return ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response();
+        return streamed(&usage, request["model"] == json!("paced"));
     }
+    let read = |message: &Value| message["role"] == json!("tool");
+    let answered = request["messages"].as_array().unwrap().iter().any(read);
+    let tool = &request["tools"][0]["function"]["name"];
+    let (message, end) = if tool.is_string() && !answered {
+        let call = json!({"id": "call_1", "type": "function",
+            "function": {"name": tool, "arguments": "{\"expression\": \"2+2\"}"}});
+        (
+            json!({"role": "assistant", "content": null, "tool_calls": [call]}),
+            "tool_calls",
+        )
+    } else {
+        (json!({"role": "assistant", "content": "Paris."}), "stop")
+    };
     Json(
         json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "usage": usage,
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Paris."}, "finish_reason": "stop"}]}),
+        "choices": [{"index": 0, "message": message, "finish_reason": end}]}),
     )
     .into_response()
+}
+
+/// So many words; of the model `paced` each is the time at which it was sent, in microseconds.
+fn streamed(usage: &Value, paced: bool) -> Response {
+    let delta = |text: &str| {
+        let chunk = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
+        format!("data: {chunk}\n\n")
+    };
+    let last = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage});
+    let end = [format!("data: {last}\n\n"), "data: [DONE]\n\n".to_owned()];
+    let body = if paced {
+        let words = stream::iter(0..STREAM_CHUNKS).then(move |_| async move {
+            tokio::time::sleep(PACE).await;
+            delta(&format!("sent:{} ", now_us()))
+        });
+        Body::from_stream(words.chain(stream::iter(end)).map(Ok::<_, Infallible>))
+    } else {
+        let words = (0..STREAM_CHUNKS)
+            .map(|_| delta("word "))
+            .chain(end)
+            .map(Ok::<_, Infallible>);
+        Body::from_stream(stream::iter(words.collect::<Vec<_>>()))
+    };
+    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures on the machine's own clock")]
+fn now_us() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()
 }
