@@ -24,8 +24,6 @@ import harness
 from harness import EMBEDDINGS, MODEL, SYSTEM, Engine, Gateway, Key
 from parts import Chroma, Database, Embeddings
 
-pytestmark = pytest.mark.skip(reason="waits for the section mcp: of the configuration and for mcp_context")
-
 
 @dataclasses.dataclass
 class Fact:
