@@ -43,6 +43,12 @@ pub trait CallTool: Send + Sync {
     /// The tool of this name, if this principal may see and call it.
     fn find(&self, principal: &Principal, name: &str) -> Option<ToolInfo>;
 
+    /// Why [`Self::find`] has nothing although the name is one of the gateway's: who asks may not call that tool, or its
+    /// server does not offer it now. Nothing where the name means nothing here.
+    fn withheld(&self, _principal: &Principal, _name: &str) -> Option<Failure> {
+        None
+    }
+
     /// The tools of one server that this principal may see and call; empty where there is no such server.
     fn of_server(&self, principal: &Principal, server: &str) -> Vec<ToolInfo>;
 

@@ -1,4 +1,9 @@
-//! The section `models:` of the configuration, as it is written. [`Settings`](crate::Settings) is what it means.
+//! The sections `models:` and `turns:` of the configuration, as they are written. [`Settings`](crate::Settings) is what
+//! they mean.
+
+mod turns;
+
+pub use turns::{TaintedConfig, TurnsConfig};
 
 use forebay_runtime::SecretRef;
 use schemars::JsonSchema;

@@ -31,7 +31,10 @@ mod sse;
 mod turn;
 mod upstream;
 
-pub use config::{BackendConfig, Config, Engine, ModelConfig, ProbeConfig, QueueConfig, RetryConfig, TimeoutsConfig};
+pub use config::{
+    BackendConfig, Config, Engine, ModelConfig, ProbeConfig, QueueConfig, RetryConfig, TaintedConfig, TimeoutsConfig,
+    TurnsConfig,
+};
 pub use metrics::Metrics;
 pub use router::{Router, RouterParts};
 pub use routing::{BackendStatus, BackendWhy, RouteExplanation, RouteStep};

@@ -185,14 +185,14 @@ fn invalid(field: &str, expected: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Settings};
+    use crate::{Config, Settings, TurnsConfig};
     use forebay_runtime::secret::SecretReader;
     use serde_json::Value;
 
     fn edited(body: &str) -> Result<(Streams, String), String> {
         let config: Config =
             serde_json::from_str(r#"{"m":{"backends":[{"url":"http://h","model":"org/\"M\""}]}}"#).unwrap();
-        let settings = Settings::parse(&config, &SecretReader::new(|_| None)).unwrap();
+        let settings = Settings::parse(&config, &TurnsConfig::default(), &SecretReader::new(|_| None)).unwrap();
         let outgoing = Outgoing::parse(Endpoint::Chat, body.as_bytes()).map_err(|failure| {
             assert_eq!(failure.code, Code::InvalidRequest);
             failure.message

@@ -1,10 +1,12 @@
-//! What the section `models:` means: addresses, names and secrets, checked once. A [`Settings`] that exists is usable.
+//! What the sections `models:` and `turns:` mean: addresses, names, secrets and bounds, checked once. A [`Settings`] that
+//! exists is usable.
 //!
 //! No message repeats an address that was refused: it may contain a password.
 
 use crate::{
-    config::{BackendConfig, Config, Engine, ModelConfig, ProbeConfig, TimeoutsConfig},
+    config::{BackendConfig, Config, Engine, ModelConfig, ProbeConfig, TimeoutsConfig, TurnsConfig},
     routing::Routes,
+    turn::Bounds,
 };
 use forebay_domain::{Action, Code, Failure, model::Endpoint};
 use forebay_runtime::{
@@ -29,7 +31,7 @@ const PROBE_INTERVAL_S_MAX: u32 = 3_600;
 const PROBE_TIMEOUT_S_MAX: u32 = 60;
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Why the section `models:` cannot be used, and where.
+/// Why one of the sections cannot be used, and where.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct ConfigFault {
@@ -41,7 +43,7 @@ pub struct ConfigFault {
 }
 
 impl ConfigFault {
-    fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             path: path.into(),
             problem: problem.into(),
@@ -58,10 +60,11 @@ impl From<ConfigFault> for Failure {
     }
 }
 
-/// All models, ready to be asked.
+/// All models, ready to be asked, and how much a turn may do.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     pub(crate) models: BTreeMap<String, Arc<Model>>,
+    pub(crate) turns: Arc<Bounds>,
 }
 
 #[derive(Debug)]
@@ -175,8 +178,8 @@ fn seconds(count: NonZeroU32) -> Duration {
 }
 
 impl Settings {
-    /// Checks the section and reads the secrets that it names.
-    pub fn parse(config: &Config, secrets: &SecretReader) -> Result<Self, ConfigFault> {
+    /// Checks the sections and reads the secrets that they name.
+    pub fn parse(config: &Config, turns: &TurnsConfig, secrets: &SecretReader) -> Result<Self, ConfigFault> {
         let models = config.0.iter().map(|(name, model)| {
             config.check_fallbacks(name)?;
             let model = parse_model(name, model, secrets)?;
@@ -184,6 +187,7 @@ impl Settings {
         });
         Ok(Self {
             models: models.collect::<Result<_, _>>()?,
+            turns: Arc::new(Bounds::parse(turns)?),
         })
     }
 }
@@ -323,7 +327,7 @@ fn parse_probe(
     }))
 }
 
-fn check_range<N: PartialOrd + Copy + std::fmt::Display>(
+pub(crate) fn check_range<N: PartialOrd + Copy + std::fmt::Display>(
     path: &str,
     number: N,
     range: std::ops::RangeInclusive<N>,

@@ -299,7 +299,7 @@ impl Catalogue {
     }
 
     /// The name in the whole catalogue of a tool that its server does have, and why it is not offered.
-    fn withheld(&self, scope: &Scope, tool: &str) -> Option<(String, Failure)> {
+    pub(crate) fn withheld(&self, scope: &Scope, tool: &str) -> Option<(String, Failure)> {
         let index = self.0.index.load();
         let (scope, own) = match scope {
             Scope::Server(_) => (scope.clone(), tool),

@@ -6,13 +6,14 @@
 use crate::{
     call::{CallContext, Client, Complete, Outcome},
     catalogue::{Call, Catalogue},
-    index::{Listed, Scope},
+    index::{Index, Listed, Scope},
     reading::Usable,
-    source::Tool,
+    source::{Naming, Tool, effects},
 };
 use forebay_domain::{
-    Code, Failure, Principal,
+    Action, Code, Failure, Principal,
     port::{BoxFuture, CallTool, Via},
+    quarantine::NAME_SEPARATOR,
     tool::{ToolAnswer, ToolCall, ToolHints, ToolInfo},
 };
 use serde::Deserialize;
@@ -25,6 +26,26 @@ impl CallTool for Catalogue {
         let index = self.index();
         let listed = index.view(&Scope::Whole)?.tools.get(name)?;
         Usable::by(principal).tool(listed).then(|| info(listed))
+    }
+
+    fn withheld(&self, principal: &Principal, name: &str) -> Option<Failure> {
+        let index = self.index();
+        if let Some(listed) = index.view(&Scope::Whole)?.tools.get(name) {
+            let denied = principal.require(&Action::tool(&listed.exposed));
+            let denied =
+                denied.and_then(|()| effects(listed.item.hints).try_for_each(|effect| principal.require(&effect)));
+            return match denied {
+                Err(denied) => Some(denied),
+                Ok(()) => (!Usable::by(principal).tool(listed)).then(|| not_offered(name)),
+            };
+        }
+        let (exposed, why) = match Self::withheld(self, &Scope::Whole, name) {
+            Some(held) => held,
+            None if is_of_upstream(&index, name) => (name.to_owned(), not_offered(name)),
+            None => return None,
+        };
+        // How it stands with a tool is for those who may use it.
+        Some(principal.require(&Action::tool(&exposed)).err().unwrap_or(why))
     }
 
     fn of_server(&self, principal: &Principal, server: &str) -> Vec<ToolInfo> {
@@ -83,6 +104,27 @@ impl Catalogue {
         let listed = Self::find(self, principal, &Scope::Whole, tool)?;
         Some(listed.item.time_limit)
     }
+}
+
+/// Whether it is a name as the tools of an upstream have, be there such a tool or not.
+fn is_of_upstream(index: &Index, name: &str) -> bool {
+    let server = name
+        .split_once(NAME_SEPARATOR)
+        .map(|(server, _)| Scope::Server(Arc::from(server)));
+    let view = server.and_then(|server| index.view(&server));
+    view.is_some_and(|view| {
+        view.sources
+            .iter()
+            .any(|(source, _)| source.naming() == Naming::Prefixed)
+    })
+}
+
+fn not_offered(name: &str) -> Failure {
+    Failure::new(
+        Code::UnknownTool,
+        format!("`{}` is not offered now.", name.escape_debug()),
+    )
+    .hint("`tools/list` shows what there is, and `forebay upstream list` how the upstreams are.")
 }
 
 /// A call whose client hears nothing and cannot be asked.

@@ -43,6 +43,7 @@ pub struct AppConfig {
     pub auth: AuthConfig,
     pub limits: LimitsConfig,
     pub models: forebay_llm::Config,
+    pub turns: forebay_llm::TurnsConfig,
     pub tools: forebay_mcp::tools::Config,
     pub upstreams: forebay_mcp::upstream::Config,
     pub mcp: McpConfig,

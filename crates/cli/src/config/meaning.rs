@@ -11,7 +11,7 @@ use super::{
     upstreams,
 };
 use forebay_domain::Failure;
-use forebay_llm::{ConfigFault, ModelConfig, Settings};
+use forebay_llm::{ConfigFault, ModelConfig, Settings, TurnsConfig};
 use forebay_mcp::tools::{Config as ToolsConfig, FileReaderConfig};
 use forebay_runtime::{Clock, SecretRef, Tasks, http, secret::SecretReader};
 use forebay_server::{
@@ -83,6 +83,7 @@ impl<'a> Judge<'a> {
             store,
             auth,
             models,
+            turns,
             ..
         } = self.config;
         let open = forebay_store::Config {
@@ -120,6 +121,10 @@ impl<'a> Judge<'a> {
             for fault in faults.into_iter().filter_map(Result::err) {
                 self.tell_at(&segments(&fault.path, name), fault.problem, None);
             }
+        }
+        if let Err(fault) = turns.check() {
+            let path: Vec<String> = parts(&fault.path).map(str::to_owned).collect();
+            self.tell_at(&path, fault.problem, None);
         }
         self.upstreams();
         self.collector();
@@ -273,7 +278,8 @@ fn alone(name: &str, model: ModelConfig, reader: &SecretReader) -> Result<Settin
         fallbacks: Vec::new(),
         ..model
     };
-    Settings::parse(&forebay_llm::Config(BTreeMap::from([(name.to_owned(), model)])), reader)
+    let alone = forebay_llm::Config(BTreeMap::from([(name.to_owned(), model)]));
+    Settings::parse(&alone, &TurnsConfig::default(), reader)
 }
 
 /// What a part says, without the key in front and the full stop behind: the place says the one, a list needs no other.
@@ -291,6 +297,13 @@ fn segments(path: &str, name: &str) -> Vec<String> {
         .strip_prefix("models.")
         .and_then(|rest| rest.strip_prefix(name))
         .unwrap_or_default();
-    let parts = rest.split(['.', '[', ']']).filter(|part| !part.is_empty());
-    ["models", name].into_iter().chain(parts).map(str::to_owned).collect()
+    ["models", name]
+        .into_iter()
+        .chain(parts(rest))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['.', '[', ']']).filter(|part| !part.is_empty())
 }

@@ -83,6 +83,19 @@ fn tokens_that_could_not_be_verified_are_refused_at_their_section() {
 }
 
 #[test]
+fn what_a_turn_may_not_have_is_refused_where_it_stands() {
+    check(
+        "turns:\n  rounds_max: 8\n  calls_max: 1001",
+        "3:3: `turns.calls_max`: must be from 1 to 1000, and is 1001",
+    );
+    let words = refused("turns: {tainted: {deny: [effect:write, '!gpu:*']}}", &[]);
+    assert!(
+        words.contains("1:40: `turns.tainted.deny[1]`: is no action; one looks like"),
+        "{words}"
+    );
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_refused_where_it_stands() {
     check(
         "tools: {file_reader: {allowed_paths: [/, /no/such]}}",

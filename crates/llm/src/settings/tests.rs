@@ -9,7 +9,7 @@ fn parse(json: &str) -> Result<Settings, String> {
         "BAD" => Some("sk\u{1}bad".to_owned()),
         _ => None,
     });
-    Settings::parse(&config, &secrets).map_err(|fault| fault.to_string())
+    Settings::parse(&config, &TurnsConfig::default(), &secrets).map_err(|fault| fault.to_string())
 }
 
 fn check_url(url: &str, expected: Result<&str, &str>) {

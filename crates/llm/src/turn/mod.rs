@@ -3,7 +3,7 @@
 //! A turn asks in the canonical form of [`crate::dialect`], hop by hop: the model says something, the gateway's tools
 //! that it calls run, and it is asked again with their results. What it says is written in the API of whoever asked.
 //! Whether a request needs a turn at all is found by a look at its bytes ([`glance`]); what is decided on the way is
-//! plain data ([`offer`], [`taint`], [`plan`]), and only [`run`] acts.
+//! plain data ([`offer`], [`taint`], [`plan`]), and only [`run`], [`round`] and [`work`] act.
 //!
 //! It refuses to run what the client itself offers, to ask without end ([`bounds`]), and to let text that others wrote
 //! decide what is allowed. Dropping a turn drops what it waits for: the engine and the tools hear of it at once.
@@ -19,6 +19,7 @@ mod offer;
 mod plan;
 mod question;
 mod report;
+mod round;
 mod run;
 mod stream;
 mod taint;
@@ -27,6 +28,7 @@ mod wish;
 mod work;
 mod writer;
 
+pub(crate) use bounds::Bounds;
 pub(crate) use glance::wants_turn;
 pub(crate) use hop::{Asker, Calling, Desk, prepare};
 pub(crate) use question::Question;

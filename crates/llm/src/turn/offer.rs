@@ -1,8 +1,9 @@
 //! Whose a request's tools are, and what the model is told of them.
 //!
 //! A function without parameters that names a tool of the gateway is the gateway's: the model gets its real definition,
-//! and its calls run here. A function with parameters is the client's own, and its calls go back. A function without
-//! parameters that names nothing is refused, since neither could run it.
+//! and its calls run here. Any other function is the client's own, and its calls go back: functions may do without
+//! parameters in OpenAI's API. Refused is what names a tool of the gateway that the caller cannot have, and a name that
+//! stands for two things.
 
 use crate::dialect::Map;
 use forebay_domain::{Code, Failure, Principal, port::CallTool, tool::ToolInfo};
@@ -61,21 +62,39 @@ impl Offered {
                 offered.clients.extend(name_of(entry));
                 continue;
             };
-            let found = tools.and_then(|tools| tools.find(principal, &name));
-            let info = found.ok_or_else(|| unknown(&name, at))?;
-            *entry = definition(&name, &info);
-            offered.add(name, info, approval)?;
+            match find(tools, principal, &name).map_err(|why| named(why, at))? {
+                Some(info) => {
+                    *entry = definition(&name, &info);
+                    offered.add(name, info, approval, at)?;
+                }
+                None => {
+                    offered.clients.insert(name);
+                }
+            }
         }
+        offered.check_names(entries)?;
         Ok(offered)
     }
 
-    fn add(&mut self, name: String, info: ToolInfo, approval: Approval) -> Result<(), Failure> {
+    fn add(&mut self, name: String, info: ToolInfo, approval: Approval, at: usize) -> Result<(), Failure> {
         if self.tools.len() >= TOOLS_MAX {
             let problem = format!("name more than {TOOLS_MAX} tools of the gateway");
             return Err(invalid("tools", &problem));
         }
-        self.tools.insert(name, Mine { info, approval });
-        Ok(())
+        match self.tools.insert(name, Mine { info, approval }) {
+            None => Ok(()),
+            Some(_) => Err(named_twice(at)),
+        }
+    }
+
+    /// A call says a name and nothing else, so one that is the gateway's can be nobody else's too.
+    fn check_names(&self, entries: &[Value]) -> Result<(), Failure> {
+        let shared =
+            |entry: &Value| name_of(entry).is_some_and(|name| self.tools.contains_key(&name) && self.is_clients(&name));
+        match entries.iter().rposition(shared) {
+            Some(at) => Err(named_twice(at)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -105,6 +124,15 @@ fn claims(entry: &mut Value, at: usize) -> Result<Option<(String, Approval)>, Fa
     }
 }
 
+/// The gateway's tool of this name; a failure where there is one that the caller cannot have.
+fn find(tools: Option<&dyn CallTool>, principal: &Principal, name: &str) -> Result<Option<ToolInfo>, Failure> {
+    let Some(tools) = tools else { return Ok(None) };
+    match tools.find(principal, name) {
+        None => tools.withheld(principal, name).map_or(Ok(None), Err),
+        found => Ok(found),
+    }
+}
+
 fn name_of(entry: &Value) -> Option<String> {
     let kind = entry["type"].as_str()?;
     entry[kind]["name"].as_str().map(str::to_owned)
@@ -120,11 +148,23 @@ fn definition(name: &str, info: &ToolInfo) -> Value {
     json!({"type": "function", "function": function})
 }
 
-fn unknown(name: &str, at: usize) -> Failure {
-    let message = format!("There is no tool `{}` here that you may call.", name.escape_debug());
-    Failure::new(Code::UnknownTool, message)
-        .hint("A function without `parameters` names a tool of the gateway; give `parameters` for one of your own.")
-        .details(json!({ "param": format!("tools[{at}].function.name") }))
+/// Why a tool is not to be had, and which entry named it.
+fn named(mut why: Failure, at: usize) -> Failure {
+    if let Value::Object(details) = why.details.get_or_insert_with(|| json!({})) {
+        details.insert("param".to_owned(), name_at(at).into());
+    }
+    why
+}
+
+fn named_twice(at: usize) -> Failure {
+    invalid(
+        &name_at(at),
+        "is the name of two tools of this request, of which one is the gateway's",
+    )
+}
+
+fn name_at(at: usize) -> String {
+    format!("tools[{at}].function.name")
 }
 
 fn invalid(field: &str, expected: &str) -> Failure {

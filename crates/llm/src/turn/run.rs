@@ -3,15 +3,14 @@
 use super::{
     Means,
     block::Mark,
-    bounds,
-    calls::{self, Call},
+    bounds::Bounds,
     hear::{self, Chunks},
     hop::{Asker, Calling},
     offer::Offered,
-    plan::{self, Circumstances, Fate},
     question::Question,
     report::Report,
-    stream, taint, usage,
+    round::{Round, accompanied, take_choice},
+    stream, usage,
     usage::Sum,
     wish::{Execution, Wish},
     writer::{End, Writer},
@@ -29,7 +28,8 @@ use forebay_domain::{
 };
 use futures_util::future::ready;
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use std::sync::Arc;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 pub(crate) struct Turn {
@@ -41,27 +41,19 @@ pub(crate) struct Turn {
     pub(super) mark: Mark,
     /// The caller as this turn acts for it, once it has read what others wrote.
     pub(super) narrow: Option<Principal>,
+    pub(super) bounds: Arc<Bounds>,
     pub(super) calls_left: usize,
-    rounds_left: u32,
+    pub(super) rounds_left: u32,
     pub(super) until: Instant,
     /// What the gateway did; `None` where it was asked to do nothing.
     pub(super) report: Option<Report>,
     usage: Sum,
 }
 
-/// What a hop came to.
-struct Round {
-    message: Map,
-    calls: Vec<Call>,
-    fates: Vec<Fate>,
-    /// Whether the turn ends with it.
-    ends: bool,
-    reason: String,
-}
-
 impl Turn {
     /// A turn in which the gateway only translates.
     pub(crate) fn plain(question: Question, asker: Asker) -> Self {
+        let bounds = asker.desk.settings.load().turns.clone();
         Self {
             mark: Mark::new(asker.desk.entropy.bytes()),
             asker,
@@ -70,9 +62,10 @@ impl Turn {
             means: None,
             offered: Offered::default(),
             narrow: None,
-            calls_left: bounds::CALLS_MAX,
-            rounds_left: bounds::ROUNDS_MAX,
-            until: Instant::now() + bounds::TIME_MAX,
+            calls_left: bounds.calls_max,
+            rounds_left: bounds.rounds_max,
+            until: Instant::now() + bounds.time_max,
+            bounds,
             report: None,
             usage: Sum::default(),
         }
@@ -160,23 +153,17 @@ impl Turn {
             self.usage.add(answer.remove("usage").unwrap_or_default());
             if !self.offered.is_empty() {
                 let (message, reason) = take_choice(&mut answer);
-                let mut round = self.round(message, reason, calling);
+                let round = self.round(message, reason, calling);
                 if round.needs_work() {
                     record.finish(Outcome::Ok);
-                    self.carry_out(&mut round).await;
+                    self.carry_out(&round).await;
                 }
                 said.push_str(round.message.get("content").and_then(Value::as_str).unwrap_or_default());
                 if !round.ends {
-                    calling = self.calling();
-                    record = self.asker.record();
-                    let span = record.span().clone();
-                    begun = match self.asker.ask(&self.chat, calling).instrument(span).await {
-                        Ok(begun) => begun,
-                        Err(failure) => return Err(closed(record, failure)),
-                    };
+                    (begun, record, calling) = self.ask_again().await?;
                     continue;
                 }
-                put_choice(&mut answer, round, std::mem::take(&mut said));
+                round.put(&mut answer, std::mem::take(&mut said));
             }
             answer.extend(self.last());
             let answer = dialect::chat_to_answer(answer, &self.asked);
@@ -203,19 +190,15 @@ impl Turn {
             let mut round = None;
             if !self.offered.is_empty() {
                 let reason = gathered.finish_reason().unwrap_or("stop").to_owned();
-                let mut this = self.round(gathered.message(), reason, calling);
+                let this = self.round(gathered.message(), reason, calling);
                 if this.needs_work() {
                     record.finish(Outcome::Ok);
-                    self.work(&mut this, writer).await;
+                    let every = self.bounds.keep_alive;
+                    accompanied(self.carry_out(&this), every, writer).await;
                 }
                 if !this.ends {
-                    calling = self.calling();
-                    record = self.asker.record();
-                    let span = record.span().clone();
-                    begun = match self.asker.ask(&self.chat, calling).instrument(span).await {
-                        Ok(begun) => begun,
-                        Err(failure) => return Err(closed(record, failure)),
-                    };
+                    let every = self.bounds.keep_alive;
+                    (begun, record, calling) = accompanied(self.ask_again(), every, writer).await?;
                     continue;
                 }
                 round = Some(this);
@@ -236,6 +219,17 @@ impl Turn {
                 }
                 Err(failure) => Err(closed(record, failure)),
             };
+        }
+    }
+
+    /// Asks the model once more, with what its tools have answered.
+    async fn ask_again(&mut self) -> Result<(Begun, Record, Calling), Failure> {
+        let calling = self.calling();
+        let record = self.asker.record();
+        let span = record.span().clone();
+        match self.asker.ask(&self.chat, calling).instrument(span).await {
+            Ok(begun) => Ok((begun, record, calling)),
+            Err(failure) => Err(closed(record, failure)),
         }
     }
 
@@ -279,147 +273,6 @@ impl Turn {
             last.insert("forebay".to_owned(), ours);
         }
         last
-    }
-
-    /// What is to be done about what the model said.
-    fn round(&self, mut message: Map, reason: String, calling: Calling) -> Round {
-        let calls = calls::take(&mut message, &self.asker.desk.entropy);
-        let circumstances = Circumstances {
-            offered: &self.offered,
-            principal: &self.asker.principal,
-            narrow: self.narrow.as_ref(),
-            calls_left: self.calls_left,
-        };
-        let mut round = Round {
-            message,
-            calls,
-            fates: Vec::new(),
-            ends: true,
-            reason,
-        };
-        if calling == Calling::Over {
-            // It calls all the same. Nobody asked for that, and nobody runs it.
-            round.calls.clear();
-        }
-        let (fates, returns) = plan::decide(&round.calls, &circumstances);
-        round.ends = returns || fates.is_empty();
-        round.fates = fates;
-        if returns {
-            "tool_calls".clone_into(&mut round.reason);
-        } else if round.ends && round.reason == "tool_calls" {
-            "stop".clone_into(&mut round.reason);
-        }
-        round
-    }
-
-    /// Runs the calls of a round while the client of a stream is kept company.
-    async fn work(&mut self, round: &mut Round, writer: &Writer) {
-        let mut reminders = interval_at(Instant::now() + bounds::REMINDER, bounds::REMINDER);
-        reminders.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let work = self.carry_out(round);
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                () = &mut work => return,
-                _ = reminders.tick() => writer.remind().await,
-            }
-        }
-    }
-
-    /// Runs the calls of a round, and puts them and their results into the conversation where it goes on.
-    async fn carry_out(&mut self, round: &mut Round) {
-        self.rounds_left = self.rounds_left.saturating_sub(1);
-        let outcomes = self.outcomes(&round.calls, &round.fates, round.ends).await;
-        if round.ends {
-            return;
-        }
-        let mut message = round.message.clone();
-        message.insert("tool_calls".to_owned(), round.calls.iter().map(Call::mended).collect());
-        message.retain(|key, value| key == "content" || !value.is_null());
-        let results = round.calls.iter().zip(outcomes);
-        let results = results.map(|(call, text)| json!({ "role": "tool", "tool_call_id": call.id, "content": text }));
-        if let Some(Value::Array(messages)) = self.chat.get_mut("messages") {
-            messages.push(message.into());
-            messages.extend(results);
-        }
-        // What the client chose, it chose for the first time.
-        if self
-            .chat
-            .get("tool_choice")
-            .is_some_and(|choice| choice != "auto" && choice != "none")
-        {
-            self.chat.remove("tool_choice");
-        }
-        if Instant::now() >= self.until {
-            round.ends = true;
-            "length".clone_into(&mut round.reason);
-            self.ended("time");
-        }
-    }
-
-    fn ended(&mut self, why: &'static str) {
-        if let Some(report) = &mut self.report {
-            report.ended = Some(why);
-        }
-    }
-
-    /// Whether the model may go on calling.
-    fn calling(&mut self) -> Calling {
-        if self.rounds_left > 0 && self.calls_left > 0 {
-            return Calling::Allowed;
-        }
-        self.ended(if self.rounds_left == 0 { "rounds" } else { "calls" });
-        Calling::Over
-    }
-
-    /// The narrower caller of a turn that has read what others wrote.
-    pub(super) fn taint(&mut self) {
-        if self.narrow.is_none() {
-            self.narrow = Some(taint::narrow(&self.asker.principal));
-        }
-    }
-}
-
-impl Round {
-    /// Whether something is to be run, or to be told to the model or in the report.
-    fn needs_work(&self) -> bool {
-        !self.fates.iter().all(|fate| matches!(fate, Fate::Back))
-    }
-
-    /// The calls that go back to the client.
-    fn theirs(&mut self) -> Vec<Call> {
-        let calls = self.calls.drain(..).zip(&self.fates);
-        let theirs = calls.filter(|(_, fate)| matches!(fate, Fate::Back | Fate::Approval));
-        theirs.map(|(call, _)| call).collect()
-    }
-}
-
-fn take_choice(answer: &mut Map) -> (Map, String) {
-    let choice = answer.get_mut("choices").and_then(|choices| choices.get_mut(0));
-    let Some(choice) = choice else {
-        return (Map::new(), "stop".to_owned());
-    };
-    let reason = choice["finish_reason"].as_str().unwrap_or("stop").to_owned();
-    match choice["message"].take() {
-        Value::Object(message) => (message, reason),
-        _ => (Map::new(), reason),
-    }
-}
-
-/// The last message, with the words of all hops: those whose answer was streamed have heard them too.
-fn put_choice(answer: &mut Map, mut round: Round, said: String) {
-    let calls = round.theirs();
-    let mut message = round.message;
-    if !said.is_empty() {
-        message.insert("content".to_owned(), said.into());
-    }
-    if !calls.is_empty() {
-        message.insert("tool_calls".to_owned(), calls.iter().map(Call::value).collect());
-    }
-    let choice = answer.get_mut("choices").and_then(|choices| choices.get_mut(0));
-    if let Some(choice) = choice {
-        choice["message"] = message.into();
-        choice["finish_reason"] = round.reason.into();
     }
 }
 

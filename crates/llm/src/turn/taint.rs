@@ -6,16 +6,10 @@
 
 use forebay_domain::{Action, Code, Failure, Grant, Principal};
 
-/// What tainted turns may not do: change anything, destroy anything, or rent anything.
-const DENIED: [&str; 3] = ["!effect:write", "!effect:destructive", "!gpu:*"];
-
-/// The caller as a tainted turn acts for it.
-pub(super) fn narrow(principal: &Principal) -> Principal {
-    let denials = DENIED
-        .iter()
-        .map(|text| text.parse::<Grant>().expect("each is a denial"));
+/// The caller as a tainted turn acts for it: whatever was granted, the denials hold.
+pub(super) fn narrow(principal: &Principal, denied: &[Grant]) -> Principal {
     let mut narrow = principal.clone();
-    narrow.grants.extend(denials);
+    narrow.grants.extend_from_slice(denied);
     narrow
 }
 
@@ -28,6 +22,7 @@ pub(super) fn refusal(action: &Action) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turn::Bounds;
     use forebay_domain::Role;
 
     #[test]
@@ -43,7 +38,7 @@ mod tests {
             shown: Vec::new(),
             good_until: None,
         };
-        let narrow = narrow(&admin);
+        let narrow = narrow(&admin, &Bounds::default().denied);
         for action in [
             Action::EFFECT_WRITE,
             Action::EFFECT_DESTRUCTIVE,

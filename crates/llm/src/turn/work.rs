@@ -1,6 +1,6 @@
 //! Runs the gateway's tools that a model called in one round.
 
-use super::{Means, bounds, calls::Call, offer::Mine, plan::Fate, report, run::Turn};
+use super::{Means, calls::Call, offer::Mine, plan::Fate, report, run::Turn};
 use forebay_domain::{
     Code, ErrorKind, Failure,
     tool::{ToolAnswer, ToolCall},
@@ -28,7 +28,7 @@ impl Turn {
     /// Runs what is to run, and gives what the model is told of each call. `ends` says that the model will not hear it,
     /// so that the report has to hold it.
     pub(super) async fn outcomes(&mut self, calls: &[Call], fates: &[Fate], ends: bool) -> Vec<String> {
-        let places = Semaphore::new(bounds::PARALLEL_MAX);
+        let places = Semaphore::new(self.bounds.parallel_max);
         let work = calls
             .iter()
             .zip(fates)
@@ -136,8 +136,9 @@ impl Turn {
     fn presentable(&self, answer: ToolAnswer, mine: &Mine) -> String {
         let mut text = answer.text;
         let length = text.len();
-        if length > bounds::RESULT_BYTES_MAX {
-            text.truncate(text.floor_char_boundary(bounds::RESULT_BYTES_MAX));
+        let most = self.bounds.result_bytes_max;
+        if length > most {
+            text.truncate(text.floor_char_boundary(most));
             let missing = length - text.len();
             text.extend(["\n[", &missing.to_string(), " bytes more are left out]"]);
         }

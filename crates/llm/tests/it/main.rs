@@ -4,11 +4,13 @@
     reason = "a part that does not work shall fail its test at once"
 )]
 
+mod bounds;
 mod faults;
 mod policy;
 mod probes;
 mod queue;
 mod routes;
+mod shed;
 mod streams;
 mod tools;
 mod turns;

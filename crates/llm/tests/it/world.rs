@@ -8,7 +8,7 @@ use forebay_domain::{
     model::{Answer, Endpoint, Hints, ModelRequest},
     port::{AskModel, Via},
 };
-use forebay_llm::{Config, Metrics, Router, RouterParts, Settings};
+use forebay_llm::{Config, Metrics, Router, RouterParts, Settings, TurnsConfig};
 use forebay_runtime::{Clock, Entropy, Tasks, http, secret::SecretReader};
 use forebay_store::{Store, StoreParts, events::EventQuery};
 use forebay_testkit::{db::TestDb, openai::Engine};
@@ -164,9 +164,15 @@ async fn open(db: &TestDb, tasks: &Tasks) -> Store {
 }
 
 pub(crate) fn settings(config: Value) -> Settings {
+    settings_of(config, json!({}))
+}
+
+/// The sections `models:` and `turns:`.
+pub(crate) fn settings_of(config: Value, turns: Value) -> Settings {
+    let turns: TurnsConfig = serde_json::from_value(turns).unwrap();
     let config: Config = serde_json::from_value(config).unwrap();
     let secrets = SecretReader::new(|name| (name == "ENGINE_KEY").then(|| ENGINE_KEY.to_owned()));
-    Settings::parse(&config, &secrets).unwrap()
+    Settings::parse(&config, &turns, &secrets).unwrap()
 }
 
 pub(crate) fn chat() -> Value {

@@ -79,6 +79,21 @@ async fn who_may_not_call_a_tool_does_not_find_it() {
 }
 
 #[tokio::test]
+async fn a_tool_that_is_there_and_cannot_be_had_is_told_from_one_that_is_not() {
+    let gate = gate().await;
+    Actor::join(&gate);
+    let port: &dyn CallTool = &gate.catalogue;
+    let why = |principal, name: &str| port.withheld(&principal, name).map(|why| why.code);
+    assert_eq!(why(principal(Role::User), "calculator"), None, "it is to be had");
+    assert_eq!(why(principal(Role::User), "nothing"), None);
+    assert_eq!(why(principal(Role::User), "no__server"), None);
+    assert_eq!(why(principal(Role::Viewer), "calculator"), Some(Code::Forbidden));
+    let mut denied = principal(Role::User);
+    denied.grants = vec!["!effect:open_world".parse().unwrap()];
+    assert_eq!(why(denied, "chat"), Some(Code::InsufficientScope));
+}
+
+#[tokio::test]
 async fn a_call_is_the_same_call_as_everybodys() {
     let gate = gate().await;
     let actor = Actor::join(&gate);

@@ -4,7 +4,7 @@ use crate::{
     rig::{Rig, keyed, principal, raw, until},
     server::{Era, Says, Server, offers, tool},
 };
-use forebay_domain::{Code, id::SubjectId};
+use forebay_domain::{Code, Principal, id::SubjectId, port::CallTool};
 use forebay_mcp::{
     Call, Kind, Scope,
     upstream::{Chosen, Reviewed},
@@ -35,6 +35,22 @@ async fn a_changed_definition_is_held_until_somebody_approves_it() {
     let failure = rig.call("calc__add", &json!({})).await.unwrap_err();
     assert_eq!(failure.code, Code::ToolHeld, "{failure}");
     assert!(server.seen("tools/call").is_empty(), "a held tool is not called");
+    let port: &dyn CallTool = &rig.catalogue;
+    let why = |principal: Principal, name| port.withheld(&principal, name).unwrap().code;
+    assert_eq!(why(principal(), "calc__add"), Code::ToolHeld);
+    assert_eq!(
+        why(principal(), "calc__mul"),
+        Code::UnknownTool,
+        "a name as that server's tools have it"
+    );
+    assert_eq!(
+        why(keyed("k1", &["!tool:calc__*"]), "calc__add"),
+        Code::InsufficientScope
+    );
+    assert!(
+        port.withheld(&principal(), "other__add").is_none(),
+        "there is no such server"
+    );
 
     let shown = rig.upstreams.show("calc").await.unwrap();
     assert_eq!(shown.status.held, 1);

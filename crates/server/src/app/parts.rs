@@ -170,7 +170,7 @@ pub(super) fn door_config<'a>(
 }
 
 pub(super) fn model_settings(config: &AppConfig, secrets: &SecretReader) -> Result<Settings, Failure> {
-    Settings::parse(&config.models, secrets).map_err(Failure::from)
+    Settings::parse(&config.models, &config.turns, secrets).map_err(Failure::from)
 }
 
 /// How the gateway introduces itself to upstreams: an MCP `Implementation`.
