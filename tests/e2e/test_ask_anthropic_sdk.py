@@ -14,8 +14,6 @@ import scripted as script
 from harness import MODEL, QUESTION, SYSTEM, Gateway, Key
 from scripted import Scripted
 
-pytestmark = pytest.mark.skip(reason="waits for the route /v1/messages and for backends of the kind anthropic")
-
 WEATHER = {
     "name": "get_weather",
     "description": "The weather at a place.",

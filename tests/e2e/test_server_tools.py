@@ -19,8 +19,6 @@ import scripted as script
 from harness import Gateway, Key
 from scripted import Scripted
 
-pytestmark = pytest.mark.skip(reason="waits for the tool loop of chats and for tools of responses")
-
 CALCULATOR = {"type": "function", "function": {"name": "calculator"}}
 READ = {"type": "function", "function": {"name": "memory__read_graph"}}
 WRITE = {"type": "function", "function": {"name": "memory__create_entities"}}
@@ -143,11 +141,30 @@ def test_a_client_that_wants_to_call_for_itself_gets_all_calls(asking: Gateway, 
     assert "tool_execution" not in scripted.bodies[0], "what is ours does not reach the engine"
 
 
-def test_a_name_that_no_tool_has_is_refused(asking: Gateway, asker: Key, scripted: Scripted) -> None:
+def test_a_name_that_no_tool_has_is_the_clients_own(asking: Gateway, asker: Key, scripted: Scripted) -> None:
+    """OpenAI's functions may do without parameters."""
+    scripted.will(script.call(("ring_bell", {})))
+    tool = {"type": "function", "function": {"name": "ring_bell"}}
+    answer = ask(asking, asker, tool)
+    assert [call["function"]["name"] for call in said(answer)["tool_calls"]] == ["ring_bell"]
+    assert answer["choices"][0]["finish_reason"] == "tool_calls" and scripted.bodies[0]["tools"] == [tool]
+
+
+def test_a_name_as_an_upstream_has_them_is_no_clients(asking: Gateway, asker: Key, scripted: Scripted) -> None:
     scripted.will()
-    tool = {"type": "function", "function": {"name": "no_such_tool"}}
+    tool = {"type": "function", "function": {"name": "memory__no_such_tool"}}
     refused = asking.chat(harness.chat_body("scripted", tools=[tool]), asker.bearer)
-    assert refused.status_code in {400, 404} and "no_such_tool" in refused.text
+    assert refused.status_code in {400, 404} and "memory__no_such_tool" in refused.text
+    assert scripted.heard == []
+
+
+@pytest.mark.parametrize("other", [CALCULATOR, OWN | {"function": OWN["function"] | {"name": "calculator"}}], ids=str)
+def test_a_name_that_stands_for_two_tools_is_refused(
+    asking: Gateway, asker: Key, scripted: Scripted, other: dict[str, Any]
+) -> None:
+    scripted.will()
+    refused = asking.chat(harness.chat_body("scripted", tools=[CALCULATOR, other]), asker.bearer)
+    assert refused.status_code == 400 and "tools[1].function.name" in refused.text
     assert scripted.heard == []
 
 
@@ -206,6 +223,7 @@ def responses(asking: Gateway, asker: Key) -> Iterator[openai.OpenAI]:
         yield client
 
 
+@pytest.mark.skip(reason="waits for tools of servers in responses")
 def test_responses_call_the_tools_of_a_server_by_its_label(
     asking: Gateway, responses: openai.OpenAI, scripted: Scripted
 ) -> None:
@@ -220,6 +238,7 @@ def test_responses_call_the_tools_of_a_server_by_its_label(
     assert len(offered) == 2, offered
 
 
+@pytest.mark.skip(reason="waits for tools of servers in responses")
 @pytest.mark.parametrize("approve", [True, False])
 def test_responses_ask_for_approval_first(
     asking: Gateway, responses: openai.OpenAI, scripted: Scripted, approve: bool
@@ -236,6 +255,7 @@ def test_responses_ask_for_approval_first(
     assert (name in graph(asking)) is approve
 
 
+@pytest.mark.skip(reason="waits for tools of servers in responses")
 def test_the_address_of_a_server_is_never_dialled(responses: openai.OpenAI, scripted: Scripted) -> None:
     scripted.will()
     tool = {"type": "mcp", "server_label": "theirs", "server_url": f"{scripted.url}/mcp", "require_approval": "never"}
