@@ -54,6 +54,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0007_declared_and_responses.sql"),
         include_str!("../migrations/postgres/0007_declared_and_responses.sql"),
     ),
+    (
+        8,
+        "passage_ids",
+        include_str!("../migrations/sqlite/0008_passage_ids.sql"),
+        include_str!("../migrations/postgres/0008_passage_ids.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

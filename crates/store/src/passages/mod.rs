@@ -27,7 +27,7 @@ use rows::{FileRow, PassageRow};
 /// Most passages of one index.
 pub const INDEX_PASSAGES_MAX: u64 = 200_000;
 
-/// Most passages of one file.
+/// Most passages of one file; they fit into the places of one change.
 pub const FILE_PASSAGES_MAX: usize = 4_000;
 
 /// Most text of one file, in bytes: all of it is written by one unit, for which others wait.
@@ -61,8 +61,21 @@ const WRITERS_MAX: usize = 4;
 const PAGE_ROWS: u32 = 1_000;
 
 /// What the tables know a passage by. It is never given away again.
+///
+/// From above: the number of its index, how many changes there were of that, a place among those of the change. The first
+/// leaves room for half a million indexes, and the second for four thousand million changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PassageId(i64);
+
+/// Bits of an id below the number of changes, and below that of the index.
+const PLACE_BITS: u32 = 12;
+const INDEX_BITS: u32 = 44;
+
+/// Before all ids of an index, and so after all those of the index before. `None` where numbers have run out.
+fn first_id(index: i64) -> Option<i64> {
+    let fits = (0..1 << (63 - INDEX_BITS)).contains(&index);
+    fits.then_some(index << INDEX_BITS)
+}
 
 impl fmt::Display for PassageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{FOUND_MAX, Found, Passages, QUESTION_BYTES_MAX, rows::FoundRow, words::words};
+use super::{FOUND_MAX, Found, Passages, QUESTION_BYTES_MAX, first_id, rows::FoundRow, words::words};
 use crate::{
     StoreError,
     sql::{Both, on_both},
@@ -27,7 +27,8 @@ const SEARCH_SQLITE: &str = concat!(
     columns!(),
     ", -hit.score AS rank FROM \
      (SELECT rowid, rank AS score FROM passage_words \
-     WHERE passage_words MATCH $1 AND rank MATCH 'bm25(0.0, 2.0, 1.0)' ORDER BY rank LIMIT $2) AS hit \
+     WHERE passage_words MATCH $1 AND rowid > $2 AND rowid < $3 AND rank MATCH 'bm25(2.0, 1.0)' \
+     ORDER BY rank LIMIT $4) AS hit \
      JOIN passage AS p ON p.id = hit.rowid JOIN passage_file AS f ON f.id = p.file_id ORDER BY hit.score, p.id"
 );
 /// Ranked by how many of the words there are and how often, for the length of the passage; headings have weight A.
@@ -35,7 +36,8 @@ const SEARCH_POSTGRES: &str = concat!(
     columns!(),
     ", hit.score::float8 AS rank FROM \
      (SELECT w.passage_id, ts_rank('{0.5, 0.5, 0.5, 1.0}', w.words, $1::tsquery, 1) AS score FROM passage_words AS w \
-     WHERE w.words @@ $1::tsquery AND w.index_id = $2 ORDER BY score DESC, w.passage_id LIMIT $3) AS hit \
+     WHERE w.words @@ $1::tsquery AND w.passage_id > $2 AND w.passage_id < $3 \
+     ORDER BY score DESC, w.passage_id LIMIT $4) AS hit \
      JOIN passage AS p ON p.id = hit.passage_id JOIN passage_file AS f ON f.id = p.file_id \
      ORDER BY hit.score DESC, p.id"
 );
@@ -54,13 +56,19 @@ impl Passages {
         let Some(index) = self.number(index).await? else {
             return Ok(Vec::new());
         };
+        let Some(from) = first_id(index) else {
+            return Ok(Vec::new());
+        };
+        let to = first_id(index + 1).unwrap_or(i64::MAX);
         let rows: Vec<FoundRow> = self
             .db
             .read(async {
                 match self.db.pools() {
                     Both::Sqlite(pool) => {
                         sqlx::query_as(SEARCH_SQLITE)
-                            .bind(match_text(index, &asked))
+                            .bind(quoted(&asked, "\"", " OR "))
+                            .bind(from)
+                            .bind(to)
                             .bind(limit)
                             .fetch_all(pool)
                             .await
@@ -68,7 +76,8 @@ impl Passages {
                     Both::Postgres(pool) => {
                         sqlx::query_as(SEARCH_POSTGRES)
                             .bind(quoted(&asked, "'", " | "))
-                            .bind(index)
+                            .bind(from)
+                            .bind(to)
                             .bind(limit)
                             .fetch_all(pool)
                             .await
@@ -111,14 +120,6 @@ fn asked(question: &str) -> Vec<String> {
         .filter(|word| seen.insert(word.clone()))
         .take(WORDS_MAX)
         .collect()
-}
-
-/// What FTS5 looks for: any of the words, on one shelf.
-fn match_text(index: i64, asked: &[String]) -> String {
-    format!(
-        "shelf : \"{index}\" AND {{heading words}} : ({})",
-        quoted(asked, "\"", " OR ")
-    )
 }
 
 /// Words hold letters, digits and marks alone, so nothing in them ends a quotation.

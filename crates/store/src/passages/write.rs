@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::{
-    FILE_BYTES_MAX, FILE_PASSAGES_MAX, INDEX_PASSAGES_MAX, NAME_BYTES_MAX, PASSAGE_BYTES_MAX, PATH_BYTES_MAX, Passage,
-    Passages, Replaced, name_within, words::words,
+    FILE_BYTES_MAX, FILE_PASSAGES_MAX, INDEX_BITS, INDEX_PASSAGES_MAX, NAME_BYTES_MAX, PASSAGE_BYTES_MAX,
+    PATH_BYTES_MAX, PLACE_BITS, Passage, Passages, Replaced, first_id, name_within, words::words,
 };
 use crate::{
     StoreError,
@@ -17,18 +17,19 @@ const REMOVED_FILES_MAX: usize = 64;
 
 /// Makes the index where there is none, and keeps others from changing it meanwhile.
 const INDEX: &str = "INSERT INTO passage_index (name, passages, changes) VALUES ($1, 0, 1) \
-     ON CONFLICT (name) DO UPDATE SET changes = passage_index.changes + 1 RETURNING id, passages";
-const INDEX_CHANGED: &str = "UPDATE passage_index SET changes = changes + 1 WHERE name = $1 RETURNING id";
+     ON CONFLICT (name) DO UPDATE SET changes = passage_index.changes + 1 RETURNING id, passages, changes";
+const INDEX_CHANGED: &str =
+    "UPDATE passage_index SET changes = changes + 1 WHERE name = $1 RETURNING id, passages, changes";
 const INDEX_SIZE: &str = "UPDATE passage_index SET passages = passages + $2 WHERE id = $1";
 const FILE: &str = "INSERT INTO passage_file (index_id, path, fingerprint) VALUES ($1, $2, $3) \
      ON CONFLICT (index_id, path) DO UPDATE SET fingerprint = excluded.fingerprint RETURNING id";
 const COUNT: &str = "SELECT COUNT(*) FROM passage AS p JOIN passage_file AS f ON f.id = p.file_id \
      WHERE f.index_id = $1 AND f.path = $2";
 const EMPTY: &str = "DELETE FROM passage WHERE file_id = $1";
-const PASSAGE: &str = "INSERT INTO passage (index_id, file_id, ordinal, start_line, heading, text) \
-     VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
-const WORDS_SQLITE: &str = "INSERT INTO passage_words (rowid, shelf, heading, words) VALUES ($1, $2, $3, $4)";
-const WORDS_POSTGRES: &str = "INSERT INTO passage_words (passage_id, index_id, words) VALUES ($1, $2, $3::tsvector)";
+const PASSAGE: &str = "INSERT INTO passage (id, index_id, file_id, ordinal, start_line, heading, text) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const WORDS_SQLITE: &str = "INSERT INTO passage_words (rowid, heading, words) VALUES ($1, $2, $3)";
+const WORDS_POSTGRES: &str = "INSERT INTO passage_words (passage_id, words) VALUES ($1, $2::tsvector)";
 const REMOVE: &str = "DELETE FROM passage_file WHERE index_id = $1 AND path = $2";
 const SOME_PATHS: &str = "SELECT path FROM passage_file WHERE index_id = $1 ORDER BY path LIMIT $2";
 const REMOVE_INDEX: &str = "DELETE FROM passage_index WHERE id = $1";
@@ -109,10 +110,7 @@ impl Passages {
 }
 
 async fn replace(tx: &mut Tx, file: &File) -> Result<Replaced, StoreError> {
-    let (index, held): (i64, i64) = on_both!(&mut *tx, |tx| sqlx::query_as(INDEX)
-        .bind(&file.index)
-        .fetch_one(&mut **tx)
-        .await)?;
+    let Changing { index, held, change } = begin(tx, &file.index).await?;
     let (before,): (i64,) = on_both!(&mut *tx, |tx| sqlx::query_as(COUNT)
         .bind(index)
         .bind(&file.path)
@@ -133,31 +131,67 @@ async fn replace(tx: &mut Tx, file: &File) -> Result<Replaced, StoreError> {
         .execute(&mut **tx)
         .await
         .map(drop))?;
-    for passage in &file.passages {
-        insert(tx, index, id, passage).await?;
+    let ids = ids(index, change, file.passages.len())?;
+    for (passage_id, passage) in ids.zip(&file.passages) {
+        insert(tx, (passage_id, index, id), passage).await?;
     }
     resize(tx, index, more).await?;
     Ok(Replaced::Kept)
 }
 
-async fn insert(tx: &mut Tx, index: i64, file: i64, passage: &Passage) -> Result<(), StoreError> {
+/// An index that is being changed.
+struct Changing {
+    index: i64,
+    held: i64,
+    change: i64,
+}
+
+/// Notes that an index changes, and makes it where there is none. One that is there is found first: PostgreSQL uses up a
+/// number for each row that it tries to insert.
+async fn begin(tx: &mut Tx, name: &str) -> Result<Changing, StoreError> {
+    let row = match change(tx, name).await? {
+        Some(row) => row,
+        None => on_both!(tx, |tx| sqlx::query_as(INDEX).bind(name).fetch_one(&mut **tx).await)?,
+    };
+    let (index, held, change) = row;
+    Ok(Changing { index, held, change })
+}
+
+/// New ids for the passages of one change. Their places begin somewhere else with each change, so that the sixteenth part
+/// of all that is a sample is no particular part of files.
+fn ids(index: i64, change: i64, passages: usize) -> Result<impl Iterator<Item = i64>, StoreError> {
+    let out_of_numbers = || StoreError::unavailable("an index has changed too often; make it anew");
+    let first = first_id(index).ok_or_else(out_of_numbers)?;
+    let fits = (0..1 << (INDEX_BITS - PLACE_BITS)).contains(&change);
+    let first = fits
+        .then_some(first + (change << PLACE_BITS))
+        .ok_or_else(out_of_numbers)?;
+    let begin = change.wrapping_mul(STEP);
+    Ok((begin..begin + length(passages)).map(move |place| first + (place & ((1 << PLACE_BITS) - 1))))
+}
+
+/// Has no factor in common with sixteen.
+const STEP: i64 = 7;
+
+async fn insert(tx: &mut Tx, (id, index, file): (i64, i64, i64), passage: &Passage) -> Result<(), StoreError> {
     let heading = passage.heading.as_deref().map(without_nul);
-    let (id,): (i64,) = on_both!(&mut *tx, |tx| sqlx::query_as(PASSAGE)
+    on_both!(&mut *tx, |tx| sqlx::query(PASSAGE)
+        .bind(id)
         .bind(index)
         .bind(file)
         .bind(i64::from(passage.ordinal))
         .bind(i64::from(passage.start_line))
         .bind(&heading)
         .bind(without_nul(&passage.text))
-        .fetch_one(&mut **tx)
-        .await)?;
+        .execute(&mut **tx)
+        .await
+        .map(drop))?;
     let heading = words(heading.as_deref().unwrap_or_default());
     let text = words(&passage.text);
     match tx {
         Both::Sqlite(tx) => {
             sqlx::query(WORDS_SQLITE)
                 .bind(id)
-                .bind(index.to_string())
                 .bind(heading.join(" "))
                 .bind(text.join(" "))
                 .execute(&mut **tx)
@@ -166,7 +200,6 @@ async fn insert(tx: &mut Tx, index: i64, file: i64, passage: &Passage) -> Result
         Both::Postgres(tx) => {
             sqlx::query(WORDS_POSTGRES)
                 .bind(id)
-                .bind(index)
                 .bind(vector_text(&heading, &text))
                 .execute(&mut **tx)
                 .await?;
@@ -243,11 +276,16 @@ async fn remove_some(tx: &mut Tx, name: &str) -> Result<Left, StoreError> {
 
 /// Notes that an index changes, and keeps others from changing it meanwhile. Its number, if there is one.
 pub(super) async fn changed(tx: &mut Tx, name: &str) -> Result<Option<i64>, StoreError> {
-    let row: Option<(i64,)> = on_both!(tx, |tx| sqlx::query_as(INDEX_CHANGED)
+    let row = change(tx, name).await?;
+    Ok(row.map(|(index, _, _)| index))
+}
+
+async fn change(tx: &mut Tx, name: &str) -> Result<Option<(i64, i64, i64)>, StoreError> {
+    let row = on_both!(tx, |tx| sqlx::query_as(INDEX_CHANGED)
         .bind(name)
         .fetch_optional(&mut **tx)
         .await)?;
-    Ok(row.map(|(index,)| index))
+    Ok(row)
 }
 
 async fn resize(tx: &mut Tx, index: i64, by: i64) -> Result<(), StoreError> {
@@ -267,4 +305,32 @@ fn without_nul(text: &str) -> String {
 
 fn length(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_stay_within_their_change() {
+        let max = (1 << (INDEX_BITS - PLACE_BITS)) - 1;
+        for (index, change) in [(1, 1), (1, 585), (7, max), ((1 << (63 - INDEX_BITS)) - 1, max)] {
+            let first = (index << INDEX_BITS) + (change << PLACE_BITS);
+            let all: HashSet<i64> = ids(index, change, FILE_PASSAGES_MAX).unwrap().collect();
+            assert_eq!(all.len(), FILE_PASSAGES_MAX);
+            assert!(
+                all.iter().all(|id| (first..=first | 0xfff).contains(id)),
+                "{index} {change}"
+            );
+        }
+        assert!(ids(1, max + 1, 1).is_err(), "numbers have run out");
+        assert!(ids(1 << (63 - INDEX_BITS), 1, 1).is_err());
+    }
+
+    #[test]
+    fn files_of_one_passage_are_sampled_as_others_are() {
+        let sampled = (1..=1_600).filter(|change| ids(1, *change, 1).unwrap().any(|id| id % 16 == 0));
+        assert_eq!(sampled.count(), 100);
+    }
 }

@@ -17,7 +17,7 @@ async fn replicas_that_start_together_migrate_once() {
         }
         assert_eq!(
             db.number("SELECT COUNT(*) FROM _sqlx_migrations").await,
-            7,
+            8,
             "{}",
             db.name()
         );
@@ -42,7 +42,7 @@ async fn a_newer_database_is_refused_and_left_alone() {
         let failure = Failure::from(refused);
         assert_eq!(failure.code, Code::InvalidConfig);
         assert!(failure.sentence().contains("version 99"), "{}", failure.sentence());
-        assert_eq!(db.number("SELECT COUNT(*) FROM _sqlx_migrations").await, 8);
+        assert_eq!(db.number("SELECT COUNT(*) FROM _sqlx_migrations").await, 9);
     }
 }
 

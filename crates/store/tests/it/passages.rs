@@ -10,7 +10,10 @@ use forebay_store::{
     },
 };
 use forebay_testkit::db::TestDb;
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 fn passage(ordinal: u32, heading: Option<&str>, text: &str) -> Passage {
     Passage {
@@ -122,10 +125,6 @@ async fn a_question_is_never_syntax() {
             let found = ask(&passages, "docs", word).await;
             assert_eq!(found, ["a#1"], "{}: {word} is a word like any other", db.name());
         }
-        assert!(
-            ask(&passages, "docs", "1").await.is_empty(),
-            "the number of an index is no word"
-        );
         let long = "lorem ipsum ".repeat(20_000) + "door";
         assert!(
             ask(&passages, "docs", &long).await.is_empty(),
@@ -215,6 +214,64 @@ async fn a_file_is_replaced_whole_and_leaves_nothing_behind() {
             "{}",
             db.name()
         );
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn indexes_know_nothing_of_one_another() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let passages = opened.store.passages();
+        let names = ["a", "b", "c"];
+        for round in 0..3 {
+            for name in names {
+                put(&passages, name, &format!("{round}"), &["apple", name]).await;
+            }
+        }
+        for name in names {
+            let found = passages.search(name, "apple a b c", 10).await.unwrap();
+            let texts: Vec<&str> = found.iter().map(|one| one.passage.text.as_str()).collect();
+            let own = texts.iter().filter(|text| **text == name).count();
+            assert_eq!((texts.len(), own), (6, 3), "{} {name}: {texts:?}", db.name());
+        }
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_id_is_never_given_away_again() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let passages = opened.store.passages();
+        let mut seen = HashSet::new();
+        for round in 0..8 {
+            put(&passages, "docs", "a", &["apple"; 16]).await;
+            for one in passages.without_vectors("docs", "m", 1_000).await.unwrap() {
+                assert!(seen.insert(one.id), "{}: {}", db.name(), one.id);
+            }
+            let sampled = db.number("SELECT COUNT(*) FROM passage WHERE id % 16 = 0").await;
+            assert_eq!(sampled, 1, "{}: one of sixteen", db.name());
+            if round % 4 == 3 {
+                assert!(passages.remove_index("docs").await.unwrap());
+            }
+        }
+        assert_eq!(seen.len(), 8 * 16);
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn changing_an_index_uses_up_no_numbers_of_others() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let passages = opened.store.passages();
+        for round in 0..20 {
+            put(&passages, "docs", &format!("{round}"), &["apple"]).await;
+        }
+        put(&passages, "more", "a", &["apple"]).await;
+        let number = db.number("SELECT MAX(id) FROM passage_index").await;
+        assert_eq!(number, 2, "{}: there is room for half a million", db.name());
         opened.close().await;
     }
 }
@@ -438,7 +495,8 @@ async fn a_database_of_the_version_before_is_brought_up_to_date() {
         ];
         let drops: Vec<String> = tables.iter().map(|table| format!("DROP TABLE {table};")).collect();
         db.execute(&drops.join(" ")).await;
-        db.execute("DELETE FROM _sqlx_migrations WHERE version IN (5, 7)").await;
+        db.execute("DELETE FROM _sqlx_migrations WHERE version IN (5, 7, 8)")
+            .await;
         let opened = try_open(db.url()).await.unwrap();
         put(&opened.store.passages(), "docs", "a", &["apple"]).await;
         assert_eq!(
@@ -447,6 +505,37 @@ async fn a_database_of_the_version_before_is_brought_up_to_date() {
             "{}",
             db.name()
         );
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_older_version_indexed_is_made_anew() {
+    for db in TestDb::both().await {
+        open(&db).await.close().await;
+        db.execute("DROP TABLE passage_vector; DROP TABLE passage_words; DROP TABLE passage;")
+            .await;
+        db.execute("DROP TABLE passage_file; DROP TABLE passage_index;").await;
+        db.execute(if db.url().starts_with("postgres") {
+            include_str!("../../migrations/postgres/0005_passages.sql")
+        } else {
+            include_str!("../../migrations/sqlite/0005_passages.sql")
+        })
+        .await;
+        for row in [
+            "INSERT INTO passage_index (name, passages, changes) VALUES ('docs', 1, 1)",
+            "INSERT INTO passage_file (index_id, path, fingerprint) VALUES (1, 'a', 'f1')",
+            "INSERT INTO passage (index_id, file_id, ordinal, start_line, text) VALUES (1, 1, 0, 1, 'apple')",
+            "DELETE FROM _sqlx_migrations WHERE version = 8",
+        ] {
+            db.execute(row).await;
+        }
+        let opened = try_open(db.url()).await.unwrap();
+        let passages = opened.store.passages();
+        assert!(passages.names().await.unwrap().is_empty(), "{}", db.name());
+        assert!(passages.files("docs").await.unwrap().is_empty(), "{}", db.name());
+        put(&passages, "docs", "a", &["apple"]).await;
+        assert_eq!(ask(&passages, "docs", "apple").await, ["a#0"], "{}", db.name());
         opened.close().await;
     }
 }
