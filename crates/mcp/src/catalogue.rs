@@ -384,7 +384,8 @@ pub(crate) async fn serve(
             // The time in which a person thinks about a question is not the tool's: it begins anew with each answer.
             () = tokio::time::sleep(limit) => if !client.is_being_asked() && client.answered() == answered {
                 let name = tool.map_or(source.name(), |tool| &tool.exposed);
-                let message = format!("`{name}` did not end within {} s.", limit.as_secs());
+                let seconds = limit.as_millis().div_ceil(1_000);
+                let message = format!("`{name}` did not end within {seconds} s.");
                 return Err(Failure::new(Code::ToolTimedOut, message).hint("Ask for less, or try again later."));
             },
         }

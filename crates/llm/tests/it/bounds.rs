@@ -7,7 +7,7 @@ use crate::{
 use forebay_domain::{Code, model::Answer};
 use forebay_testkit::openai::{ANSWER, End, Reply, chunk, event};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use std::sync::{Arc, atomic::Ordering};
 
 /// A gateway whose section `turns:` was changed while it ran.
@@ -158,6 +158,36 @@ async fn while_tools_and_engines_are_at_work_the_client_of_a_stream_hears_someth
         code.is_none() && text.contains("So.") && text.ends_with("data: [DONE]\n\n"),
         "{text}"
     );
+}
+
+/// Engines keep what they have read as long as it stays the same to the byte.
+#[tokio::test]
+async fn each_hop_begins_with_the_very_bytes_of_the_hop_before() {
+    #[derive(serde::Deserialize)]
+    struct Asked<'a> {
+        #[serde(borrow)]
+        messages: &'a RawValue,
+        #[serde(borrow)]
+        tools: &'a RawValue,
+    }
+    let (world, _) = world().await;
+    for name in ["look", "web", "look"] {
+        world.engine.will(calls(&[(name, r#"{"z":1,"a":2}"#)]));
+    }
+    let mut body = named(&["web", "look"]);
+    body["mcp_context"] = json!({ "providers": ["docs"] });
+    answer(&world, &body).await;
+    let seen = world.engine.seen();
+    let asked: Vec<Asked<'_>> = seen
+        .iter()
+        .map(|seen| serde_json::from_slice(&seen.body).unwrap())
+        .collect();
+    assert_eq!(asked.len(), 4);
+    for hops in asked.windows(2) {
+        let before = hops[0].messages.get().strip_suffix(']').unwrap();
+        assert!(hops[1].messages.get().starts_with(before), "{}", hops[1].messages);
+        assert_eq!(hops[0].tools.get(), hops[1].tools.get());
+    }
 }
 
 #[tokio::test]
