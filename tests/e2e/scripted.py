@@ -124,6 +124,10 @@ class Wire:
     def event(self, data: Any) -> None:
         self.raw(f"data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode())
 
+    def named(self, data: dict[str, Any]) -> None:
+        """One event as Anthropic's API writes it."""
+        self.raw(f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode())
+
     def end(self) -> None:
         self.event("[DONE]")
         self.handler.wfile.write(b"0\r\n\r\n")
@@ -170,6 +174,44 @@ def message(said: Message) -> Reply:
         for chunk in said.chunks(wire.body.get("model")):
             wire.event(chunk)
         wire.end()
+
+    return reply
+
+
+def claude(*calls: tuple[str, Any], text: str | None = None) -> Reply:
+    """The same in Anthropic's API: words, then calls of tools."""
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": text}] if text is not None else []
+    for number, (name, arguments) in enumerate(calls):
+        blocks.append({"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": arguments})
+    usage = {"input_tokens": USAGE["prompt_tokens"], "output_tokens": USAGE["completion_tokens"]}
+    about = {"id": "msg_scripted", "type": "message", "role": "assistant", "model": "by-script"}
+    ended = {"stop_reason": "tool_use" if calls else "end_turn", "stop_sequence": None}
+
+    def reply(wire: Wire) -> None:
+        if not wire.streamed:
+            wire.whole(json.dumps(about | ended | {"content": blocks, "usage": usage}).encode())
+            return
+        wire.begin()
+        begun = about | {
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage | {"output_tokens": 1},
+        }
+        wire.named({"type": "message_start", "message": begun})
+        wire.named({"type": "ping"})
+        for index, block in enumerate(blocks):
+            key, kind = ("text", "text_delta") if block["type"] == "text" else ("partial_json", "input_json_delta")
+            said = block["text"] if key == "text" else json.dumps(block["input"])
+            empty = block | ({"text": ""} if key == "text" else {"input": {}})
+            wire.named({"type": "content_block_start", "index": index, "content_block": empty})
+            for piece in cut(said, 3):
+                delta = {"type": kind, key: piece}
+                wire.named({"type": "content_block_delta", "index": index, "delta": delta})
+            wire.named({"type": "content_block_stop", "index": index})
+        wire.named({"type": "message_delta", "delta": ended, "usage": {"output_tokens": usage["output_tokens"]}})
+        wire.named({"type": "message_stop"})
+        wire.handler.wfile.write(b"0\r\n\r\n")
 
     return reply
 

@@ -136,3 +136,70 @@ def test_a_stream_that_breaks_is_raised(client: anthropic.Anthropic, scripted: S
         for event in stream:
             kinds.append(event.type)
     assert "message_stop" not in kinds, "a stream that broke off does not say that it is done"
+
+
+SIX_BY_SEVEN = ("calculator", {"expression": "6 * 7"})
+OURS: Any = {"name": "calculator"}
+
+
+def ask(client: anthropic.Anthropic, stream: bool, **asked: Any) -> tuple[anthropic.types.Message, dict[str, Any]]:
+    """The message, and what the gateway says beside it: in a stream the client has it in one of the last events."""
+    asked = {"max_tokens": 64, "messages": [{"role": "user", "content": "What is 6 * 7?"}]} | asked
+    if not stream:
+        answer = client.messages.create(**asked)
+        return answer, answer.model_extra["forebay"]
+    with client.messages.stream(**asked) as events:
+        [ours] = [event.model_extra["forebay"] for event in events if "forebay" in (event.model_extra or {})]
+        return events.get_final_message(), ours
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_tool_of_the_gateway_runs_before_an_engine_of_this_api(
+    client: anthropic.Anthropic, scripted: Scripted, stream: bool
+) -> None:
+    scripted.will(script.claude(SIX_BY_SEVEN, text="I reckon. "), script.claude(text="It is 42."))
+    answer, ours = ask(client, stream, model="scripted-messages", tools=[OURS])
+    assert [block.type for block in answer.content] == ["text"], "what ran here is no work for the client"
+    assert answer.content[0].text == "I reckon. It is 42." and answer.stop_reason == "end_turn"
+    assert [heard.path for heard in scripted.heard] == ["/v1/messages"] * 2
+    first, second = scripted.bodies
+    assert "expression" in first["tools"][0]["input_schema"]["properties"], "the model gets the real definition"
+    assert second["messages"][:1] == first["messages"], "what was said before stays as it was"
+    use, result = second["messages"][-2]["content"][-1], second["messages"][-1]["content"][0]
+    assert (use["type"], use["input"]) == ("tool_use", {"expression": "6 * 7"})
+    assert (result["type"], result["tool_use_id"]) == ("tool_result", use["id"]) and "42" in str(result["content"])
+    assert answer.usage.output_tokens == 2 * script.USAGE["completion_tokens"], "the usage of both hops"
+    [ran] = ours["tools"]
+    assert (ran["name"], ran["status"]) == ("calculator", "success")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_tool_of_the_gateway_runs_before_an_engine_of_the_other_api(
+    client: anthropic.Anthropic, scripted: Scripted, stream: bool
+) -> None:
+    scripted.will(script.call(SIX_BY_SEVEN), script.echo_results)
+    answer, ours = ask(client, stream, model="scripted", tools=[OURS, WEATHER])
+    assert "42" in answer.content[0].text and answer.stop_reason == "end_turn"
+    [ran] = ours["tools"]
+    assert (ran["name"], ran["status"]) == ("calculator", "success")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_calls_of_the_client_pass_beside_those_of_the_gateway(
+    client: anthropic.Anthropic, scripted: Scripted, stream: bool
+) -> None:
+    scripted.will(script.claude(SIX_BY_SEVEN, ("get_weather", {"place": "Oslo"})))
+    answer, ours = ask(client, stream, model="scripted-messages", tools=[OURS, WEATHER])
+    [use] = [block for block in answer.content if block.type == "tool_use"]
+    assert (use.name, use.input) == ("get_weather", {"place": "Oslo"}) and answer.stop_reason == "tool_use"
+    [ran] = ours["tools"]
+    assert (ran["name"], ran["status"]) == ("calculator", "success") and len(scripted.heard) == 1
+
+
+def test_an_engine_of_this_api_that_never_ends_calling_is_told_to_choose_none(
+    client: anthropic.Anthropic, scripted: Scripted
+) -> None:
+    scripted.will(*[script.claude(SIX_BY_SEVEN)] * 20)
+    answer, ours = ask(client, False, model="scripted-messages", tools=[OURS])
+    assert scripted.bodies[-1]["tool_choice"] == {"type": "none"} and scripted.bodies[-1]["tools"]
+    assert ours["ended"] == "rounds" and answer.stop_reason == "end_turn"
