@@ -7,15 +7,20 @@ import json
 import pathlib
 import socket
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 
 import harness
+import scripted as script
 from conftest import models
 from harness import Engine, Gateway, Key
+from scripted import Scripted
 
+GONE_SECONDS_MAX = 1.0
 LONG = {"max_tokens": 900, "stream": True, "ignore_eos": True}
 
 
@@ -92,6 +97,7 @@ class Silent:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
         self.asked, self.left = threading.Event(), threading.Event()
+        self.left_at = 0.0
         self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
 
@@ -104,6 +110,7 @@ class Silent:
             with wire, contextlib.suppress(OSError):
                 while wire.recv(65536):
                     self.asked.set()
+            self.left_at = time.monotonic()
             self.left.set()
 
     def close(self) -> None:
@@ -119,8 +126,15 @@ def silent() -> Silent:
         yield backend
 
 
-def test_a_backend_that_never_answers_is_a_504(start: Callable[..., Gateway], silent: Silent) -> None:
+def unprobed(silent: Silent) -> dict[str, Any]:
+    """The backend hears questions alone."""
     section = models(silent=silent.url)
+    section["silent"]["backends"][0]["probe"] = {"interval_s": 0}
+    return section
+
+
+def test_a_backend_that_never_answers_is_a_504(start: Callable[..., Gateway], silent: Silent) -> None:
+    section = unprobed(silent)
     section["silent"]["timeouts"] = {"begin_s": 1}
     gateway = start({"models": section})
     answer = gateway.chat(harness.chat_body("silent"), gateway.admin.bearer)
@@ -128,9 +142,12 @@ def test_a_backend_that_never_answers_is_a_504(start: Callable[..., Gateway], si
     assert silent.left.wait(30), "the connection upstream is closed, too"
 
 
-def test_a_client_that_leaves_cancels_the_call_upstream(start: Callable[..., Gateway], silent: Silent) -> None:
-    gateway = start({"models": models(silent=silent.url)})
-    body = json.dumps(harness.chat_body("silent", stream=True)).encode()
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_client_that_leaves_cancels_the_call_upstream_at_once(
+    start: Callable[..., Gateway], silent: Silent, stream: bool
+) -> None:
+    gateway = start({"models": unprobed(silent)})
+    body = json.dumps(harness.chat_body("silent", stream=stream)).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{gateway.port}\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {gateway.admin.key}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -138,7 +155,49 @@ def test_a_client_that_leaves_cancels_the_call_upstream(start: Callable[..., Gat
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as wire:
         wire.sendall(head.encode() + body)
         assert silent.asked.wait(30), "the question reached the backend"
+        assert not silent.left.is_set()
+    left = time.monotonic()
     assert silent.left.wait(30), "and was taken back when its asker left"
+    assert silent.left_at - left <= GONE_SECONDS_MAX
+
+
+def babbles(wire: script.Wire) -> None:
+    """Begins a whole answer and never comes to its end."""
+    wire.head(200, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
+    wire.raw(b'{"id": "chatcmpl-endless", "choices": [{"index": 0, "message": {"content": "')
+    while not wire.left(0):
+        wire.raw(b"and on " * 10_000)
+
+
+def test_a_whole_answer_without_end_is_ended(start: Callable[..., Gateway], scripted: Scripted) -> None:
+    scripted.will(babbles)
+    backend = {"url": scripted.url, "model": "by-script"}
+    gateway = start({"models": {"babbling": {"backends": [backend], "timeouts": {"total_s": 20}}}})
+    answer = gateway.chat(harness.chat_body("babbling"), gateway.admin.bearer)
+    assert answer.status_code in {502, 504}, answer.text
+    assert answer.json()["error"]["forebay_code"] in {"upstream_truncated", "upstream_timed_out"}, answer.text
+    harness.expect_plain_words(answer.text)
+    assert scripted.gone.get(timeout=10), "and the backend is not left talking"
+
+
+def drips(wire: script.Wire) -> None:
+    """A whole answer, a few bytes at a time."""
+    text = json.dumps(script.Message("drop by drop").whole(wire.body["model"])).encode()
+    wire.head(200, {"Content-Type": "application/json", "Content-Length": str(len(text))})
+    for at in range(0, len(text), 40):
+        if wire.left(0.1):
+            return
+        wire.handler.wfile.write(text[at : at + 40])
+
+
+def test_a_whole_answer_that_comes_drop_by_drop_arrives_whole(
+    start: Callable[..., Gateway], scripted: Scripted
+) -> None:
+    scripted.will(drips)
+    gateway = start({"models": {"dripping": {"backends": [{"url": scripted.url}], "timeouts": {"begin_s": 1}}}})
+    answer = gateway.chat(harness.chat_body("dripping"), gateway.admin.bearer)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"] == "drop by drop"
 
 
 def test_a_broken_config_file_leaves_the_old_one_in_force(start: Callable[..., Gateway], engine: Engine) -> None:

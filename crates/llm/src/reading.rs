@@ -22,6 +22,20 @@ pub(crate) struct Begun {
     pub(crate) lease: Lease,
     /// When the answer has to be complete.
     pub(crate) deadline: Instant,
+    /// An answer in one piece, where it was read already.
+    pub(crate) told: Option<Told>,
+}
+
+/// A whole answer that makes sense.
+pub(crate) struct Told {
+    body: Bytes,
+    usage: Option<Usage>,
+}
+
+/// Why a whole answer is none, and whether another backend may give a better one.
+pub(crate) struct Spoiled {
+    pub(crate) failure: Failure,
+    pub(crate) is_worth_another: bool,
 }
 
 impl Begun {
@@ -65,32 +79,48 @@ impl Begun {
         }
     }
 
-    /// An answer that is not streamed, with the usage that the engine tells.
-    pub(crate) async fn whole(mut self, endpoint: Endpoint) -> Result<(Bytes, Option<Usage>), Failure> {
-        let body = self.body().await?;
-        let said = answer::read_whole(endpoint, &body);
-        self.lease.end(match said {
-            Whole::Answer(_) => End::Ok,
-            Whole::Error(_) | Whole::Nonsense => End::Failed,
-        });
-        match said {
-            Whole::Answer(usage) => Ok((body, usage)),
-            Whole::Error(words) => Err(self.place.reported(words)),
-            Whole::Nonsense => {
-                let what = match endpoint {
-                    Endpoint::Chat => "chat completion",
-                    Endpoint::Completions => "completion",
-                    Endpoint::Embeddings => "list of embeddings",
-                    Endpoint::Responses => "response",
-                    Endpoint::Messages => "message",
-                };
-                let how = format!("answered with something that is no {what}");
-                Err(self
-                    .place
-                    .fails(Code::UpstreamFailed, how)
-                    .hint("Look at the engine's log."))
+    /// Reads an answer that is not streamed to its end, and looks whether it is one. The lease goes on: what the answer
+    /// is worth is for whoever takes it to say.
+    pub(crate) async fn read_whole(&mut self, endpoint: Endpoint) -> Result<(), Spoiled> {
+        let body = self.body().await.map_err(|failure| Spoiled {
+            is_worth_another: failure.code != Code::UpstreamTimedOut || self.place.model.retries_timeouts,
+            failure,
+        })?;
+        let failure = match answer::read_whole(endpoint, &body) {
+            Whole::Answer(usage) => {
+                self.told = Some(Told { body, usage });
+                return Ok(());
             }
-        }
+            Whole::Error(words) => self.place.reported(words),
+            Whole::Nonsense => self.nonsense(endpoint),
+        };
+        self.lease.end(End::Failed);
+        Err(Spoiled {
+            failure,
+            is_worth_another: true,
+        })
+    }
+
+    fn nonsense(&self, endpoint: Endpoint) -> Failure {
+        let what = match endpoint {
+            Endpoint::Chat => "chat completion",
+            Endpoint::Completions => "completion",
+            Endpoint::Embeddings => "list of embeddings",
+            Endpoint::Responses => "response",
+            Endpoint::Messages => "message",
+        };
+        let how = format!("answered with something that is no {what}");
+        let failure = self.place.fails(Code::UpstreamFailed, how);
+        failure.hint("Look at the engine's log.")
+    }
+
+    /// An answer that is not streamed, with the usage that the engine tells.
+    pub(crate) fn whole(mut self) -> (Bytes, Option<Usage>) {
+        self.lease.end(End::Ok);
+        let told = self
+            .told
+            .expect("an answer that is not streamed was read before it was let through");
+        (told.body, told.usage)
     }
 
     /// A JSON document where events were expected.
@@ -109,6 +139,9 @@ impl Begun {
 
     /// The rest of the body, in one piece.
     pub(crate) async fn body(&mut self) -> Result<Bytes, Failure> {
+        if let Some(told) = self.told.take() {
+            return Ok(told.body);
+        }
         let announced = self.response.content_length().unwrap_or(0);
         if announced > WHOLE_BYTES_MAX as u64 {
             return Err(self.too_large());

@@ -144,7 +144,7 @@ impl Router {
             };
         }
         match self.pass(&caller, &request, &mut record).instrument(span).await {
-            Ok(Passed::AsItIs(begun, streams)) => answer_with(begun, streams, request.endpoint, record).await,
+            Ok(Passed::AsItIs(begun, streams)) => Ok(answer_with(begun, streams, request.endpoint, record)),
             Ok(Passed::Translated(begun, turn)) => turn.answer_from(begun, record).await,
             Err(failure) => Err(closed(record, failure)),
         }
@@ -272,32 +272,23 @@ impl AskModel for Router {
 }
 
 /// A streamed answer is handed on as soon as it begins; any other only once it is complete and makes sense.
-async fn answer_with(
-    begun: Begun,
-    streams: Streams,
-    endpoint: Endpoint,
-    mut record: Record,
-) -> Result<Answer, Failure> {
+fn answer_with(begun: Begun, streams: Streams, endpoint: Endpoint, mut record: Record) -> Answer {
     if streams != Streams::No {
-        return Ok(Answer {
+        return Answer {
             form: AnswerForm::Events,
             body: Box::pin(Relay::new(begun, record, streams, endpoint).into_stream()),
-        });
+        };
     }
-    match begun.whole(endpoint).await {
-        Ok((body, usage)) => {
-            match usage {
-                Some(usage) => record.used(usage),
-                None => record.guess(answer::words(&body)),
-            }
-            record.passed(body.len());
-            record.finish(Outcome::Ok);
-            Ok(Answer {
-                form: AnswerForm::Whole,
-                body: Box::pin(stream::once(ready(Ok(body)))),
-            })
-        }
-        Err(failure) => Err(closed(record, failure)),
+    let (body, usage) = begun.whole();
+    match usage {
+        Some(usage) => record.used(usage),
+        None => record.guess(answer::words(&body)),
+    }
+    record.passed(body.len());
+    record.finish(Outcome::Ok);
+    Answer {
+        form: AnswerForm::Whole,
+        body: Box::pin(stream::once(ready(Ok(body)))),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Sending a request to an engine, and to another one where the first cannot answer.
 //!
-//! **What is sent twice.** Nothing, once a byte of an answer has come. Before that a request has no effect that anybody
-//! sees: asking a model changes nothing. So it goes to another backend where no connection came about, where the
-//! connection broke before the answer, where the engine answers with an error of its own (5xx), takes no more (429), or
-//! is not set up for us (401, 403, 404). Where it just does not begin in time it may be hard at work, and another one
+//! **What is sent twice.** Nothing, once somebody has seen a byte of an answer. Before that a request has no effect: asking
+//! a model changes nothing. So it goes to another backend where no connection came about, where the connection broke
+//! before the answer, where the engine answers with an error of its own (5xx), takes no more (429), or is not set up for
+//! us (401, 403, 404), and where an answer in one piece breaks off, says nothing that makes sense or holds an error. Where it just does not begin in time it may be hard at work, and another one
 //! would do the same work again: that is tried only where the configuration says so. Attempts are counted, and all of
 //! them share one deadline.
 //!
@@ -78,6 +78,12 @@ enum Missed {
 enum Again {
     No,
     Yes,
+}
+
+impl Again {
+    fn provided(it_helps: bool) -> Self {
+        if it_helps { Self::Yes } else { Self::No }
+    }
 }
 
 /// Sends requests upstream.
@@ -225,8 +231,8 @@ impl Asking<'_> {
             backend: lease.index(),
         };
         let backend = &self.model.backends[place.backend];
-        let request = match (self.ask.prepare)(backend) {
-            Ok(call) => self.request(backend, call),
+        let (endpoint, request) = match (self.ask.prepare)(backend) {
+            Ok(call) => (call.endpoint, self.request(backend, call)),
             Err(failure) => return Err(Missed::Failed(failure, Again::Yes)),
         };
         let limit = self.model.timeouts.begin;
@@ -242,17 +248,13 @@ impl Asking<'_> {
             }
             Err(_) => {
                 lease.end(End::Failed);
-                let again = if self.model.retries_timeouts {
-                    Again::Yes
-                } else {
-                    Again::No
-                };
+                let again = Again::provided(self.model.retries_timeouts);
                 let failure = place.timed_out("did not begin to answer", limit, "begin_s");
                 return Err(Missed::Failed(failure, again));
             }
         };
         if response.status().is_success() {
-            return self.begin(response, place, lease).await;
+            return self.begin(response, place, lease, endpoint).await;
         }
         let (end, again) = verdict(&response);
         lease.end(end);
@@ -271,25 +273,32 @@ impl Asking<'_> {
         backend.authorised(request)
     }
 
-    /// Lets through a success of the form that was asked for.
-    async fn begin(&self, response: Response, place: Place, lease: Lease) -> Result<Begun, Missed> {
+    /// Lets through a success of the form that was asked for. An answer in one piece is read here to its end: as long
+    /// as nobody has seen any of it, another backend may give a better one.
+    async fn begin(&self, response: Response, place: Place, lease: Lease, endpoint: Endpoint) -> Result<Begun, Missed> {
         let mut begun = Begun {
             response,
             place,
             lease,
             deadline: self.ask.deadline,
+            told: None,
         };
         let wanted = self.wanted();
         let got = begun.media_type();
         let failure = match got.as_str() {
-            got if got == wanted => {
-                let telling = if self.ask.events {
-                    Telling::Latency
-                } else {
-                    Telling::Nothing
-                };
-                begun.lease.began(telling);
+            got if got == wanted && self.ask.events => {
+                begun.lease.began(Telling::Latency);
                 return Ok(begun);
+            }
+            got if got == wanted => {
+                begun.lease.began(Telling::Nothing);
+                return match begun.read_whole(endpoint).await {
+                    Ok(()) => Ok(begun),
+                    Err(spoiled) => Err(Missed::Failed(
+                        spoiled.failure,
+                        Again::provided(spoiled.is_worth_another),
+                    )),
+                };
             }
             // Some engines answer with an error document in place of events, and with a status that says success.
             JSON => return Err(Missed::Failed(begun.error_document().await, Again::Yes)),

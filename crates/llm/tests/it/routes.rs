@@ -71,21 +71,11 @@ async fn what_is_the_requests_own_fault_or_has_begun_is_not_repeated() {
     for (body, reply, code) in [
         (chat(), failing(400), Code::InvalidRequest),
         (chat(), failing(422), Code::InvalidRequest),
-        (
-            chat(),
-            Reply::begin(200, "application/json").piece("{").end(End::Cut),
-            Code::UpstreamTruncated,
-        ),
         (streamed(), Reply::events().end(End::Reset), Code::UpstreamTruncated),
         (
             streamed(),
             Reply::events().piece("data: {}\n\n").end(End::Cut),
             Code::UpstreamTruncated,
-        ),
-        (
-            chat(),
-            Reply::json(200, &json!({ "error": "dead" })),
-            Code::UpstreamFailed,
         ),
     ] {
         let (world, second) = two().await;
@@ -93,6 +83,40 @@ async fn what_is_the_requests_own_fault_or_has_begun_is_not_repeated() {
         assert_eq!(world.read(&body).await.1, Some(code), "{reply:?}");
         assert!(second.seen().is_empty(), "{reply:?}");
     }
+}
+
+/// Nobody has seen any of an answer in one piece before it is whole.
+#[tokio::test]
+async fn a_whole_answer_that_is_none_is_asked_of_another() {
+    for reply in [
+        Reply::begin(200, "application/json").piece("{").end(End::Cut),
+        Reply::begin(200, "application/json").piece("{").end(End::Reset),
+        Reply::whole(200, "application/json", r#"{"choices":[{"message""#),
+        Reply::json(200, &json!({ "choices": 7 })),
+        Reply::json(200, &json!({ "error": "dead" })),
+    ] {
+        let (world, second) = two().await;
+        for asked in 1..=3 {
+            world.engine.will(reply.clone());
+            assert_eq!(world.read(&chat()).await.1, None, "{reply:?}");
+            assert_eq!(
+                (world.engine.seen().len(), second.seen().len()),
+                (asked, asked),
+                "{reply:?}"
+            );
+        }
+        assert_eq!(world.state(0), ("ejected", 0), "it counts as a failure: {reply:?}");
+        assert_eq!(world.state(1), ("up", 0));
+    }
+    let (world, second) = two().await;
+    for engine in [&world.engine, &second] {
+        engine.will(Reply::json(200, &json!({ "error": "dead" })));
+    }
+    assert_eq!(
+        world.read(&chat()).await.1,
+        Some(Code::UpstreamFailed),
+        "where all fail"
+    );
 }
 
 #[tokio::test]
@@ -117,18 +141,25 @@ async fn attempts_are_bounded_and_refused_connections_are_none() {
 
 #[tokio::test]
 async fn a_slow_one_is_left_for_another_only_where_that_is_configured() {
-    for (on_timeout, expected) in [(false, (Some(Code::UpstreamTimedOut), 0)), (true, (None, 1))] {
+    let never_begins = Reply::json(200, &json!({})).hold_head();
+    let never_ends = Reply::begin(200, "application/json").piece("{").gate();
+    for (reply, on_timeout, expected) in [
+        (&never_begins, false, (Some(Code::UpstreamTimedOut), 0)),
+        (&never_begins, true, (None, 1)),
+        (&never_ends, false, (Some(Code::UpstreamTimedOut), 0)),
+        (&never_ends, true, (None, 1)),
+    ] {
         let second = Engine::start().await;
         let world = World::still(|engine| {
             let mut config = prefer_first(&[engine, &second.url()]);
-            config["qwen"]["timeouts"] = json!({ "begin_s": 1 });
+            config["qwen"]["timeouts"] = json!({ "begin_s": 1, "idle_s": 1 });
             config["qwen"]["retry"] = json!({ "on_timeout": on_timeout });
             config
         })
         .await;
-        world.engine.will(Reply::json(200, &json!({})).hold_head());
+        world.engine.will(reply.clone());
         let code = world.read(&chat()).await.1;
-        assert_eq!((code, second.seen().len()), expected, "{on_timeout}");
+        assert_eq!((code, second.seen().len()), expected, "{on_timeout} {reply:?}");
         world.engine.left(1).await;
     }
 }
