@@ -15,10 +15,10 @@ import pytest
 
 import harness
 import scripted as script
-from harness import MODEL, Engine, Gateway, Key
+from harness import EMBEDDINGS, MODEL, Engine, Gateway, Key
+from parts import Embeddings, cosine
 from scripted import Scripted
 
-WAITS = pytest.mark.skip(reason="waits for routing: two random choices, and another backend before the first byte")
 LONG = {"max_tokens": 900, "stream": True, "ignore_eos": True}
 
 
@@ -44,10 +44,15 @@ def pair(tmp_path: pathlib.Path, start: Callable[..., Gateway]) -> Iterator[Pair
         engine.kill()
 
 
-def generated(engine: Engine) -> int:
-    """The tokens that this engine made so far, as it counts them itself."""
+def counted(engine: Engine, what: str) -> int:
+    """A figure of this engine's own."""
     told = httpx.get(engine.url.removesuffix("/v1") + "/metrics", trust_env=False, timeout=harness.WAIT_SECONDS_MAX)
-    return int(float(re.search(r"^llamacpp:tokens_predicted_total (\S+)", told.text, re.MULTILINE)[1]))
+    return int(float(re.search(rf"^llamacpp:{what} (\S+)", told.text, re.MULTILINE)[1]))
+
+
+def generated(engine: Engine) -> int:
+    """The tokens that this engine made so far."""
+    return counted(engine, "tokens_predicted_total")
 
 
 def ask_at_once(pair: Pair, number: int) -> list[httpx.Response]:
@@ -57,11 +62,46 @@ def ask_at_once(pair: Pair, number: int) -> list[httpx.Response]:
         return list(pool.map(lambda body: pair.chat(**body), bodies))
 
 
-@WAITS
 def test_the_load_is_shared(pair: Pair) -> None:
     answers = ask_at_once(pair, 8)
     assert [answer.status_code for answer in answers] == [200] * 8
     assert all(generated(engine) > 0 for engine in pair.engines)
+
+
+def test_streams_are_shared_too(pair: Pair) -> None:
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        bodies = [{"messages": [{"role": "user", "content": f"{n}: count to {n}."}], "stream": True} for n in range(8)]
+        answers = list(pool.map(lambda body: pair.chat(**body), bodies))
+    assert [answer.text.count("data: [DONE]") for answer in answers] == [1] * 8
+    assert all(generated(engine) > 0 for engine in pair.engines)
+
+
+def test_embeddings_come_from_either_engine_and_one_is_enough(
+    tmp_path: pathlib.Path, start: Callable[..., Gateway], embeddings: Embeddings
+) -> None:
+    second = Embeddings(tmp_path)
+    try:
+        engines = [embeddings, second]
+        backends = [{"url": engine.url, "engine": "llamacpp"} for engine in engines]
+        gateway = start({"models": {EMBEDDINGS: {"backends": backends}}, "limits": {"requests_per_minute": 1_000_000}})
+        text = "a gate in a wall"
+        [wanted] = embeddings.of(text)
+        before = [counted(engine, "prompt_tokens_total") for engine in engines]
+
+        def asked() -> list[bool]:
+            body = {"model": EMBEDDINGS, "input": text}
+            answer = gateway.http.post("/v1/embeddings", json=body, headers=gateway.admin.bearer)
+            assert answer.status_code == 200, answer.text
+            [row] = answer.json()["data"]
+            assert cosine(row["embedding"], wanted) > 0.999
+            now = [counted(engine, "prompt_tokens_total") for engine in engines if engine.child.poll() is None]
+            return [after > first for after, first in zip(now, before, strict=False)]
+
+        harness.wait_for("both engines at work", lambda: asked() == [True, True])
+        second.kill()
+        assert [asked() for _ in range(6)] == [[True]] * 6
+    finally:
+        second.kill()
 
 
 def test_what_begins_alike_goes_to_the_engine_that_has_read_it(pair: Pair) -> None:
@@ -93,6 +133,19 @@ def test_one_is_killed_in_mid_stream_and_the_other_serves_on(pair: Pair) -> None
     assert generated(other) > 0
 
 
+def test_one_is_killed_over_a_whole_answer_and_nobody_notices(pair: Pair) -> None:
+    """Nothing of it had gone out, so the other engine is asked."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(pair.chat, max_tokens=200, ignore_eos=True)
+        busy = harness.wait_for("an engine at work", lambda: next((e for e in pair.engines if at_work(e)), None))
+        busy.kill()
+        answer = asked.result()
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 200
+    [other] = [engine for engine in pair.engines if engine is not busy]
+    assert generated(other) >= 200
+
+
 def at_work(engine: Engine) -> bool:
     told = httpx.get(engine.url.removesuffix("/v1") + "/slots", trust_env=False, timeout=harness.WAIT_SECONDS_MAX)
     return any(slot["is_processing"] for slot in told.json())
@@ -109,11 +162,17 @@ def scripted_pair(*backends: Scripted, **more: Any) -> dict[str, Any]:
     return {"models": {"scripted": {"backends": told, "timeouts": {"begin_s": 5}} | more}}
 
 
-@WAITS
 @pytest.mark.parametrize(
     "fault",
-    [script.refuse(503), script.refuse(500), script.refuse(429, **{"Retry-After": "1"})],
-    ids=["503", "500", "429"],
+    [
+        script.refuse(503),
+        script.refuse(500),
+        script.refuse(429, **{"Retry-After": "1"}),
+        script.truncated,
+        script.cut_short,
+        script.error_inside,
+    ],
+    ids=["503", "500", "429", "truncated", "cut-short", "error-inside"],
 )
 def test_before_the_first_byte_another_is_asked(
     start: Callable[..., Gateway], scripted: Scripted, second: Scripted, fault: script.Reply
@@ -149,7 +208,6 @@ def test_a_question_that_is_wrong_is_not_asked_twice(
     assert len(scripted.heard) + len(second.heard) == 1
 
 
-@pytest.mark.skip(reason="waits for fallbacks of models in the configuration")
 def test_another_model_serves_where_one_cannot(
     start: Callable[..., Gateway], scripted: Scripted, second: Scripted
 ) -> None:
@@ -162,15 +220,30 @@ def test_another_model_serves_where_one_cannot(
     assert answer.status_code == 200 and "the other" in answer.text, answer.text
 
 
-@pytest.mark.skip(reason="waits for the command explain route")
 def test_the_command_line_says_why(start: Callable[..., Gateway], scripted: Scripted) -> None:
     scripted.will()
     dead = {"url": f"http://127.0.0.1:{harness.free_port()}/v1", "model": "by-script"}
-    config = scripted_pair(scripted)
+    config = scripted_pair(scripted, affinity=False)
     config["models"]["scripted"]["backends"].append(dead)
     gateway = start(config)
-    for _ in range(8):
+
+    def explained() -> dict[str, Any]:
+        told = gateway.cli("explain", "route", "scripted", "-o", "json")
+        assert told.returncode == 0, told.stderr
+        [step] = json.loads(told.stdout)["steps"]
+        return step
+
+    def out() -> dict[str, Any] | None:
         assert gateway.chat(harness.chat_body("scripted"), gateway.admin.bearer).status_code == 200
-    told = gateway.cli("explain", "route", "scripted", "-o", "json")
-    assert told.returncode == 0, told.stderr
-    assert scripted.url in told.stdout and dead["url"] in told.stdout
+        step = explained()
+        return step if step["backends"][1]["state"] in {"ejected", "unhealthy"} else None
+
+    step = harness.wait_for("the dead one to be found out", out)
+    lives, died = step["backends"]
+    assert (lives["url"], died["url"]) == (scripted.url, dead["url"])
+    assert step["chosen"] == 0 and lives["reason"].startswith("chosen"), step
+    assert "failed several times" in died["reason"] or "cannot be reached" in died["reason"], step
+    table = gateway.cli("explain", "route", "scripted")
+    assert "takes it" in table.stdout and dead["url"] in table.stdout, table.stdout
+    of_a_user = gateway.cli("explain", "route", "scripted", "-o", "json", key=gateway.new_key("user").key)
+    assert of_a_user.returncode == 0 and "127.0.0.1" not in of_a_user.stdout, "addresses are the operator's own"

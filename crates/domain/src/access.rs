@@ -85,7 +85,7 @@ pub enum Role {
     Viewer,
     /// Works: calls tools, asks models.
     User,
-    /// Watches: metrics and events of its tenant.
+    /// Watches: metrics and events of its tenant, and what the gateway is set up to reach.
     Operator,
     /// Administers the installation, over all tenants.
     Admin,
@@ -116,7 +116,14 @@ impl Role {
                 "explain:self",
             ],
             Self::User => &["tool:*", "model:*", "prompt:*", "resource:*", "context:*", "effect:*"],
-            Self::Operator => &["metrics:read", "events:read", "explain:others", "upstreams:read"],
+            Self::Operator => &[
+                "metrics:read",
+                "events:read",
+                "explain:others",
+                "upstreams:read",
+                "providers:read",
+                "tools:read",
+            ],
             Self::Admin => &["*"],
         }
     }

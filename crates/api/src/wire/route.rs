@@ -40,6 +40,9 @@ pub struct RouteStep {
 pub struct RouteBackend {
     /// Its position among the model's backends, from 0.
     pub backend: usize,
+    /// Where it is; told to operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     pub reason: String,
     /// `up`, `due_for_trial`, `on_trial`, `ejected`, `resting` or `unhealthy`.
     pub state: String,

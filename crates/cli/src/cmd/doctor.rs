@@ -8,13 +8,15 @@ use crate::{
 };
 use forebay_api::{Status, UpstreamState};
 use forebay_domain::{Code, ErrorKind, Failure};
-use forebay_llm::BackendConfig;
+use forebay_llm::{BackendConfig, Engine};
 use forebay_runtime::{http, secret::SecretReader};
 use rustix::fs::{Access, access};
 use serde::Serialize;
 use std::{path::Path, process::ExitCode, time::Duration};
 
 const BACKEND_MAX: Duration = Duration::from_secs(5);
+/// Anthropic's API answers nobody who does not name its version.
+const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// Check the installation, step by step
 #[derive(Debug, clap::Args)]
@@ -233,9 +235,14 @@ async fn reach(what: &str, backend: &BackendConfig, secrets: &SecretReader) -> C
     let mut request = http::trusted()
         .get(format!("{}/models", backend.url.trim_end_matches('/')))
         .timeout(BACKEND_MAX);
+    let is_anthropic = backend.engine == Some(Engine::Anthropic);
+    if is_anthropic {
+        request = request.header("anthropic-version", ANTHROPIC_VERSION);
+    }
     let mut unread = None;
     if let Some(reference) = &backend.api_key {
         match secrets.read(reference) {
+            Ok(secret) if is_anthropic => request = request.header("x-api-key", secret.expose()),
             Ok(secret) => request = request.bearer_auth(secret.expose()),
             Err(fault) => unread = Some(fault),
         }

@@ -140,10 +140,11 @@ fn route(told: &RouteExplanation) -> Table {
                 backend.state.clone(),
                 backend.in_flight.to_string(),
                 backend.reason.clone(),
+                backend.url.clone().unwrap_or_default(),
             ]
         })
     });
-    Table::new(["model", "backend", "", "state", "in flight", "why"], rows)
+    Table::new(["model", "backend", "", "state", "in flight", "why", "at"], rows)
 }
 
 #[cfg(test)]

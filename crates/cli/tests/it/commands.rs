@@ -227,6 +227,32 @@ async fn doctor_says_what_is_wrong_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn doctor_shows_each_engine_the_key_in_the_way_of_its_api() {
+    let engine = Engine::start().await;
+    let url = engine.url();
+    let config = format!(
+        "models:\n  claude: {{ backends: [{{ url: '{url}', engine: anthropic, api_key: {{ env: ENGINE_KEY }} }}] }}\n  \
+         qwen: {{ backends: [{{ url: '{url}', api_key: {{ env: ENGINE_KEY }}, probe: {{ interval_s: 0 }} }}] }}\n"
+    );
+    let gateway = Gateway::start(options(&config).env("ENGINE_KEY", "sk-doctor-1")).await;
+    let told = gateway.cli(&["doctor"]).await;
+    assert_eq!(told.status.code(), Some(0), "{}{}", out(&told), err(&told));
+    let seen = engine.seen();
+    let [claude, qwen] = &seen[..] else {
+        panic!("each is asked once: {seen:?}");
+    };
+    assert_eq!((claude.path.as_str(), qwen.path.as_str()), ("/v1/models", "/v1/models"));
+    assert_eq!(claude.header("x-api-key"), Some("sk-doctor-1"));
+    assert_eq!(claude.header("anthropic-version"), Some("2023-06-01"));
+    assert_eq!(claude.header("authorization"), None);
+    assert_eq!(qwen.header("authorization"), Some("Bearer sk-doctor-1"));
+    assert_eq!(
+        (qwen.header("x-api-key"), qwen.header("anthropic-version")),
+        (None, None)
+    );
+}
+
+#[tokio::test]
 async fn a_data_directory_is_enough_to_find_its_gateway() {
     let engine = Engine::start().await;
     let gateway = gateway(&engine).await;

@@ -12,6 +12,7 @@ use crate::{
 };
 use forebay_domain::{
     Action, Principal,
+    model::Endpoint,
     route::{Cause, Choice, How, Pick, Reason, Standing, Unhealthy, WhenAllAreOut},
 };
 use forebay_runtime::Clock;
@@ -22,8 +23,10 @@ use std::{sync::Arc, time::Duration};
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackendStatus {
     pub model: String,
-    /// Its position among the model's backends. Its address is the operator's own.
+    /// Its position among the model's backends.
     pub backend: usize,
+    /// Where its API begins. That is the operator's own affair, and no caller's.
+    pub url: String,
     pub engine: Option<&'static str>,
     /// `up`, `due_for_trial`, `on_trial`, `ejected`, `resting` or `unhealthy`.
     pub state: &'static str,
@@ -183,6 +186,7 @@ fn status(model: &Model, backend: &Backend, snapshot: Snapshot, times: Times) ->
     BackendStatus {
         model: model.name.clone(),
         backend: backend.index,
+        url: base(backend).to_owned(),
         engine: backend.engine.map(Engine::as_str),
         state: state(standing),
         is_up: standing.is_usable(),
@@ -197,6 +201,13 @@ fn status(model: &Model, backend: &Backend, snapshot: Snapshot, times: Times) ->
         ejections: snapshot.counts.ejections,
         retries: snapshot.counts.retries,
     }
+}
+
+fn base(backend: &Backend) -> &str {
+    let (chat, _) = backend.place();
+    chat.strip_suffix(Endpoint::Chat.path())
+        .unwrap_or(chat)
+        .trim_end_matches('/')
 }
 
 fn state(standing: Standing) -> &'static str {

@@ -119,9 +119,14 @@ async fn messages_are_refused_in_anthropics_words() {
 #[tokio::test]
 async fn a_route_is_explained_to_whoever_may_ask_the_model() {
     let rig = Rig::start().await;
-    let told = rig.get("/api/v1/explain/route?model=stub").await.text().await.unwrap();
-    assert!(!told.contains("127.0.0.1"), "{told}");
-    let told: Value = serde_json::from_str(&told).unwrap();
+    for (role, sees_addresses) in [(Role::User, false), (Role::Operator, true)] {
+        let key = rig.key("acme", "anna", role, &[]).await;
+        let request = rig.request("GET", "/api/v1/explain/route?model=stub", &key);
+        let told = request.send().await.unwrap().text().await.unwrap();
+        assert_eq!(told.contains("127.0.0.1"), sees_addresses, "{role}: {told}");
+    }
+    let told = rig.get("/api/v1/explain/route?model=stub").await;
+    let told: Value = told.json().await.unwrap();
     let step = &told["steps"][0];
     assert_eq!((&step["model"], &step["chosen"]), (&json!("stub"), &json!(0)), "{told}");
     let backend = &step["backends"][0];
