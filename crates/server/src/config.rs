@@ -5,7 +5,7 @@
 
 mod mcp;
 
-pub use mcp::{ApiVersion, McpConfig};
+pub use mcp::McpConfig;
 
 use forebay_domain::Role;
 use forebay_runtime::SecretRef;

@@ -11,7 +11,17 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// Keys inside sections that this version has; `*` stands for any name.
-const KEYS: &[&[&str]] = &[&["models", "*", "price"]];
+const KEYS: &[&[&str]] = &[
+    &["models", "*", "price"],
+    // Contexts: where their server is, how many there may be, and how long it may take.
+    &["mcp", "server_url"],
+    &["mcp", "serverUrl"],
+    &["mcp", "api_version"],
+    &["mcp", "apiVersion"],
+    &["mcp", "max_contexts"],
+    &["mcp", "maxContexts"],
+    &["mcp", "timeout"],
+];
 
 /// The name under which this path belongs to a later version.
 pub(super) fn section(path: &[String]) -> Option<String> {

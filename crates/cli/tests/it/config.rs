@@ -364,6 +364,16 @@ fn a_file_is_looked_for_where_the_design_says() {
     );
 }
 
+/// A server of contexts would be asked for nothing, and nobody is to believe that it is.
+#[test]
+fn contexts_come_later_and_are_refused_by_name() {
+    let told = refused(include_str!("../seed/contexts.yaml"), &[]);
+    for key in ["server_url", "api_version", "max_contexts", "timeout"] {
+        assert!(told.contains(&format!("`mcp.{key}` is not in this version")), "{told}");
+    }
+    assert!(!told.contains("enabled"), "{told}");
+}
+
 #[test]
 fn what_other_gateways_are_configured_with_is_taken_as_it_is_written() {
     let secrets = [
@@ -374,7 +384,6 @@ fn what_other_gateways_are_configured_with_is_taken_as_it_is_written() {
         (include_str!("../seed/mcp_config.yaml"), 3, 2),
         (include_str!("../seed/endpoint.yaml"), 2, 2),
         (include_str!("../seed/helm.yaml"), 2, 2),
-        (include_str!("../seed/contexts.yaml"), 0, 0),
     ] {
         let (sources, _data) = sources(text, &secrets);
         let loaded = sources

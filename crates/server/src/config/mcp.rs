@@ -3,16 +3,12 @@
 //! What belongs to the other parts stands here as they define it; this is where it is nested.
 
 use forebay_context::config::{ContextConfig, ProvidersConfig};
-use forebay_mcp::declared::{self, Span};
+use forebay_mcp::declared;
 use forebay_runtime::http::AllowList;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{
-    num::{NonZeroU16, NonZeroU32},
-    path::PathBuf,
-};
-use url::Url;
+use std::{num::NonZeroU16, path::PathBuf};
 
 /// Context for prompts, and tools of one's own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,22 +22,6 @@ pub struct McpConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-forebay-reload" = "restart"))]
     pub port: Option<NonZeroU16>,
-    /// The address of a server of contexts. It is read, and this version uses it for nothing.
-    #[serde(skip_serializing_if = "Option::is_none", alias = "serverUrl")]
-    #[schemars(extend("x-forebay-reload" = "live", "x-forebay-spellings" = ["serverUrl"]))]
-    pub server_url: Option<Url>,
-    /// The version of its API. It is read, and this version uses it for nothing.
-    #[serde(skip_serializing_if = "Option::is_none", alias = "apiVersion")]
-    #[schemars(extend("x-forebay-reload" = "live", "x-forebay-spellings" = ["apiVersion"]))]
-    pub api_version: Option<ApiVersion>,
-    /// How many contexts are kept. It is read, and this version uses it for nothing.
-    #[serde(skip_serializing_if = "Option::is_none", alias = "maxContexts")]
-    #[schemars(extend("x-forebay-reload" = "live", "x-forebay-spellings" = ["maxContexts"]))]
-    pub max_contexts: Option<NonZeroU32>,
-    /// How long a request to that server may take. It is read, and this version uses it for nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-forebay-reload" = "live"))]
-    pub timeout: Option<Span>,
     /// Where context for prompts comes from.
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub providers: ProvidersConfig,
@@ -61,21 +41,11 @@ pub struct McpConfig {
     pub allow_addresses: AllowList,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ApiVersion {
-    V1,
-}
-
 impl Default for McpConfig {
     fn default() -> Self {
         Self {
             enabled: true,
             port: None,
-            server_url: None,
-            api_version: None,
-            max_contexts: None,
-            timeout: None,
             providers: ProvidersConfig::default(),
             tools: declared::Config::default(),
             context: ContextConfig::default(),
