@@ -16,7 +16,13 @@ PAGES = ROOT / "docs" / "errors"
 CODE = re.compile(r'^\s+\w+ = "(?P<code>[a-z_]+)": (?P<kind>\w+),$', re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)(?P<path>[^)#\s]+)(?:#(?P<anchor>[^)\s]+))?\)")
 DOCUMENTS = sorted(
-    path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "changes").glob("*.md")]
+    path
+    for path in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "changes").glob("*.md"),
+        *(ROOT / "sdk").rglob("*.md"),
+    ]
 )
 
 

@@ -87,6 +87,13 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Text of a model or a tool as it is, but for what a terminal would act upon.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect()
+}
+
 /// Writes data to standard output in the form that was asked for.
 pub struct Printer {
     format: Format,

@@ -6,11 +6,13 @@ mod chat;
 mod declared;
 mod error;
 mod tools;
+mod turn;
 mod upstreams;
 
 pub use chat::{ChatMessage, ChatRequest};
 pub use error::ClientError;
 pub use tools::{ToolInfo, ToolResult};
+pub use turn::{TurnAnswer, TurnFailure, TurnItem, TurnProvider, TurnReport, TurnRequest, TurnTool};
 
 use crate::wire::{
     AuditReport, EventList, EventQuery, ExplainQuery, Explanation, Health, KeyCreate, KeyCreated, KeyInfo, KeyList,

@@ -2,7 +2,7 @@
 
 use crate::{
     connect::Context,
-    printer::{Format, Printer, Table},
+    printer::{Format, Printer, Table, harmless},
 };
 use forebay_api::{
     Client,
@@ -92,13 +92,6 @@ async fn stream(client: &Client, request: &ChatRequest, printer: &mut Printer) -
         ends_line = piece.ends_with('\n');
     }
     if ends_line { Ok(()) } else { printer.text("\n") }
-}
-
-/// A model's words may hold anything; a terminal acts upon none of it.
-fn harmless(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect()
 }
 
 fn question(prompt: String) -> Result<String, Failure> {

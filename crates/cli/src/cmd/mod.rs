@@ -17,6 +17,7 @@ mod provider;
 mod serve;
 mod status;
 mod stdio;
+mod test_endpoint;
 mod tool;
 mod upstream;
 
@@ -91,6 +92,8 @@ enum Command {
     CreateProvider(provider::Create),
     /// The same as `forebay tool create`
     CreateTool(declare::Args),
+    /// The same as `forebay model test`
+    TestEndpoint(test_endpoint::Args),
     #[command(subcommand)]
     Upstream(upstream::Command),
     #[command(subcommand)]
@@ -131,6 +134,9 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
             .block_on(upstream::run(command, &context, printer))
             .map(|()| done),
         Command::Mcp(command) => light()?.block_on(mcp::run(command, &context, printer)).map(|()| done),
+        Command::TestEndpoint(args) | Command::Model(model::Command::Test(args)) => {
+            light()?.block_on(test_endpoint::run(args, &context, printer))
+        }
         Command::Model(model::Command::List) => light()?.block_on(model::list(&context, printer)).map(|()| done),
         Command::Status(args) => light()?.block_on(status::run(args, &context, printer)).map(|()| done),
         Command::Doctor(args) => light()?.block_on(doctor::run(args, &context, printer)),

@@ -4,7 +4,7 @@ use super::declare;
 use crate::{
     connect::Context,
     exit::exit_code,
-    printer::{Format, Printer, Table},
+    printer::{Format, Printer, Table, harmless},
     report,
 };
 use clap::Subcommand;
@@ -139,10 +139,7 @@ fn show(result: &ToolResult, printer: &mut Printer) -> Result<ExitCode, Failure>
 /// A block of content as text; what is no text is named.
 fn words(block: &Value) -> String {
     if let Some(text) = block.get("text").and_then(Value::as_str) {
-        return text
-            .chars()
-            .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-            .collect();
+        return harmless(text);
     }
     let kind = block.get("type").and_then(Value::as_str).unwrap_or("content");
     format!("({kind}; use -o json to see it)")

@@ -1,0 +1,29 @@
+"""What goes wrong, with the gateway's own code and hint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ForebayError(Exception):
+    """The gateway refused, failed, or broke off its answer."""
+
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        # The stable code of `docs/errors`, such as `unknown_model`; none where no gateway spoke.
+        self.code = code
+        # The HTTP status; none where the answer had begun.
+        self.status = status
+
+    @classmethod
+    def read(cls, body: Any, status: int | None = None) -> ForebayError:
+        """From an error as OpenAI's API has it, or a problem document."""
+        told = body if isinstance(body, dict) else {}
+        error = told.get("error")
+        if isinstance(error, dict):
+            return cls(str(error.get("message")), code=error.get("forebay_code"), status=status)
+        if "detail" in told:
+            words = " ".join(str(told[part]) for part in ("detail", "hint") if told.get(part))
+            return cls(words, code=told.get("code"), status=status)
+        return cls(f"what answers with HTTP {status} is no gateway: check the address", status=status)
