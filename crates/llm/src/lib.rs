@@ -9,7 +9,8 @@
 //! It asks again only before the first byte. Asking a model changes nothing in the world, so a request that a backend
 //! could not take, or answered with an error of its own, goes to another one; a bounded number of times and under one
 //! deadline. One that a backend is slow to begin may be at work there: it goes elsewhere too only where the
-//! configuration says so (`retry.on_timeout`). It refuses to repeat a request of whose answer a byte has come.
+//! configuration says so (`retry.on_timeout`). It refuses to repeat a request of whose answer a byte has gone
+//! out; an answer that is not streamed is read whole before that.
 //!
 //! **Failures in mid-stream.** An answer whose body has begun cannot change its status any more. Its body then yields
 //! one last `Err(Failure)`; the edge writes it in its own dialect (`data: {"error":…}` on `/v1`) and ends the answer
