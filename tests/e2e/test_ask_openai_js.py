@@ -13,10 +13,6 @@ from harness import EMBEDDINGS, MODEL, QUESTION, SYSTEM, Gateway, Key
 from parts import DIMENSIONS
 from scripted import Scripted
 
-pytestmark = pytest.mark.skip(
-    reason="waits for the routes of completions, embeddings and responses, and those without /v1"
-)
-
 
 @pytest.mark.parametrize("path", ["/v1", ""], ids=["v1", "bare"])
 def test_every_endpoint(asking: Gateway, asker: Key, path: str) -> None:

@@ -13,10 +13,6 @@ from harness import EMBEDDINGS, MODEL, QUESTION, SYSTEM, Gateway, Key
 from parts import DIMENSIONS, Embeddings, cosine
 from scripted import Scripted
 
-pytestmark = pytest.mark.skip(
-    reason="waits for the routes of completions, embeddings and responses, and those without /v1"
-)
-
 PROMPT = "The capital of France is"
 
 

@@ -26,6 +26,8 @@ pub struct Hints {
     /// The header `x-forebay-mcp-context`: a JSON object like the field `mcp_context`, for clients that cannot add a
     /// field to their body. The field wins.
     pub context: Option<Bytes>,
+    /// Where the client reaches the gateway, without a slash at the end.
+    pub base_url: Option<String>,
     /// How urgent it is among those that wait for the same model.
     pub priority: Priority,
 }

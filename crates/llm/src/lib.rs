@@ -40,3 +40,4 @@ pub use metrics::Metrics;
 pub use router::{Router, RouterParts};
 pub use routing::{BackendStatus, BackendWhy, RouteExplanation, RouteStep};
 pub use settings::{ConfigFault, Settings};
+pub use turn::ResponsesConfig;

@@ -3,7 +3,7 @@
 //! A [`Record`] is open from the first check to the last byte. Whoever drops it unfinished has gone away: it then
 //! closes itself as cancelled, with what is known of the usage by then.
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, turn::Shelf};
 use forebay_domain::{
     Action, Decision, Event, Principal,
     event::{Actor, Class, Outcome, Usage},
@@ -18,6 +18,8 @@ use tracing::Span;
 #[derive(Clone)]
 pub(crate) struct Books {
     pub(crate) events: EventLog,
+    /// Where the answers are that somebody wants to come back to.
+    pub(crate) shelf: Shelf,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
 }

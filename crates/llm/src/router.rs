@@ -9,7 +9,7 @@ use crate::{
     request::{Outgoing, Streams},
     routing::{self, BackendStatus, Probes, RouteExplanation, affinity_of_messages},
     settings::{Backend, Model, NAME_BYTES_MAX, Settings},
-    turn::{self, Asker, Calling, Desk, Means, Question, Turn, wants_turn},
+    turn::{self, Asker, Before, Calling, Desk, Ground, Means, Question, ResponsesConfig, Shelf, Turn, wants_turn},
     upstream::{Ask, Call, Upstream},
 };
 use forebay_domain::{
@@ -22,7 +22,7 @@ use forebay_runtime::{
     Clock, Entropy, Tasks,
     looping::{Nudge, drive},
 };
-use forebay_store::EventLog;
+use forebay_store::{EventLog, Responses};
 use futures_util::{future::ready, stream};
 use reqwest::Client;
 use serde_json::json;
@@ -39,6 +39,7 @@ pub struct RouterParts {
     /// The client for what the operator configured. It must not follow redirects.
     pub http: Client,
     pub events: EventLog,
+    pub responses: Responses,
     pub clock: Clock,
     pub entropy: Entropy,
     pub metrics: Metrics,
@@ -58,6 +59,7 @@ impl Router {
                 upstream: Upstream { http: parts.http },
                 books: Books {
                     events: parts.events,
+                    shelf: Shelf::new(parts.responses),
                     metrics: parts.metrics,
                     clock: parts.clock,
                 },
@@ -87,6 +89,11 @@ impl Router {
         let before = self.desk.settings.load();
         routing::attach(&settings, Some(&before), &self.desk.books.clock, &self.desk.entropy);
         self.desk.settings.store(Arc::new(settings));
+    }
+
+    /// Says which responses are kept from now on.
+    pub fn keep_responses(&self, config: ResponsesConfig) {
+        self.desk.books.shelf.set(config);
     }
 
     /// Asks backends whether they are well, until the tasks end. Without it only requests tell.
@@ -168,7 +175,14 @@ impl Router {
 
     /// A turn with all that the request wants of the gateway.
     async fn turn(&self, caller: &Caller<'_>, request: &ModelRequest) -> Result<Turn, Failure> {
-        let question = self.question(request)?;
+        let mut before = Before::default();
+        if request.endpoint == Endpoint::Responses
+            && let Some(id) = turn::previous(&request.body)?
+        {
+            let books = &self.desk.books;
+            before = books.shelf.before(caller.principal, &id, books.clock.now()).await?;
+        }
+        let question = self.question_after(request, before)?;
         let asker = self.asker(caller, request, &question);
         Turn::prepare(question, asker, self.means.get().cloned()).await
     }
@@ -208,8 +222,22 @@ impl Router {
     }
 
     fn question(&self, request: &ModelRequest) -> Result<Question, Failure> {
-        let id = format!("{:016x}", u64::from_le_bytes(self.desk.entropy.bytes()));
-        Question::read(request.endpoint, &request.body, &request.hints, id, self.desk.now_s())
+        self.question_after(request, Before::default())
+    }
+
+    fn question_after(&self, request: &ModelRequest, before: Before) -> Result<Question, Failure> {
+        let ground = Ground {
+            id: format!("{:016x}", u64::from_le_bytes(self.desk.entropy.bytes())),
+            before,
+            is_open: self.desk.books.shelf.is_open(),
+        };
+        Question::read(
+            request.endpoint,
+            &request.body,
+            &request.hints,
+            ground,
+            self.desk.now_s(),
+        )
     }
 
     fn asker(&self, caller: &Caller<'_>, request: &ModelRequest, question: &Question) -> Asker {

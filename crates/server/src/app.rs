@@ -44,6 +44,7 @@ pub struct AppConfig {
     pub limits: LimitsConfig,
     pub models: forebay_llm::Config,
     pub turns: forebay_llm::TurnsConfig,
+    pub responses: forebay_llm::ResponsesConfig,
     pub tools: forebay_mcp::tools::Config,
     pub upstreams: forebay_mcp::upstream::Config,
     pub mcp: McpConfig,
@@ -123,6 +124,7 @@ impl App {
         let client = forebay_runtime::http::trusted();
         let door = parts.door(config, client.clone())?;
         let models = parts.models(config, client.clone(), &mut metrics)?;
+        models.keep_responses(config.responses.clone());
         models.start_probes(&parts.tasks);
         let tool_calls = Arc::new(RateLimiter::new(
             per_minute(config.limits.tool_calls_per_minute),
@@ -202,6 +204,7 @@ impl App {
         self.upstreams.reconfigure(&config.upstreams)?;
         self.door.adopt(rules, &config.limits);
         self.models.reconfigure(models);
+        self.models.keep_responses(config.responses.clone());
         self.tool_calls
             .set_quota(per_minute(config.limits.tool_calls_per_minute));
         self.front.lists_changed();

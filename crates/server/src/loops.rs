@@ -14,6 +14,7 @@ const DECLARED_EVERY: Duration = Duration::from_secs(15);
 const SESSIONS_EVERY: Duration = Duration::from_mins(1);
 /// How long messages of streams wait for whoever comes back for them.
 const STREAMS_KEPT: SignedDuration = SignedDuration::from_mins(5);
+const RESPONSES_EVERY: Duration = Duration::from_mins(10);
 const STATE_KEYS_EVERY: Duration = Duration::from_secs(30);
 /// How the keys change that sign what MCP clients carry between two rounds.
 const STATE_KEYS: Rotation = Rotation {
@@ -47,6 +48,8 @@ pub fn start(app: &Arc<App>) {
         SESSIONS_EVERY,
         Nudge::new(),
     );
+    let expired = ExpiredResponses { app: app.clone() };
+    drive(&app.tasks, expired, RESPONSES_EVERY, Nudge::new());
     drive(
         &app.tasks,
         StateKeys { app: app.clone() },
@@ -230,6 +233,34 @@ impl Loop for KeptSessions {
                 Ok(())
             }
         }
+    }
+}
+
+/// Forgets the answers of models that were kept for as long as they are kept.
+struct ExpiredResponses {
+    app: Arc<App>,
+}
+
+impl Loop for ExpiredResponses {
+    type Seen = ();
+    type Action = ();
+
+    fn name(&self) -> &'static str {
+        "expired_responses"
+    }
+
+    async fn observe(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn decide(&self, (): &()) -> Vec<()> {
+        vec![()]
+    }
+
+    async fn act(&mut self, (): ()) -> Result<(), Failure> {
+        let now = self.app.clock.now();
+        self.app.store.responses().sweep(now).await?;
+        Ok(())
     }
 }
 

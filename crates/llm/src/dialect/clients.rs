@@ -91,7 +91,8 @@ pub(super) fn assemble_response(events: &[(String, Value)]) -> Value {
             assert_eq!(event["item_id"], item["id"]);
             match event["content_index"].as_u64() {
                 Some(index) => tell_part(item, usize::try_from(index).unwrap(), kind, event),
-                None => go_on(item, "arguments", event),
+                None if kind.contains("arguments") => go_on(item, "arguments", event),
+                None => assert!(kind.contains(item["type"].as_str().unwrap()), "{kind}"),
             }
         }
     }
@@ -109,8 +110,16 @@ fn end_item(item: &mut Value, done: &Value) {
     assert_ne!(done["status"], "in_progress");
     let mut as_told = done.clone();
     as_told["status"] = item["status"].clone();
-    // A signature comes with the end of a thought.
+    // A signature comes with the end of a thought, and a result with the end of a call.
     as_told.as_object_mut().unwrap().remove("encrypted_content");
+    for key in ["output", "error", "tools"] {
+        if let Some(begun) = item.get(key) {
+            as_told[key] = begun.clone();
+        }
+    }
+    if done.get("status").is_none() {
+        as_told.as_object_mut().unwrap().remove("status");
+    }
     assert_eq!(&as_told, item);
     *item = done.clone();
 }

@@ -97,6 +97,7 @@ impl Gathered {
     }
 
     /// The whole answer; what did not finish is none.
+    #[cfg(test)]
     pub(crate) fn answer(&self) -> Result<Map, Broken> {
         let (reason, stop) = self.finished.as_ref().ok_or(Broken::Unfinished)?;
         let logprobs = match self.logprobs.as_slice() {

@@ -252,7 +252,10 @@ pub(super) fn relay(upstream: Upstream, endpoint: Endpoint, pieces: &[&[u8]]) ->
         }
     };
     match ended.and_then(|()| to.finish()) {
-        Ok(bytes) => out.extend(bytes),
+        Ok(bytes) => {
+            out.extend(bytes);
+            out.extend(to.last_word(true));
+        }
         Err(broken) => {
             let failure = Failure::new(Code::UpstreamTruncated, "It broke off.").hint("Try again.");
             out.extend(to.abort(&failure));

@@ -33,13 +33,6 @@
 //! | Anthropic's answer | citations, blocks of its own tools | dropped |
 //! | anything → OpenAI | `parallel_tool_calls`, a free `tool_choice`, where there are no tools | dropped: engines refuse them |
 //! | chat's answer | further choices | dropped, but for Completions |
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "responses that are kept, and what the gateway itself puts into one, come next"
-    )
-)]
 
 #[cfg(test)]
 mod clients;
@@ -61,6 +54,7 @@ mod usage;
 
 pub(crate) use field::Map;
 pub(crate) use gather::Gathered;
+pub(crate) use responses::{Deed, Errand, words_of};
 pub(crate) use stream::{FromUpstream, ToClient};
 
 use crate::answer;
@@ -79,6 +73,7 @@ pub(crate) enum Upstream {
 }
 
 impl Upstream {
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 2] = [Self::OpenAi, Self::Anthropic];
 
     /// The endpoint that is asked with a canonical request.
@@ -163,9 +158,14 @@ pub(crate) fn request_to_chat(endpoint: Endpoint, request: Map) -> Result<Map, F
         Endpoint::Chat => Ok(request),
         Endpoint::Completions => completions::request_to_chat(request),
         Endpoint::Embeddings => Err(refused("input", "cannot be embedded by a model that can only chat")),
-        Endpoint::Responses => responses::request_to_chat(request),
+        Endpoint::Responses => response_to_chat(Vec::new(), request),
         Endpoint::Messages => messages::request_to_chat(request),
     }
+}
+
+/// A request for a response that goes on with the conversation before it, in the canonical form.
+pub(crate) fn response_to_chat(before: Vec<Map>, request: Map) -> Result<Map, Failure> {
+    responses::to_chat(before, request)
 }
 
 /// A canonical request as an upstream takes it, at [`Upstream::endpoint`].

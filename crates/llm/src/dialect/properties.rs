@@ -1,7 +1,7 @@
 //! What holds of every conversion, whatever is said.
 
 use super::{
-    Gathered, Map, ToClient, Upstream, chat_to_answer, chat_to_upstream,
+    Deed, Errand, Gathered, Map, ToClient, Upstream, chat_to_answer, chat_to_upstream,
     clients::{assemble_message, assemble_response},
     field,
     golden::{CLIENTS, asked, events, folder, relay, upstream_named},
@@ -184,6 +184,7 @@ fn stream(endpoint: Endpoint, chunks: Vec<Map>) -> (ToClient, Vec<(String, Value
         out.extend(to.chunk(chunk).unwrap());
     }
     out.extend(to.finish().unwrap());
+    out.extend(to.last_word(true));
     let events = events(str::from_utf8(&out).unwrap());
     (to, events)
 }
@@ -331,31 +332,60 @@ fn a_stream_that_broke_never_looks_complete() {
 
 /// What the gateway did on the way stands between what the model said before and after.
 #[test]
-fn an_item_of_the_gateways_own_takes_its_place_among_the_models() {
+fn the_gateways_own_deeds_take_their_place_among_the_models_words() {
     let chunk = |delta: Value, reason: Option<&str>| {
         field::map(json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": reason }] }))
     };
-    let item = json!({
-        "type": "mcp_call", "id": "mcp_1", "server_label": "s", "name": "search", "arguments": "{}", "output": "found",
-        "status": "completed",
-    });
+    let errand = |key: usize, approval: Option<&str>| Errand {
+        key,
+        server: "docs".to_owned(),
+        name: "search".to_owned(),
+        arguments: r#"{"q":1}"#.to_owned(),
+        approval: approval.map(str::to_owned),
+    };
+    let ended = |key: usize, result| Deed::Ended { key, result };
+    let error = json!({ "type": "mcp_protocol_error", "code": -32603, "message": "It failed." });
     for endpoint in CLIENTS {
         let mut to = ToClient::new(asked(endpoint));
-        let mut out = to.chunk(chunk(json!({ "content": "I look." }), None)).unwrap();
-        let inserted = to.insert(item.as_object().unwrap().clone());
-        assert_eq!(inserted.is_empty(), endpoint != Endpoint::Responses, "{endpoint:?}");
-        out.extend(inserted);
+        let tools = vec![json!({ "name": "search", "input_schema": {} })];
+        let server = "docs".to_owned();
+        let mut out = to.tell(Deed::Lists { server, tools });
+        assert_eq!(out.is_empty(), endpoint != Endpoint::Responses, "{endpoint:?}");
+        out.extend(to.chunk(chunk(json!({ "content": "I look." }), None)).unwrap());
+        for deed in [
+            Deed::Calls(errand(0, Some("mcpr_1"))),
+            Deed::Calls(errand(1, None)),
+            // Nobody began this one.
+            ended(2, Ok(String::new())),
+            ended(1, Err(error.clone())),
+            ended(0, Ok("found".to_owned())),
+        ] {
+            out.extend(to.tell(deed));
+        }
         out.extend(to.chunk(chunk(json!({ "content": "It is there." }), None)).unwrap());
+        out.extend(to.tell(Deed::Asks(errand(0, None))));
         out.extend(to.chunk(chunk(json!({}), Some("stop"))).unwrap());
         out.extend(to.finish().unwrap());
+        out.extend(to.last_word(true));
         let events = events(str::from_utf8(&out).unwrap());
         if endpoint == Endpoint::Responses {
             let response = assemble_response(&events);
             let output = response["output"].as_array().unwrap();
-            assert_eq!(output[0]["content"][0]["text"], "I look.");
-            assert_eq!(output[1], item);
-            assert_eq!(output[2]["content"][0]["text"], "It is there.");
-            assert_eq!(output.len(), 3);
+            let kinds: Vec<_> = output.iter().map(|item| item["type"].as_str().unwrap()).collect();
+            let expected = [
+                "mcp_list_tools",
+                "message",
+                "mcp_call",
+                "mcp_call",
+                "message",
+                "mcp_approval_request",
+            ];
+            assert_eq!(kinds, expected);
+            let call = |at: usize| (&output[at]["status"], &output[at]["output"], &output[at]["error"]);
+            assert_eq!(call(2), (&json!("completed"), &json!("found"), &Value::Null));
+            assert_eq!(call(3), (&json!("failed"), &Value::Null, &error));
+            assert_eq!(output[2]["approval_request_id"], "mcpr_1");
+            assert_eq!(response["store"], true);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     field::Map,
     frame,
     messages::{self, Incoming},
-    responses,
+    responses::{self, Deed},
 };
 use crate::sse;
 use forebay_domain::{Failure, model::Endpoint};
@@ -165,16 +165,16 @@ impl ToClient {
         Ok(out)
     }
 
-    /// An item of a response that the gateway itself has made, whole, such as an `mcp_call`. Other APIs have no such
-    /// thing.
-    pub(crate) fn insert(&mut self, item: Map) -> Vec<u8> {
+    /// What the gateway does of its own, as items of a response. Other APIs have no such thing.
+    pub(crate) fn tell(&mut self, deed: Deed) -> Vec<u8> {
         match &mut self.writing {
-            Writing::Responses(stream) => stream.insert(item.into(), &self.asked),
+            Writing::Responses(stream) => stream.tell(deed, &self.asked),
             Writing::Chat | Writing::Completions(_) | Writing::Messages(_) => Vec::new(),
         }
     }
 
-    /// The end, in good order. Refused where the model never said that it had finished.
+    /// The end, in good order. Refused where the model never said that it had finished. Of a response the last event is
+    /// still to come, see [`Self::last_word`].
     pub(crate) fn finish(&mut self) -> Result<Vec<u8>, Broken> {
         match &mut self.writing {
             Writing::Chat | Writing::Completions(_) => Ok(frame::DONE.to_vec()),
@@ -184,6 +184,17 @@ impl ToClient {
                 Ok(events)
             }
             Writing::Messages(stream) => stream.finish(&self.asked),
+        }
+    }
+
+    /// The event that holds a whole response, which says whether it is kept.
+    pub(crate) fn last_word(&mut self, is_kept: bool) -> Vec<u8> {
+        match (&mut self.writing, &mut self.answer) {
+            (Writing::Responses(stream), Some(response)) => {
+                response.insert("store".to_owned(), is_kept.into());
+                stream.end(response)
+            }
+            _ => Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     routing::End,
     sse::{self, Splitter},
 };
-use forebay_domain::{Code, Failure};
+use forebay_domain::{Code, Failure, model::AnswerForm};
 
 /// Largest streamed answer: some hundred thousand chunks.
 const STREAM_BYTES_MAX: u64 = 128 << 20;
@@ -22,9 +22,11 @@ pub(super) async fn whole(mut begun: Begun, now_s: u64) -> Result<Map, Failure> 
     answer.map_err(|broken| failure(broken, &begun.place))
 }
 
-/// An answer in chunks.
+/// An answer in chunks; one in one piece is one chunk.
 pub(super) struct Chunks {
     begun: Begun,
+    form: AnswerForm,
+    now_s: u64,
     splitter: Splitter,
     from: FromUpstream,
     bytes: u64,
@@ -32,10 +34,12 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    pub(super) fn new(begun: Begun, now_s: u64) -> Self {
+    pub(super) fn new(begun: Begun, form: AnswerForm, now_s: u64) -> Self {
         Self {
             from: FromUpstream::new(begun.api(), now_s),
             begun,
+            form,
+            now_s,
             splitter: Splitter::new(),
             bytes: 0,
             is_closed: false,
@@ -48,7 +52,10 @@ impl Chunks {
 
     /// The next chunk; `None` once all was said in good order.
     pub(super) async fn next(&mut self) -> Result<Option<Map>, Failure> {
-        let next = self.read().await;
+        let next = match self.form {
+            AnswerForm::Whole => self.read_whole().await,
+            AnswerForm::Events => self.read().await,
+        };
         match &next {
             Ok(Some(_)) => {}
             Ok(None) => self.begun.lease.end(End::Ok),
@@ -74,6 +81,23 @@ impl Chunks {
                 self.read_more().await?;
             }
         }
+    }
+
+    async fn read_whole(&mut self) -> Result<Option<Map>, Failure> {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return Ok(None);
+        }
+        let body = self.begun.body().await?;
+        let read = serde_json::from_slice(&body).map_err(|_| Broken::Nonsense);
+        let answer = read.and_then(|answer| dialect::upstream_to_chat(self.begun.api(), answer, self.now_s));
+        let mut answer = answer.map_err(|broken| failure(broken, &self.begun.place))?;
+        // Some engines do not say why an answer is over that is there as a whole.
+        if let Some(choice) = answer.get_mut("choices").and_then(|choices| choices.get_mut(0))
+            && !choice["finish_reason"].is_string()
+        {
+            choice["finish_reason"] = "stop".into();
+        }
+        Ok(Some(answer))
     }
 
     async fn read_more(&mut self) -> Result<(), Failure> {

@@ -8,7 +8,11 @@ use crate::{
     upstream::{Ask, Call, Upstream},
 };
 use arc_swap::ArcSwap;
-use forebay_domain::{Action, Failure, Principal, model::Priority, port::Via};
+use forebay_domain::{
+    Action, Failure, Principal,
+    model::{AnswerForm, Priority},
+    port::Via,
+};
 use forebay_runtime::{Entropy, telemetry::TraceContext};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -59,6 +63,15 @@ pub(crate) enum Calling {
 }
 
 impl Asker {
+    /// How engines are to answer.
+    pub(crate) fn form(&self) -> AnswerForm {
+        if self.events {
+            AnswerForm::Events
+        } else {
+            AnswerForm::Whole
+        }
+    }
+
     /// The record of one more hop.
     pub(crate) fn record(&self) -> Record {
         let decision = self.principal.decide(&Action::model(&self.model.name));

@@ -51,6 +51,10 @@ impl Offered {
         self.tools.get(name)
     }
 
+    pub(super) fn infos(&self) -> impl Iterator<Item = &ToolInfo> {
+        self.tools.values().map(|mine| &mine.info)
+    }
+
     /// Puts the real definitions of the gateway's tools into a canonical request, and says which they are.
     pub(crate) fn take(chat: &mut Map, tools: Option<&dyn CallTool>, principal: &Principal) -> Result<Self, Failure> {
         let mut offered = Self::default();
@@ -76,7 +80,7 @@ impl Offered {
         Ok(offered)
     }
 
-    fn add(&mut self, name: String, info: ToolInfo, approval: Approval, at: usize) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, name: String, info: ToolInfo, approval: Approval, at: usize) -> Result<(), Failure> {
         if self.tools.len() >= TOOLS_MAX {
             let problem = format!("name more than {TOOLS_MAX} tools of the gateway");
             return Err(invalid("tools", &problem));
@@ -88,7 +92,7 @@ impl Offered {
     }
 
     /// A call says a name and nothing else, so one that is the gateway's can be nobody else's too.
-    fn check_names(&self, entries: &[Value]) -> Result<(), Failure> {
+    pub(super) fn check_names(&self, entries: &[Value]) -> Result<(), Failure> {
         let shared =
             |entry: &Value| name_of(entry).is_some_and(|name| self.tools.contains_key(&name) && self.is_clients(&name));
         match entries.iter().rposition(shared) {
@@ -139,7 +143,7 @@ fn name_of(entry: &Value) -> Option<String> {
 }
 
 /// A tool as OpenAI's API writes it.
-fn definition(name: &str, info: &ToolInfo) -> Value {
+pub(super) fn definition(name: &str, info: &ToolInfo) -> Value {
     let parameters: Value = serde_json::from_str(info.input_schema.get()).unwrap_or_else(|_| json!({"type": "object"}));
     let mut function = json!({"name": name, "parameters": parameters});
     if let Some(description) = &info.description {

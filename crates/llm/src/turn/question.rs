@@ -1,6 +1,9 @@
 //! A request that needs a turn, read once: what goes to the model, what the gateway is to do, and how to answer.
 
-use super::wish::Wish;
+use super::{
+    kept::{Ground, Thread},
+    wish::Wish,
+};
 use crate::dialect::{self, Asked, Map};
 use forebay_domain::{
     Code, Failure,
@@ -14,17 +17,19 @@ pub(crate) struct Question {
     pub(crate) asked: Asked,
     pub(crate) wish: Wish,
     pub(crate) chat: Map,
+    /// What a response has that a chat has not.
+    pub(crate) thread: Option<Thread>,
     /// Whether the client wants its answer as events.
     pub(crate) events: bool,
 }
 
 impl Question {
-    /// `id` names the answer: letters and digits.
+    /// `ground` is what it stands on, where it asks for a response; `created_s` is now.
     pub(crate) fn read(
         endpoint: Endpoint,
         body: &[u8],
         hints: &Hints,
-        id: String,
+        mut ground: Ground,
         created_s: u64,
     ) -> Result<Self, Failure> {
         let mut request: Map = serde_json::from_slice(body)
@@ -35,11 +40,20 @@ impl Question {
             Some(Value::Bool(true)) => true,
             Some(_) => return Err(invalid("stream", "must be true or false")),
         };
+        let mut thread = None;
         if endpoint == Endpoint::Responses {
-            keep_nothing(&mut request)?;
+            let base_url = hints.base_url.clone();
+            let read = Thread::take(&mut request, &mut ground)?;
+            thread = Some(Thread { base_url, ..read });
         }
-        let asked = Asked::new(endpoint, &request, id, created_s);
-        let chat = dialect::request_to_chat(endpoint, request)?;
+        let asked = Asked::new(endpoint, &request, ground.id, created_s);
+        let chat = match endpoint {
+            Endpoint::Responses => {
+                request.remove("previous_response_id");
+                dialect::response_to_chat(ground.before.items, request)?
+            }
+            _ => dialect::request_to_chat(endpoint, request)?,
+        };
         if !chat.get("messages").is_some_and(Value::is_array) {
             return Err(invalid("messages", "must be an array of messages"));
         }
@@ -47,6 +61,7 @@ impl Question {
             asked,
             wish,
             chat,
+            thread,
             events,
         })
     }
@@ -54,17 +69,6 @@ impl Question {
     /// The messages, as JSON.
     pub(crate) fn messages(&self) -> String {
         self.chat["messages"].to_string()
-    }
-}
-
-/// Responses are not kept yet: who asks for that is told so, and an answer does not say that it was.
-fn keep_nothing(request: &mut Map) -> Result<(), Failure> {
-    match request.insert("store".to_owned(), false.into()) {
-        Some(Value::Bool(true)) => Err(invalid(
-            "store",
-            "must be false or left out: this version keeps no responses",
-        )),
-        _ => Ok(()),
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Report {
     providers: Vec<Value>,
     left_out: usize,
     tools: Vec<Value>,
+    /// Whether words of others were read, in this turn or in the conversation that it goes on with.
+    pub(super) is_tainted: bool,
     /// Why the turn ended before the model was done, where it did.
     pub(super) ended: Option<&'static str>,
 }
@@ -43,6 +45,9 @@ impl Report {
         });
         if self.left_out > 0 {
             value["context_left_out"] = self.left_out.into();
+        }
+        if self.is_tainted {
+            value["tainted"] = true.into();
         }
         if let Some(why) = self.ended {
             value["ended"] = why.into();

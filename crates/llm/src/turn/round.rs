@@ -16,8 +16,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 /// What a hop came to.
 pub(super) struct Round {
     pub(super) message: Map,
-    calls: Vec<Call>,
-    fates: Vec<Fate>,
+    pub(super) calls: Vec<Call>,
+    pub(super) fates: Vec<Fate>,
     /// Whether the turn ends with it.
     pub(super) ends: bool,
     pub(super) reason: String,
@@ -100,6 +100,9 @@ impl Turn {
 
     /// The narrower caller of a turn that has read what others wrote.
     pub(super) fn taint(&mut self) {
+        if let Some(report) = &mut self.report {
+            report.is_tainted = true;
+        }
         if self.narrow.is_none() {
             self.narrow = Some(taint::narrow(&self.asker.principal, &self.bounds.denied));
         }

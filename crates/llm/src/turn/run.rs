@@ -6,10 +6,11 @@ use super::{
     bounds::Bounds,
     hear::{self, Chunks},
     hop::{Asker, Calling},
+    kept::{Thread, mark_of},
     offer::Offered,
     question::Question,
     report::Report,
-    round::{Round, accompanied, take_choice},
+    round::{accompanied, take_choice},
     stream, usage,
     usage::Sum,
     wish::{Execution, Wish},
@@ -34,7 +35,7 @@ use tracing::Instrument;
 
 pub(crate) struct Turn {
     pub(super) asker: Asker,
-    asked: Asked,
+    pub(super) asked: Asked,
     pub(super) chat: Map,
     pub(super) means: Option<Means>,
     pub(super) offered: Offered,
@@ -47,6 +48,8 @@ pub(crate) struct Turn {
     pub(super) until: Instant,
     /// What the gateway did; `None` where it was asked to do nothing.
     pub(super) report: Option<Report>,
+    /// What a response has that a chat has not.
+    pub(super) thread: Option<Thread>,
     usage: Sum,
 }
 
@@ -55,7 +58,10 @@ impl Turn {
     pub(crate) fn plain(question: Question, asker: Asker) -> Self {
         let bounds = asker.desk.settings.load().turns.clone();
         Self {
-            mark: Mark::new(asker.desk.entropy.bytes()),
+            mark: match question.thread {
+                Some(_) => mark_of(&question.asked.id),
+                None => Mark::new(asker.desk.entropy.bytes()),
+            },
             asker,
             asked: question.asked,
             chat: question.chat,
@@ -67,6 +73,7 @@ impl Turn {
             until: Instant::now() + bounds.time_max,
             bounds,
             report: None,
+            thread: question.thread,
             usage: Sum::default(),
         }
     }
@@ -77,7 +84,8 @@ impl Turn {
         let mut turn = Self::plain(question, asker);
         turn.means = means;
         let tools = turn.means.as_ref().map(|means| &*means.tools);
-        let offered = Offered::take(&mut turn.chat, tools, &turn.asker.principal)?;
+        let mut offered = Offered::take(&mut turn.chat, tools, &turn.asker.principal)?;
+        turn.offer_servers(&mut offered)?;
         if execution == Execution::Server {
             turn.offered = offered;
         }
@@ -87,6 +95,7 @@ impl Turn {
         if context.is_some() || !turn.offered.is_empty() {
             turn.report = Some(Report::default());
         }
+        turn.go_on()?;
         if let Some(wanted) = context {
             turn.inform(wanted).await?;
         }
@@ -104,7 +113,8 @@ impl Turn {
     }
 
     /// Asks for the first time, and answers.
-    pub(crate) async fn answer(self, mut record: Record) -> Result<Answer, Failure> {
+    pub(crate) async fn answer(mut self, mut record: Record) -> Result<Answer, Failure> {
+        self.run_approved().await;
         record.asked();
         let span = record.span().clone();
         match self.asker.ask(&self.chat, Calling::Allowed).instrument(span).await {
@@ -116,7 +126,10 @@ impl Turn {
     /// Answers with what has begun.
     pub(crate) async fn answer_from(self, begun: Begun, record: Record) -> Result<Answer, Failure> {
         if !self.asker.events {
-            let body = self.whole(begun, record).await?;
+            let body = match self.thread {
+                Some(_) => self.whole_response(begun, record).await?,
+                None => self.whole(begun, record).await?,
+            };
             let body = futures_util::stream::once(ready(Ok(body.into())));
             return Ok(Answer {
                 form: AnswerForm::Whole,
@@ -177,12 +190,18 @@ impl Turn {
         }
     }
 
-    /// The answer as a stream.
-    async fn talk(mut self, mut begun: Begun, mut record: Record, writer: &mut Writer) -> Result<(), Failure> {
+    /// The answer as a stream, or as a response that its writer puts together.
+    pub(super) async fn talk(
+        mut self,
+        mut begun: Begun,
+        mut record: Record,
+        writer: &mut Writer,
+    ) -> Result<(), Failure> {
         writer.begin().await;
+        self.tell(writer).await;
         let mut calling = Calling::Allowed;
         loop {
-            let mut chunks = Chunks::new(begun, self.asker.desk.now_s());
+            let mut chunks = Chunks::new(begun, self.asker.form(), self.asker.desk.now_s());
             let gathered = match self.pass_on(&mut chunks, &mut record, writer).await {
                 Ok(gathered) => gathered,
                 Err(failure) => return Err(closed(record, failure)),
@@ -193,8 +212,11 @@ impl Turn {
                 let this = self.round(gathered.message(), reason, calling);
                 if this.needs_work() {
                     record.finish(Outcome::Ok);
+                    self.announce(&this);
+                    self.tell(writer).await;
                     let every = self.bounds.keep_alive;
                     accompanied(self.carry_out(&this), every, writer).await;
+                    self.tell(writer).await;
                 }
                 if !this.ends {
                     let every = self.bounds.keep_alive;
@@ -203,7 +225,7 @@ impl Turn {
                 }
                 round = Some(this);
             }
-            let calls = round.as_mut().map(Round::theirs);
+            let calls = round.as_mut().map(|round| self.theirs(round));
             let end = round.as_ref().zip(calls.as_ref()).map(|(round, calls)| End {
                 calls,
                 reason: &round.reason,
@@ -212,6 +234,7 @@ impl Turn {
             return match writer.close(end, last, chunks.place()) {
                 // The record closes before the client has it all: many hang up at once.
                 Ok(bytes) => {
+                    let bytes = self.seal(bytes, writer).await;
                     record.passed(bytes.len());
                     record.finish(Outcome::Ok);
                     writer.send(bytes).await;
@@ -251,6 +274,8 @@ impl Turn {
             if let Some(usage) = usage::read(&chunk) {
                 record.used(usage);
                 used = chunk.get("usage").cloned().unwrap_or_default();
+            } else if !self.asker.events {
+                record.guess(answer::words(Value::from(chunk.clone()).to_string().as_bytes()));
             }
             let sent = writer.chunk(chunk, chunks.place()).await?;
             if sent > 0 {

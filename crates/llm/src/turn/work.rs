@@ -1,6 +1,6 @@
 //! Runs the gateway's tools that a model called in one round.
 
-use super::{Means, calls::Call, offer::Mine, plan::Fate, report, run::Turn};
+use super::{Means, calls::Call, offer::Mine, plan::Fate, report, responses::Shown, run::Turn};
 use forebay_domain::{
     Code, ErrorKind, Failure,
     tool::{ToolAnswer, ToolCall},
@@ -19,6 +19,8 @@ struct Done {
     text: String,
     /// What the report says; nothing of calls that are the client's.
     entry: Option<Value>,
+    /// What a response shows of it.
+    shown: Shown,
     has_run: bool,
     /// Whether others wrote what the model is told.
     is_strange: bool,
@@ -35,7 +37,7 @@ impl Turn {
             .map(|(call, fate)| self.outcome(call, fate, &places));
         let all = join_all(work).await;
         let mut texts = Vec::with_capacity(all.len());
-        for done in all {
+        for (key, (call, done)) in calls.iter().zip(all).enumerate() {
             self.calls_left -= usize::from(done.has_run);
             if done.is_strange {
                 self.taint();
@@ -47,6 +49,7 @@ impl Turn {
                 report.called(entry);
             }
             texts.push(done.text);
+            self.note(key, call, done.shown);
         }
         texts
     }
@@ -55,25 +58,26 @@ impl Turn {
         let mine = self.offered.get(&call.name);
         let server = mine.map(|mine| mine.info.server.as_str());
         let entry = |status: &str| report::call(&call.name, server, status, Duration::ZERO);
-        let told = |text: String, entry: Option<Value>| Done {
+        let told = |text: String, entry: Option<Value>, shown: Shown| Done {
             text,
             entry,
+            shown,
             has_run: false,
             is_strange: false,
         };
         match fate {
-            Fate::Back => told(String::new(), None),
-            Fate::Approval => told(String::new(), Some(entry("approval_required"))),
-            Fate::PutOff => told(String::new(), Some(entry("put_off"))),
+            Fate::Back => told(String::new(), None, Shown::Nothing),
+            Fate::Approval => told(String::new(), Some(entry("approval_required")), Shown::Asked),
+            Fate::PutOff => told(String::new(), Some(entry("put_off")), Shown::Nothing),
             Fate::Refused(failure) => {
                 let mut entry = entry("refused");
                 entry["error"] = report::error(failure);
-                told(words(failure), Some(entry))
+                told(words(failure), Some(entry), Shown::failed(failure))
             }
             Fate::Run => match (mine, &self.means) {
                 (Some(mine), Some(means)) => self.run(call, mine, means, places).await,
                 // A call runs only where its tool was found.
-                _ => told(String::new(), Some(entry("refused"))),
+                _ => told(String::new(), Some(entry("refused")), Shown::Nothing),
             },
         }
     }
@@ -91,20 +95,27 @@ impl Turn {
         let mut entry = report::call(&call.name, Some(&mine.info.server), status, took);
         let arguments = call.arguments().and_then(|raw| serde_json::from_str(raw.get()).ok());
         entry["arguments"] = arguments.unwrap_or_default();
-        let text = match answer {
+        let (text, shown) = match answer {
             Ok(answer) if answer.is_error => {
                 entry["error"] = serde_json::json!({ "code": null, "message": "The tool itself says that it failed." });
-                format!("The tool failed. {}", self.presentable(answer, mine))
+                let text = self.bounded(answer);
+                let shown = Shown::tool_failed(&text);
+                (format!("The tool failed. {}", self.presentable(text, mine)), shown)
             }
-            Ok(answer) => self.presentable(answer, mine),
+            Ok(answer) => {
+                let text = self.bounded(answer);
+                let shown = Shown::Ended(Ok(text.clone()));
+                (self.presentable(text, mine), shown)
+            }
             Err(failure) => {
                 entry["error"] = report::error(&failure);
-                words(&failure)
+                (words(&failure), Shown::failed(&failure))
             }
         };
         Done {
             text,
             entry: Some(entry),
+            shown,
             has_run: true,
             is_strange: !mine.info.is_trusted,
         }
@@ -132,8 +143,8 @@ impl Turn {
         timeout(patience, answer).await.unwrap_or_else(|_| Err(too_late()))
     }
 
-    /// A result as the model gets it: bounded, and marked as data unless the gateway and its operator wrote it.
-    fn presentable(&self, answer: ToolAnswer, mine: &Mine) -> String {
+    /// As much of a result as anybody gets.
+    fn bounded(&self, answer: ToolAnswer) -> String {
         let mut text = answer.text;
         let length = text.len();
         let most = self.bounds.result_bytes_max;
@@ -142,6 +153,11 @@ impl Turn {
             let missing = length - text.len();
             text.extend(["\n[", &missing.to_string(), " bytes more are left out]"]);
         }
+        text
+    }
+
+    /// A result as the model gets it: marked as data unless the gateway and its operator wrote it.
+    fn presentable(&self, text: String, mine: &Mine) -> String {
         if mine.info.is_trusted {
             text
         } else {

@@ -5,7 +5,7 @@
 
 use super::{calls::Call, hear};
 use crate::{
-    dialect::{Asked, Map, ToClient},
+    dialect::{Asked, Deed, Map, ToClient},
     fault::Place,
 };
 use bytes::Bytes;
@@ -15,7 +15,8 @@ use tokio::sync::mpsc::Sender;
 
 pub(super) struct Writer {
     to: ToClient,
-    out: Sender<Result<Bytes, Failure>>,
+    /// Nobody listens where the answer is wanted in one piece.
+    out: Option<Sender<Result<Bytes, Failure>>>,
     /// Whether calls and the end are held back until the gateway knows what becomes of them.
     withholds: bool,
     has_begun: bool,
@@ -27,7 +28,18 @@ impl Writer {
     pub(super) fn new(asked: Asked, out: Sender<Result<Bytes, Failure>>, withholds: bool) -> Self {
         Self {
             to: ToClient::new(asked),
-            out,
+            out: Some(out),
+            withholds,
+            has_begun: false,
+            closing: Map::new(),
+        }
+    }
+
+    /// One that only puts a response together.
+    pub(super) fn silent(asked: Asked, withholds: bool) -> Self {
+        Self {
+            to: ToClient::new(asked),
+            out: None,
             withholds,
             has_begun: false,
             closing: Map::new(),
@@ -36,6 +48,12 @@ impl Writer {
 
     pub(super) async fn begin(&mut self) {
         let bytes = self.to.begin();
+        self.send(bytes).await;
+    }
+
+    /// Tells what the gateway does of its own, where the API has words for it.
+    pub(super) async fn tell(&mut self, deed: Deed) {
+        let bytes = self.to.tell(deed);
         self.send(bytes).await;
     }
 
@@ -84,12 +102,37 @@ impl Writer {
         Ok(bytes)
     }
 
+    /// The response as its client has it, once it is closed.
+    pub(super) fn response(&self) -> Option<&Map> {
+        self.to.response()
+    }
+
+    /// What follows once it is known whether the response is kept: the end of a stream, or the response in one piece.
+    pub(super) fn last_word(&mut self, is_kept: bool) -> Vec<u8> {
+        let event = self.to.last_word(is_kept);
+        match &self.out {
+            Some(_) => event,
+            None => self.whole(),
+        }
+    }
+
+    fn whole(&self) -> Vec<u8> {
+        let response = self.response().map(serde_json::to_vec);
+        response.map_or_else(Vec::new, |bytes| bytes.expect("a map of values is JSON"))
+    }
+
+    pub(super) fn into_whole(self) -> Vec<u8> {
+        self.whole()
+    }
+
     /// The end, by a failure.
     pub(super) async fn abort(&mut self, failure: Failure) {
         let bytes = self.to.abort(&failure);
         self.send(bytes).await;
-        // Nobody reads any more: then nobody misses it.
-        let _ = self.out.send(Err(failure)).await;
+        if let Some(out) = &self.out {
+            // Nobody reads any more: then nobody misses it.
+            let _ = out.send(Err(failure)).await;
+        }
     }
 
     /// Says that something is still going on, to whoever would hang up otherwise.
@@ -99,11 +142,14 @@ impl Writer {
 
     pub(super) async fn send(&self, bytes: Vec<u8>) -> usize {
         let count = bytes.len();
-        if count > 0 {
-            // Nobody reads any more: then this future is about to be dropped.
-            let _ = self.out.send(Ok(bytes.into())).await;
+        match &self.out {
+            Some(out) if count > 0 => {
+                // Nobody reads any more: then this future is about to be dropped.
+                let _ = out.send(Ok(bytes.into())).await;
+                count
+            }
+            _ => 0,
         }
-        count
     }
 }
 
@@ -123,7 +169,13 @@ fn withhold(chunk: &mut Map, has_begun: bool) -> bool {
         .flatten()
     {
         choice["finish_reason"] = Value::Null;
-        let Some(delta) = choice["delta"].as_object_mut() else {
+        // An answer in one piece is one large chunk.
+        let said = if choice.get("delta").is_some() {
+            "delta"
+        } else {
+            "message"
+        };
+        let Some(delta) = choice[said].as_object_mut() else {
             continue;
         };
         delta.remove("tool_calls");

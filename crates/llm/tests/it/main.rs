@@ -9,6 +9,7 @@ mod faults;
 mod policy;
 mod probes;
 mod queue;
+mod responses;
 mod routes;
 mod shed;
 mod streams;

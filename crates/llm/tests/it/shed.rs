@@ -75,8 +75,13 @@ impl CallTool for Shed {
         (name == "locked").then(|| Failure::new(Code::Forbidden, "This is for others."))
     }
 
-    fn of_server(&self, _: &Principal, _: &str) -> Vec<ToolInfo> {
-        Vec::new()
+    fn of_server(&self, _: &Principal, server: &str) -> Vec<ToolInfo> {
+        let names: &[&str] = if server == "shed" {
+            &["look", "web", "write"]
+        } else {
+            &[]
+        };
+        names.iter().filter_map(|name| Self::info(name)).collect()
     }
 
     fn call<'a>(&'a self, _: &'a Principal, call: ToolCall<'a>, _: Via) -> BoxFuture<'a, Result<ToolAnswer, Failure>> {

@@ -61,6 +61,7 @@ impl World {
             settings: settings(config(&engine.url())),
             http: http::trusted(),
             events: store.events().clone(),
+            responses: store.responses(),
             clock: clock.clone(),
             entropy: Entropy::seeded(7),
             metrics: Metrics::register(&mut registry),

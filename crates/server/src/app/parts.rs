@@ -60,6 +60,7 @@ impl AppParts {
             settings: model_settings(config, &self.secrets)?,
             http,
             events: self.store.events().clone(),
+            responses: self.store.responses(),
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             metrics: forebay_llm::Metrics::register(metrics.registry()),

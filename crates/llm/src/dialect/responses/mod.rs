@@ -1,11 +1,14 @@
 //! OpenAI's `responses`: items in, items out, and a stream of events with numbers.
 
+mod deeds;
 mod output;
 mod request;
 mod stream;
 
+pub(crate) use deeds::{Deed, Errand};
 pub(super) use output::whole;
-pub(super) use request::request_to_chat;
+pub(super) use request::to_chat;
+pub(crate) use request::words_of;
 pub(super) use stream::Stream;
 
 use super::field::Map;

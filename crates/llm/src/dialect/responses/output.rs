@@ -11,15 +11,18 @@ use super::{
 };
 use forebay_domain::{ErrorKind, Failure};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Everything that a response will be, and how far its client has been told.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    items: Vec<Value>,
+    pub(super) items: Vec<Value>,
     /// The item that is being said; calls stay open beside it.
     open: Option<usize>,
     /// Where each call of the chat stands among the items.
     calls: Vec<usize>,
+    /// Where the calls stand that the gateway runs.
+    pub(super) running: BTreeMap<usize, usize>,
     reason: Option<String>,
     usage: Option<Map>,
     service_tier: Option<Value>,
@@ -93,22 +96,6 @@ impl Output {
         }
     }
 
-    /// An item that somebody else has finished, in its place between what the model says.
-    pub(super) fn insert(&mut self, item: Value) {
-        self.leave("completed");
-        let at = self.items.len();
-        let mut begun = item.clone();
-        if begun.get("status").is_some() {
-            begun["status"] = "in_progress".into();
-        }
-        self.items.push(item);
-        self.emit(
-            "response.output_item.added",
-            json!({ "output_index": at, "item": begun }),
-        );
-        self.done(at);
-    }
-
     /// The item of this type that is open, or a new one.
     fn enter(&mut self, kind: &str, asked: &Asked) -> usize {
         if let Some(at) = self.open {
@@ -118,18 +105,18 @@ impl Output {
             self.leave("completed");
         }
         let item = match kind {
-            "reasoning" => json!({ "type": kind, "summary": [], "content": [] }),
-            _ => json!({ "type": kind, "role": "assistant", "content": [] }),
+            "reasoning" => json!({ "type": kind, "status": "in_progress", "summary": [], "content": [] }),
+            _ => json!({ "type": kind, "status": "in_progress", "role": "assistant", "content": [] }),
         };
         let at = self.add(item, if kind == "reasoning" { "rs" } else { "msg" }, asked);
         self.open = Some(at);
         at
     }
 
-    fn add(&mut self, mut item: Value, prefix: &str, asked: &Asked) -> usize {
+    /// A new item, which gets its id here.
+    pub(super) fn add(&mut self, mut item: Value, prefix: &str, asked: &Asked) -> usize {
         let at = self.items.len();
         item["id"] = format!("{prefix}_{}_{at}", asked.id).into();
-        item["status"] = "in_progress".into();
         self.emit(
             "response.output_item.added",
             json!({ "output_index": at, "item": item }),
@@ -221,6 +208,7 @@ impl Output {
             let call_id = id.unwrap_or_else(|| format!("call_{}_{}", asked.id, self.items.len()));
             let item = json!({
                 "type": "function_call",
+                "status": "in_progress",
                 "call_id": call_id,
                 "name": name.clone().unwrap_or_default(),
                 "arguments": "",
@@ -243,7 +231,7 @@ impl Output {
     }
 
     /// Ends the item that is open. Calls stay open, since what belongs to them may come in any order.
-    fn leave(&mut self, status: &str) {
+    pub(super) fn leave(&mut self, status: &str) {
         let Some(at) = self.open.take() else { return };
         let parts = self.items[at]["content"].as_array().map_or(0, Vec::len);
         if parts > 0 {
@@ -267,7 +255,7 @@ impl Output {
         self.emit("response.content_part.done", event);
     }
 
-    fn done(&mut self, at: usize) {
+    pub(super) fn done(&mut self, at: usize) {
         let event = json!({ "output_index": at, "item": self.items[at] });
         self.emit("response.output_item.done", event);
     }

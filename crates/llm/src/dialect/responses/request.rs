@@ -32,7 +32,8 @@ const TRACES: [&str; 4] = [
     "web_search_call",
 ];
 
-pub(in super::super) fn request_to_chat(mut request: Map) -> Result<Map, Failure> {
+/// `before` are the items of the conversation that this request goes on with.
+pub(in super::super) fn to_chat(before: Vec<Map>, mut request: Map) -> Result<Map, Failure> {
     for key in UNSETTLED {
         if take(&mut request, key).is_some() {
             return Err(unsaid(key, CHAT));
@@ -48,7 +49,7 @@ pub(in super::super) fn request_to_chat(mut request: Map) -> Result<Map, Failure
     for key in OURS {
         request.remove(key);
     }
-    let messages = messages(&mut request)?;
+    let messages = messages(before, &mut request)?;
     rename(&mut request, "max_output_tokens", "max_completion_tokens");
     if wants_logprobs || request.get("top_logprobs").is_some_and(|count| !count.is_null()) {
         request.insert("logprobs".to_owned(), true.into());
@@ -132,10 +133,13 @@ fn tool_choice(choice: Value) -> Value {
     }
 }
 
-fn messages(request: &mut Map) -> Result<Vec<Value>, Failure> {
+fn messages(before: Vec<Map>, request: &mut Map) -> Result<Vec<Value>, Failure> {
     let mut transcript = Transcript::default();
     if let Some(instructions) = take_text(request, "instructions", "")? {
         transcript.system(instructions.into());
+    }
+    for item in before {
+        transcript.item(item, "previous_response_id")?;
     }
     match take(request, "input") {
         Some(Value::String(text)) => transcript.message("user", text.into()),
@@ -236,11 +240,7 @@ impl Transcript {
         let name = need_text(&mut item, "name", at)?;
         let arguments = need_text(&mut item, "arguments", at)?;
         let output = take(&mut item, "output").or_else(|| take(&mut item, "error"));
-        let output = match output {
-            Some(Value::String(text)) => text,
-            Some(other) => other.to_string(),
-            None => String::new(),
-        };
+        let output = output.map(|output| words_of(&output)).unwrap_or_default();
         self.call(part::call(&id, &name, &arguments));
         self.result(&id, output.into());
         Ok(())
@@ -304,6 +304,16 @@ impl Transcript {
             turn.insert("content".to_owned(), "".into());
         }
     }
+}
+
+/// What a call came to, in words: its output, or its error in one of the API's forms.
+pub(crate) fn words_of(output: &Value) -> String {
+    let Value::Object(error) = output else {
+        return output.as_str().map_or_else(|| output.to_string(), str::to_owned);
+    };
+    let words = error.get("content").map(part::text_of).filter(|text| !text.is_empty());
+    let words = words.or_else(|| text_at(error, "message").map(str::to_owned));
+    words.unwrap_or_else(|| output.to_string())
 }
 
 /// Adds a thought to a message, and to what Anthropic wants to see of it again.

@@ -6,6 +6,7 @@ use super::{
         delta::{self, Calls},
         field::Map,
     },
+    deeds::Deed,
     output::Output,
 };
 use forebay_domain::Failure;
@@ -39,30 +40,36 @@ impl Stream {
         Ok(events)
     }
 
-    pub(in super::super) fn insert(&mut self, item: Value, asked: &Asked) -> Vec<u8> {
+    pub(in super::super) fn tell(&mut self, deed: Deed, asked: &Asked) -> Vec<u8> {
         let mut events = self.begin(asked);
-        self.output.insert(item);
+        self.output.tell(deed, asked);
         events.append(&mut self.output.take_events());
         events
     }
 
+    /// All but the last event, and the response that this one tells.
     pub(in super::super) fn finish(&mut self, asked: &Asked) -> Result<(Vec<u8>, Map), Broken> {
         if !self.output.is_finished() {
             return Err(Broken::Unfinished);
         }
         let mut events = self.begin(asked);
         self.output.complete(asked);
+        events.append(&mut self.output.take_events());
+        Ok((events, self.output.response(asked, self.output.status())))
+    }
+
+    /// The last event.
+    pub(in super::super) fn end(&mut self, response: &Map) -> Vec<u8> {
         let status = self.output.status();
-        let response = self.output.response(asked, status);
         self.output
             .emit(&format!("response.{status}"), json!({ "response": response }));
-        events.append(&mut self.output.take_events());
-        Ok((events, response))
+        self.output.take_events()
     }
 
     pub(in super::super) fn abort(&mut self, failure: &Failure, asked: &Asked) -> (Vec<u8>, Map) {
         let mut events = self.begin(asked);
-        let response = self.output.failed(failure, asked);
+        let mut response = self.output.failed(failure, asked);
+        response.insert("store".to_owned(), false.into());
         self.output.emit("response.failed", json!({ "response": response }));
         events.append(&mut self.output.take_events());
         (events, response)

@@ -4,7 +4,7 @@ use crate::{
     app::App,
     door::Caller,
     errors::{self, Dialect},
-    http::body,
+    http::{base_url, body},
 };
 use axum::{
     body::Body,
@@ -47,7 +47,11 @@ fn dialect(endpoint: Endpoint) -> Dialect {
 async fn ask(app: &App, caller: &Caller, endpoint: Endpoint, request: Request) -> Result<Answer, Failure> {
     let (parts, stream) = request.into_parts();
     body::require_json(&parts.headers)?;
-    let hints = hints(&parts.headers)?;
+    let base_url = Some(base_url(app, &parts.headers));
+    let hints = Hints {
+        base_url,
+        ..hints(&parts.headers)?
+    };
     let body = body::read(stream, app.body_bytes_max).await?;
     json::check_strict(&body)?;
     let request = ModelRequest {
@@ -73,7 +77,11 @@ fn hints(headers: &HeaderMap) -> Result<Hints, Failure> {
         })?,
     };
     let context = single(headers, CONTEXT)?.map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    Ok(Hints { context, priority })
+    Ok(Hints {
+        context,
+        priority,
+        base_url: None,
+    })
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a HeaderValue>, Failure> {
