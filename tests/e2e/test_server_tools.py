@@ -223,7 +223,6 @@ def responses(asking: Gateway, asker: Key) -> Iterator[openai.OpenAI]:
         yield client
 
 
-@pytest.mark.skip(reason="waits for tools of servers in responses")
 def test_responses_call_the_tools_of_a_server_by_its_label(
     asking: Gateway, responses: openai.OpenAI, scripted: Scripted
 ) -> None:
@@ -238,7 +237,6 @@ def test_responses_call_the_tools_of_a_server_by_its_label(
     assert len(offered) == 2, offered
 
 
-@pytest.mark.skip(reason="waits for tools of servers in responses")
 @pytest.mark.parametrize("approve", [True, False])
 def test_responses_ask_for_approval_first(
     asking: Gateway, responses: openai.OpenAI, scripted: Scripted, approve: bool
@@ -255,7 +253,6 @@ def test_responses_ask_for_approval_first(
     assert (name in graph(asking)) is approve
 
 
-@pytest.mark.skip(reason="waits for tools of servers in responses")
 def test_the_address_of_a_server_is_never_dialled(responses: openai.OpenAI, scripted: Scripted) -> None:
     scripted.will()
     tool = {"type": "mcp", "server_label": "theirs", "server_url": f"{scripted.url}/mcp", "require_approval": "never"}
