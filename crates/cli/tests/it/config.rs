@@ -134,7 +134,7 @@ fn an_unknown_key_gets_a_suggestion() {
         "xyz:",
         &no_such(
             "1:1: `xyz`",
-            "Here may stand: `auth`, `limits`, `mcp`, `metrics`, `models`, `server`, `store`, `telemetry`, `tools`, `turns`, `upstreams`.",
+            "Here may stand: `auth`, `limits`, `mcp`, `metrics`, `models`, `responses`, `server`, `store`, `telemetry`, `tools`, `turns`, `upstreams`.",
         ),
     );
 }
