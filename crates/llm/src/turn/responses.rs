@@ -16,7 +16,7 @@ use crate::{
     reading::Begun,
     record::Record,
 };
-use forebay_domain::{Failure, port::CallTool};
+use forebay_domain::{Code, Failure, port::CallTool};
 use serde_json::{Value, json};
 
 impl Turn {
@@ -83,11 +83,19 @@ impl Turn {
             calls_left: self.calls_left,
         };
         let (fates, _) = plan::decide(&calls, &circumstances);
-        let left = self.calls_left;
-        let fates = fates.into_iter().enumerate().map(|(at, fate)| match fate {
+        let run = fates.iter().filter(|fate| matches!(fate, Fate::Run)).count();
+        let mut left = self.calls_left.saturating_sub(run);
+        let fates = fates.into_iter().map(|fate| match fate {
             // Somebody has agreed, and the client waits for nothing else.
-            Fate::Approval | Fate::PutOff if at < left => Fate::Run,
-            other => other,
+            Fate::Approval | Fate::PutOff if left > 0 => {
+                left -= 1;
+                Fate::Run
+            }
+            Fate::Approval | Fate::PutOff => Fate::Refused(Failure::new(
+                Code::Overloaded,
+                "This turn has made as many calls as one may.",
+            )),
+            Fate::Run | Fate::Refused(_) | Fate::Back => fate,
         });
         let fates = fates.collect();
         let round = Round {

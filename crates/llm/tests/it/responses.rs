@@ -393,6 +393,34 @@ async fn what_was_not_agreed_to_does_not_run_and_the_model_is_told() {
 }
 
 #[tokio::test]
+async fn no_more_is_agreed_to_than_the_request_allows() {
+    let (world, shed) = world().await;
+    let asks = |id: &str, name: &str| json!({ "type": "mcp_approval_request", "id": id, "server_label": "shed", "name": name, "arguments": "{}" });
+    let agrees = |id: &str| json!({ "type": "mcp_approval_response", "approval_request_id": id, "approve": true });
+    let input = json!([
+        asks("a", "write"),
+        asks("b", "look"),
+        asks("c", "write"),
+        agrees("a"),
+        agrees("b"),
+        agrees("c")
+    ]);
+    let rule = json!({ "require_approval": { "never": { "read_only": true } } });
+    let mut body = with_tools(question(&input), server(rule));
+    body["max_tool_calls"] = 2.into();
+    let response = ask(&world, &body).await;
+    let mut called = shed.called();
+    called.sort_unstable();
+    assert_eq!(called, ["look", "write"], "two of three");
+    let failed = response["output"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|item| item["status"] == "failed");
+    assert_eq!(failed.count(), 1, "{response}");
+}
+
+#[tokio::test]
 async fn approval_may_be_needed_for_some_tools_only() {
     for (rule, runs) in [
         (json!({ "never": { "tool_names": ["look"] } }), true),
