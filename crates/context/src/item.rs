@@ -59,6 +59,10 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
 
 /// Without what steers a terminal, turns the direction of text around, or is read by a model and seen by nobody.
 fn clean(text: &str) -> Cow<'_, str> {
+    // Most texts are plain; there is nothing to look for in those.
+    if text.bytes().all(|byte| matches!(byte, b'\n' | b'\t' | b' '..=b'~')) {
+        return text.into();
+    }
     clean_text(text).0
 }
 
