@@ -19,9 +19,9 @@ PORT = int(os.environ.get("BENCH_PORT", "18471"))
 
 
 def build():
-    command = ["cargo", "build", "--release", "--quiet", "-p", "forebay-cli", "-p", "forebay-benches"]
+    command = ["cargo", "build", "--profile", "dist", "--quiet", "-p", "forebay-cli", "-p", "forebay-benches"]
     subprocess.run(command, cwd=ROOT, check=True)
-    return {name: TARGET / "release" / name for name in ("forebay", "load", "reference")}
+    return {name: TARGET / "dist" / name for name in ("forebay", "load", "reference")}
 
 
 def cpu_ms(pid):

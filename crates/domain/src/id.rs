@@ -2,6 +2,7 @@
 //!
 //! All of them are short printable names. They are checked once, when they enter; a value that exists is valid.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -118,6 +119,16 @@ impl TraceId {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
 
+    /// Random, but for the time in front: ids of one time stand together in an index, so that adding them touches few of
+    /// its pages. W3C Trace Context asks for 7 random bytes at the end; here are 10.
+    pub fn new(at: Timestamp, random: [u8; 10]) -> Self {
+        let mut bytes = [0; 16];
+        let milliseconds = at.as_millisecond().max(1).to_be_bytes();
+        bytes[..6].copy_from_slice(&milliseconds[2..]);
+        bytes[6..].copy_from_slice(&random);
+        Self(bytes)
+    }
+
     /// Reads 32 lower-case hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() != 32 || text.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -170,5 +181,17 @@ mod tests {
         ] {
             assert_eq!(TraceId::from_traceparent(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn ids_of_later_times_come_later() {
+        let at = |ms, random| TraceId::new(Timestamp::from_millisecond(ms).unwrap(), [random; 10]).to_string();
+        assert_eq!(at(0x0102_0304_0506, 0xab), "010203040506abababababababababab");
+        assert!(at(1_795_280_000_000, 0xff) < at(1_795_280_000_001, 0));
+        assert_eq!(
+            TraceId::parse(&at(0, 0)).unwrap().to_string(),
+            at(0, 0),
+            "never all zero"
+        );
     }
 }

@@ -48,6 +48,8 @@ pub(crate) async fn sqlite(url: &str) -> Result<(SqlitePool, SqlitePool), StoreE
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_PATIENCE)
+        // Each savepoint keeps the pages that it changes aside, in a file otherwise. That one is no help after a crash.
+        .pragma("temp_store", "memory")
         .disable_statement_logging();
     let writer = sqlite_writer(&options).await?;
     migrations::run_sqlite(&mut *writer.acquire().await?).await?;

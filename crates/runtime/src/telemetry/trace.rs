@@ -3,6 +3,7 @@
 
 use crate::Entropy;
 use forebay_domain::id::TraceId;
+use jiff::Timestamp;
 use opentelemetry::{
     Context,
     trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceState},
@@ -39,7 +40,7 @@ impl TraceContext {
 
     /// Begins the work of one request: below the caller's span if there is one, else at the root of a new trace.
     /// With a collector, `span` becomes the span that is sent there.
-    pub fn begin(span: &Span, caller: Option<Self>, entropy: &Entropy) -> Self {
+    pub fn begin(span: &Span, caller: Option<Self>, now: Timestamp, entropy: &Entropy) -> Self {
         if let Some(caller) = caller {
             caller.adopt(span);
         }
@@ -49,7 +50,7 @@ impl TraceContext {
                 ..caller
             },
             None => Self {
-                trace: entropy.trace_id(),
+                trace: TraceId::new(now, entropy.bytes()),
                 span: span_id(entropy),
                 sampled: false,
             },
@@ -151,11 +152,13 @@ mod tests {
         }
     }
 
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
     #[test]
     fn without_a_collector_the_callers_trace_goes_on_in_a_span_of_ours() {
         let entropy = Entropy::seeded(1);
         let caller = TraceContext::parse(HEADER).unwrap();
-        let ours = TraceContext::begin(&Span::none(), Some(caller), &entropy);
+        let ours = TraceContext::begin(&Span::none(), Some(caller), NOW, &entropy);
         assert_eq!(ours.trace, caller.trace);
         assert_ne!(ours.span, caller.span);
         assert!(
@@ -166,7 +169,7 @@ mod tests {
         assert_eq!(child.trace, ours.trace);
         assert_ne!(child.span, ours.span);
 
-        let root = TraceContext::begin(&Span::none(), None, &entropy);
+        let root = TraceContext::begin(&Span::none(), None, NOW, &entropy);
         assert_ne!(root.trace, caller.trace);
         assert_eq!(TraceContext::parse(&root.to_string()), Some(root));
     }

@@ -12,6 +12,7 @@ use forebay_runtime::{
     secret::SecretReader,
     telemetry::{Colour, Config, Filter, Telemetry, TraceContext, build, names},
 };
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{
     io,
@@ -142,7 +143,7 @@ async fn a_span_arrives_at_the_collector_below_its_caller() {
     let caller = TraceContext::parse(caller).unwrap();
     let ours = with_default(&dispatch, || {
         let span = info_span!(target: "forebay_server", "request", { names::MCP_METHOD_NAME } = "tools/call");
-        let ours = TraceContext::begin(&span, Some(caller), &Entropy::seeded(1));
+        let ours = TraceContext::begin(&span, Some(caller), Timestamp::UNIX_EPOCH, &Entropy::seeded(1));
         span.in_scope(|| {
             info!(target: "forebay_server", "canary-event");
             info_span!(target: "hyper::client", "canary-library").in_scope(|| ());
@@ -186,7 +187,7 @@ async fn without_a_caller_the_root_is_sampled_by_ratio_and_has_a_trace_id_all_th
     let (dispatch, telemetry, _log) = start(json!({"otlp": otlp}));
     let root = with_default(&dispatch, || {
         let span = info_span!(target: "forebay_server", "request");
-        TraceContext::begin(&span, None, &Entropy::seeded(1))
+        TraceContext::begin(&span, None, Timestamp::UNIX_EPOCH, &Entropy::seeded(1))
     });
     assert_eq!(TraceContext::parse(&root.to_string()), Some(root));
     assert!(root.to_string().ends_with("-00"));

@@ -44,7 +44,7 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
         { names::HTTP_RESPONSE_STATUS_CODE } = tracing::field::Empty,
         { names::ERROR_TYPE } = tracing::field::Empty,
     );
-    let trace = TraceContext::begin(&span, caller(request.headers()), &app.entropy).trace;
+    let trace = TraceContext::begin(&span, caller(request.headers()), app.clock.now(), &app.entropy).trace;
     let record = Record::open(app.clone(), line, trace);
     request.extensions_mut().insert(record.arrival());
     let authority = request.uri().authority().cloned();
