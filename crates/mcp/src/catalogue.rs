@@ -17,7 +17,7 @@ use forebay_domain::{
     Action, Code, Failure, Principal,
     event::Outcome as Ending,
     port::AskModel,
-    quarantine::{ServerName, exposed_name},
+    quarantine::{NAME_SEPARATOR, ServerName, exposed_name},
 };
 use forebay_runtime::{Clock, rate::RateLimiter, secret::SecretReader, telemetry::names};
 use forebay_store::EventLog;
@@ -31,9 +31,6 @@ pub const RESULT_BYTES_MAX: usize = 16 << 20;
 
 /// Changes that wait for a slow listener at most; one that lags further is told that it missed some.
 const CHANGES_MAX: usize = 256;
-
-/// What stands between the name of a server and that of its tool.
-const SEPARATOR: &str = "__";
 
 /// The method whose spans are opened here.
 const CALL: &str = "tools/call";
@@ -304,7 +301,7 @@ impl Catalogue {
         let (scope, own) = match scope {
             Scope::Server(_) => (scope.clone(), tool),
             Scope::Whole => {
-                let (server, own) = tool.split_once(SEPARATOR)?;
+                let (server, own) = tool.split_once(NAME_SEPARATOR)?;
                 (Scope::Server(server.into()), own)
             }
         };

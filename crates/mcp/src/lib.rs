@@ -40,4 +40,4 @@ pub use ledger::Metrics;
 pub use reading::{Kind, Page};
 pub use reply::{Reply, ReplyBody};
 pub use rpc::refusal;
-pub use session::{SessionLimits, Sessions};
+pub use session::{Owner, SessionLimits, Sessions};

@@ -84,9 +84,9 @@ struct Inner {
     table: Mutex<HashMap<SessionId, Arc<Session>>>,
 }
 
-/// Whose a session is. Another key of the same subject is somebody else.
+/// Whose a session or a connection is. Another key of the same subject is somebody else.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Owner {
+pub struct Owner {
     tenant: TenantId,
     subject: SubjectId,
     key: Option<KeyId>,

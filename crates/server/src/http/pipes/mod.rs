@@ -7,11 +7,8 @@ mod frames;
 pub(super) mod sse;
 pub(super) mod ws;
 
-use forebay_domain::{
-    Code, Failure, Principal,
-    id::{KeyId, SubjectId, TenantId},
-};
-use forebay_mcp::{DuplexHandle, Scope};
+use forebay_domain::{Code, Failure, Principal};
+use forebay_mcp::{DuplexHandle, Owner, Scope};
 use forebay_runtime::Entropy;
 use std::{
     collections::HashMap,
@@ -38,24 +35,6 @@ struct Pipe {
 struct Mailbox {
     handle: DuplexHandle,
     scope: Scope,
-}
-
-/// Whose a connection is. Another key of the same subject is somebody else.
-#[derive(PartialEq, Eq)]
-struct Owner {
-    tenant: TenantId,
-    subject: SubjectId,
-    key: Option<KeyId>,
-}
-
-impl From<&Principal> for Owner {
-    fn from(principal: &Principal) -> Self {
-        Self {
-            tenant: principal.tenant.clone(),
-            subject: principal.subject.clone(),
-            key: principal.key.clone(),
-        }
-    }
 }
 
 /// The place of one connection; dropping it makes it free.
@@ -137,7 +116,10 @@ fn too_many(max: usize, whose: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_domain::Role;
+    use forebay_domain::{
+        Role,
+        id::{KeyId, SubjectId, TenantId},
+    };
 
     fn principal(key: &str) -> Principal {
         Principal {
