@@ -151,6 +151,32 @@ async fn meaning_is_found_where_no_word_is_the_same() {
 }
 
 #[tokio::test]
+async fn a_passage_that_the_model_cannot_take_keeps_no_other_from_its_vector() {
+    let names: Vec<String> = (0..70).map(|number| format!("{number:02}.md")).collect();
+    let files: Vec<(&str, &str)> = names
+        .iter()
+        .map(|name| {
+            let text = if ["03.md", "04.md", "40.md"].contains(&name.as_str()) {
+                "An endless string."
+            } else {
+                "A kitten sleeps."
+            };
+            (name.as_str(), text)
+        })
+        .collect();
+    let folder = folder(&files);
+    let world = World::new(config(folder.path(), &json!({}))).await;
+    *world.engine.hates.lock().unwrap() = Some("endless");
+    let with_model = config(folder.path(), &json!({ "embedding_model": "minilm" }));
+    world.providers.reconfigure(&crate::world::section(with_model)).unwrap();
+    let note = || world.providers.list()[0].note.clone().unwrap_or_default();
+    let told = "70 files, 67 vectors; 3 passages have no vectors: The input is too long.";
+    until("all the others have theirs", || async { note() == told }).await;
+    *world.engine.hates.lock().unwrap() = None;
+    until("they are tried again", || async { note() == "70 files, 70 vectors" }).await;
+}
+
+#[tokio::test]
 async fn without_the_engine_words_serve_and_the_report_says_so() {
     let folder = folder(&[("a.md", "A kitten sleeps.")]);
     let world = World::new(config(folder.path(), &json!({ "embedding_model": "minilm" }))).await;

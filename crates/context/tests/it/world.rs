@@ -188,6 +188,8 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl 
 #[derive(Default)]
 pub(crate) struct Engine {
     pub(crate) is_broken: AtomicBool,
+    /// It takes no text in which this word stands.
+    pub(crate) hates: Mutex<Option<&'static str>>,
     pub(crate) texts: AtomicUsize,
     pub(crate) asked_by: Mutex<Vec<Principal>>,
 }
@@ -232,6 +234,10 @@ impl AskModel for Engine {
             let body: Value = serde_json::from_slice(&request.body).unwrap();
             assert_eq!(body["model"], request.model);
             let texts = body["input"].as_array().unwrap();
+            let hated = self.hates.lock().unwrap().unwrap_or("\0");
+            if texts.iter().any(|text| text.as_str().unwrap().contains(hated)) {
+                return Err(Failure::new(Code::UpstreamFailed, "The input is too long."));
+            }
             self.texts.fetch_add(texts.len(), Ordering::SeqCst);
             let data: Vec<Value> = texts
                 .iter()

@@ -3,6 +3,8 @@
 //! Each pass looks at the whole folder and at what the store says is indexed, and makes up the difference. It can be
 //! broken off at any line, and several replicas may do it for the same folder: the next pass repairs the rest.
 
+mod meanings;
+
 use super::{
     Settings, Shared,
     nearest::Vectors,
@@ -10,17 +12,12 @@ use super::{
 };
 use crate::{
     chunk::{self, chunk},
-    embed::{BATCH_MAX, Embedder, normal},
+    embed::Embedder,
     kinds::Ground,
     providers::forget,
 };
 use cap_std::fs::Dir;
-use forebay_domain::{
-    Code, Failure, Principal, Role,
-    event::Surface,
-    id::{SubjectId, TenantId},
-    port::Via,
-};
+use forebay_domain::{Code, Failure};
 use forebay_runtime::{Clock, Entropy, Stop};
 use forebay_store::{
     StoreError,
@@ -299,43 +296,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Gives every passage a vector that has none, a few at a time.
-    async fn embed(&self) -> Result<(), Failure> {
-        let Some(embedder) = &self.embedder else {
-            return Ok(());
-        };
-        let (index, model) = (&self.shared.index, embedder.model());
-        let limit = u32::try_from(BATCH_MAX).expect("a small number");
-        loop {
-            let bare = self.passages.without_vectors(index, model, limit).await?;
-            if bare.is_empty() {
-                return Ok(());
-            }
-            let texts: Vec<String> = bare
-                .iter()
-                .map(|one| match &one.heading {
-                    Some(heading) => format!("{heading}\n{}", one.text),
-                    None => one.text.clone(),
-                })
-                .collect();
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let via = Via {
-                surface: Surface::System,
-                trace: self.entropy.trace_id(),
-            };
-            let vectors = embedder.all(&gateway(), via, &texts).await?;
-            let vectors = bare
-                .iter()
-                .map(|one| one.id)
-                .zip(vectors.into_iter().map(normal))
-                .collect();
-            if self.passages.set_vectors(index, vectors, model).await? == 0 {
-                // Somebody replaces these passages right now; the next pass sees the new ones.
-                return Ok(());
-            }
-        }
-    }
-
     /// Notices what changed, here or on another replica, and lets those know who keep answers.
     async fn notice(&mut self) -> Result<(), Failure> {
         let changes = self.passages.state(&self.shared.index).await?.changes;
@@ -366,19 +326,4 @@ fn fingerprint(text: &str, rules: chunk::Rules) -> String {
     hasher.update(format!("{FORM}/{}/{}/", rules.bytes_max, rules.overlap_bytes));
     hasher.update(text);
     hex::encode(hasher.finalize())
-}
-
-/// Who asks for the vectors of passages: nobody but the gateway.
-fn gateway() -> Principal {
-    Principal {
-        tenant: TenantId::try_from("system").expect("an identifier"),
-        project: None,
-        subject: SubjectId::try_from("context").expect("an identifier"),
-        key: None,
-        session: None,
-        role: Role::User,
-        grants: Vec::new(),
-        shown: Vec::new(),
-        good_until: None,
-    }
 }
