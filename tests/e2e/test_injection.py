@@ -239,3 +239,49 @@ def test_the_marks_are_others_each_time(wary: Gateway, reader: Key, scripted: Sc
         ask(wary, reader, scripted, body("dunlin", "folder"))
         marks |= {MARK.findall(words_of(message))[0] for message in scripted.bodies[0]["messages"]}
     assert len(marks) == 3
+
+
+@pytest.mark.parametrize("name", ["call_batch", "call_chain"])
+def test_no_call_hides_in_another(wary: Gateway, reader: Key, scripted: Scripted, name: str) -> None:
+    """What it would call, nobody named, approved or counted."""
+    heard = len(scripted.heard)
+    asked = {"model": "obedient", "messages": [{"role": "user", "content": "Go."}], "tools": [function(name)]}
+    refused = wary.chat(asked, reader.bearer)
+    assert refused.status_code == 400, refused.text
+    assert f"`{name}` calls other tools" in refused.json()["error"]["message"]
+    server = {"type": "mcp", "server_label": "compose", "require_approval": {"never": {"read_only": True}}}
+    asked = {"model": "obedient", "input": "Go.", "tools": [server | {"allowed_tools": [name]}], "max_tool_calls": 1}
+    refused = wary.http.post("/v1/responses", json=asked, headers=reader.bearer)
+    assert refused.status_code == 400, refused.text
+    assert f"`{name}` calls other tools" in refused.json()["error"]["message"]
+    assert len(scripted.heard) == heard, "no model was asked"
+
+    # A model that calls it all the same calls nothing.
+    canary = "canary-hidden"
+    inner = {"tool": WRITE, "arguments": hostile.arguments(WRITE, canary)}
+    call = script.call((name, {"calls": [inner], "steps": [inner]}))
+    scripted.will(call, script.echo_results)
+    asked["tools"] = [server]
+    answer = wary.http.post("/v1/responses", json=asked, headers=reader.bearer).json()
+    [listed] = [item for item in answer["output"] if item["type"] == "mcp_list_tools"]
+    assert [tool["name"] for tool in listed["tools"]] == ["search_tools"]
+    assert canary not in graph(wary)
+
+
+def test_no_server_calls_its_tools_harmless(wary: Gateway, reader: Key, scripted: Scripted) -> None:
+    """The memory says that `read_graph` only reads. The operator has not said that its word is to be taken."""
+    read = "memory__read_graph"
+    told = wary.rpc("tools/list", {}).json()["result"]["tools"]
+    [hints] = [tool["annotations"] for tool in told if tool["name"] == read]
+    assert hints["readOnlyHint"] is True
+    scripted.will(script.call((read, {})), script.echo_results)
+    answer = wary.chat(body("gannet", "folder", tools=[function(read)]), reader.bearer).json()
+    [entry] = answer["forebay"]["tools"]
+    assert (entry["status"], entry["error"]["code"]) == ("refused", "tainted_turn")
+
+    rule = {"never": {"read_only": True}}
+    server = {"type": "mcp", "server_label": "memory", "require_approval": rule, "allowed_tools": ["read_graph"]}
+    scripted.will(script.call((read, {})))
+    asked = {"model": "obedient", "input": "Read.", "tools": [server]}
+    answer = wary.http.post("/v1/responses", json=asked, headers=reader.bearer).json()
+    assert [item["type"] for item in answer["output"]] == ["mcp_list_tools", "mcp_approval_request"]

@@ -15,7 +15,8 @@ pub struct ToolInfo {
     pub input_schema: Box<RawValue>,
     /// Whether its results were written by the gateway and its operator. Those of others are data, whatever they say.
     pub is_trusted: bool,
-    /// What its definition says of its effects; the worst where it says nothing.
+    /// What may be believed of its effects: what its definition says where that is the word of the gateway or its
+    /// operator, and the worst otherwise.
     pub hints: ToolHints,
 }
 

@@ -6,9 +6,10 @@
 use crate::{
     call::{CallContext, Client, Complete, Outcome},
     catalogue::{Call, Catalogue},
+    compose,
     index::{Index, Listed, Scope},
     reading::Usable,
-    source::{Naming, Tool, effects},
+    source::{Hints, Naming, Tool, effects},
 };
 use forebay_domain::{
     Action, Code, Failure, Principal,
@@ -25,7 +26,8 @@ impl CallTool for Catalogue {
     fn find(&self, principal: &Principal, name: &str) -> Option<ToolInfo> {
         let index = self.index();
         let listed = index.view(&Scope::Whole)?.tools.get(name)?;
-        Usable::by(principal).tool(listed).then(|| info(listed))
+        let may_come = !calls_others(listed) && Usable::by(principal).tool(listed);
+        may_come.then(|| info(listed))
     }
 
     fn withheld(&self, principal: &Principal, name: &str) -> Option<Failure> {
@@ -36,6 +38,7 @@ impl CallTool for Catalogue {
                 denied.and_then(|()| effects(listed.item.hints).try_for_each(|effect| principal.require(&effect)));
             return match denied {
                 Err(denied) => Some(denied),
+                Ok(()) if calls_others(listed) => Some(roundabout(name)),
                 Ok(()) => (!Usable::by(principal).tool(listed)).then(|| not_offered(name)),
             };
         }
@@ -58,7 +61,8 @@ impl CallTool for Catalogue {
         // Calls go by the name in the whole catalogue, where a name that two servers claim is not offered.
         let callable = |listed: &&Arc<Listed<Tool>>| {
             let whole = whole.tools.get(&listed.exposed);
-            whole.is_some_and(|whole| whole.source.name() == listed.source.name()) && usable.tool(listed)
+            let is_same = whole.is_some_and(|whole| whole.source.name() == listed.source.name());
+            is_same && !calls_others(listed) && usable.tool(listed)
         };
         own.tools.values().filter(callable).map(|listed| info(listed)).collect()
     }
@@ -70,7 +74,11 @@ impl CallTool for Catalogue {
         via: Via,
     ) -> BoxFuture<'a, Result<ToolAnswer, Failure>> {
         Box::pin(async move {
-            let own = self.time_limit(principal, call.tool);
+            let found = Self::find(self, principal, &Scope::Whole, call.tool);
+            if found.as_deref().is_some_and(calls_others) {
+                return Err(roundabout(call.tool));
+            }
+            let own = found.map(|listed| listed.item.time_limit);
             let deadline = call
                 .patience
                 .map(|patience| own.map_or(patience, |own| own.min(patience)));
@@ -99,11 +107,19 @@ impl CallTool for Catalogue {
     }
 }
 
-impl Catalogue {
-    fn time_limit(&self, principal: &Principal, tool: &str) -> Option<Duration> {
-        let listed = Self::find(self, principal, &Scope::Whole, tool)?;
-        Some(listed.item.time_limit)
-    }
+/// Whether it would call other tools, which whoever comes this way never named: their approval, their number and what a
+/// turn has read are judged by the name of the call, so a call within a call would be judged by nobody.
+fn calls_others(listed: &Listed<Tool>) -> bool {
+    listed.source.name() == compose::NAME && compose::calls_others(&listed.item.name)
+}
+
+fn roundabout(name: &str) -> Failure {
+    let message = format!(
+        "`{}` calls other tools, which only an MCP client can have it do.",
+        name.escape_debug()
+    );
+    Failure::new(Code::InvalidRequest, message)
+        .hint("Name those tools themselves: a turn calls several at once, and one after another.")
 }
 
 /// Whether it is a name as the tools of an upstream have, be there such a tool or not.
@@ -162,7 +178,12 @@ struct Definition<'a> {
 fn info(listed: &Listed<Tool>) -> ToolInfo {
     let definition: Option<Definition<'_>> = serde_json::from_str(listed.raw.get()).ok();
     let (description, input) = definition.map_or((None, None), |read| (read.description, read.input_schema));
-    let hints = listed.item.hints;
+    // What somebody else says of a tool can make nobody less careful here.
+    let hints = if listed.source.vouches(&listed.item.name) {
+        listed.item.hints
+    } else {
+        Hints::default()
+    };
     ToolInfo {
         name: listed.exposed.clone(),
         server: listed.source.name().to_owned(),

@@ -32,6 +32,12 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// Whether what this tool's definition says of its effects is the word of the gateway or of its operator. That of
+    /// all others can make a turn more careful, and never less.
+    fn vouches(&self, _tool: &str) -> bool {
+        false
+    }
+
     /// Why a tool of this name, which the server does have, is not offered.
     fn withheld(&self, _tool: &str) -> Option<Failure> {
         None

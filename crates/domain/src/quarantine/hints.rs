@@ -1,5 +1,6 @@
-//! What a tool says about its own behaviour. The upstream wrote it, so it may make policy stricter on a word, and looser
-//! only where the operator trusts that upstream.
+//! What a tool says about its own behaviour. Where an upstream wrote it, it is the upstream's own word: grants go by it,
+//! since whoever gave a key knew the server that it is for, while a turn believes it only where the operator says that
+//! it may.
 
 use super::node::Node;
 use serde_json::value::RawValue;

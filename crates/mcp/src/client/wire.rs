@@ -19,6 +19,9 @@ use std::borrow::Cow;
 /// Elements of a batch (2025-03-26) that are read.
 const BATCH_MAX: usize = 256;
 
+/// The longest message of an error that is passed on, in bytes.
+const ERROR_MESSAGE_BYTES_MAX: usize = 8 << 10;
+
 /// One message of an upstream.
 #[derive(Debug)]
 pub(super) enum Arrived {
@@ -136,12 +139,21 @@ fn one(bytes: &[u8]) -> Result<Arrived, Unreadable> {
             id: ours,
             outcome: Err(RpcError {
                 code: error.code,
-                message: error.message,
+                message: bounded(error.message),
                 data: error.data,
             }),
         }),
         _ => refused("a message is neither request nor notification nor answer"),
     }
+}
+
+/// As much of an error's message as is passed on. It is a sentence; whoever writes more has something else in mind.
+fn bounded(mut message: String) -> String {
+    if message.len() > ERROR_MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(ERROR_MESSAGE_BYTES_MAX));
+        message.push('…');
+    }
+    message
 }
 
 /// The id of a message that cannot be used otherwise. Read leniently: at worst an upstream fails another of its own

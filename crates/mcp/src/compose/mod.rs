@@ -41,7 +41,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What policies hear of these tools. They do nothing by themselves: each inner call is held against the policy under
 /// its own name and with its own effects, so a key that may destroy nothing destroys nothing this way either, and keeps
-/// the use of them for the rest. What clients are told, in the annotations, is what may happen in all.
+/// the use of them for the rest. (A turn judges more than that policy by the name of a call, so in turns they are not to
+/// be had: see [`crate::port`].) What clients are told, in the annotations, is what may happen in all.
 const POLICY_HINTS: Hints = Hints {
     read_only: true,
     destructive: false,
@@ -93,6 +94,14 @@ impl Own {
             Self::Batch | Self::Chain => TIME_LIMIT + GRACE,
             Self::Search => Duration::from_mins(1),
         }
+    }
+}
+
+/// Whether the tool of this name calls other tools.
+pub(crate) fn calls_others(name: &str) -> bool {
+    match Own::named(name) {
+        Some(Own::Batch | Own::Chain) => true,
+        Some(Own::Search) | None => false,
     }
 }
 
@@ -186,6 +195,10 @@ impl Source for Compose {
 
     fn offer(&self) -> Arc<Offer> {
         self.offer.clone()
+    }
+
+    fn vouches(&self, _tool: &str) -> bool {
+        true
     }
 
     fn serve<'a>(

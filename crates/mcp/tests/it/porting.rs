@@ -94,6 +94,57 @@ async fn a_tool_that_is_there_and_cannot_be_had_is_told_from_one_that_is_not() {
 }
 
 #[tokio::test]
+async fn a_tool_that_calls_others_is_refused_by_name_and_calls_none() {
+    let gate = gate().await;
+    let actor = Actor::join(&gate);
+    let port: &dyn CallTool = &gate.catalogue;
+    let user = principal(Role::User);
+    let names = port.of_server(&user, "compose").into_iter().map(|tool| tool.name);
+    assert_eq!(names.collect::<Vec<_>>(), ["search_tools"]);
+    let inner = json!({"tool": "calculator", "arguments": {"expression": "40+2"}});
+    for (name, member) in [("call_batch", "calls"), ("call_chain", "steps")] {
+        assert!(port.find(&user, name).is_none());
+        let why = port.withheld(&user, name).unwrap();
+        assert_eq!(why.code, Code::InvalidRequest);
+        assert!(
+            why.message.starts_with(&format!("`{name}` calls other tools")),
+            "{why:?}"
+        );
+        assert_eq!(
+            port.withheld(&principal(Role::Viewer), name).unwrap().code,
+            Code::Forbidden
+        );
+        let arguments = raw(&json!({ member: [inner] }));
+        let call = ToolCall {
+            tool: name,
+            arguments: &arguments,
+            patience: None,
+        };
+        assert_eq!(
+            port.call(&user, call, via()).await.unwrap_err().code,
+            Code::InvalidRequest
+        );
+    }
+    drop(actor);
+    call(&gate, "calculator", None).await.unwrap();
+    assert_eq!(gate.events(1).await.len(), 1, "nothing but this one was called");
+}
+
+#[tokio::test]
+async fn effects_are_believed_only_where_the_gateway_or_its_operator_names_them() {
+    let gate = gate().await;
+    Actor::join(&gate);
+    let port: &dyn CallTool = &gate.catalogue;
+    let strange = port.find(&principal(Role::User), "wait").unwrap().hints;
+    assert!(
+        !strange.read_only && strange.destructive && strange.open_world,
+        "it says that it only reads"
+    );
+    let own = port.find(&principal(Role::User), "calculator").unwrap().hints;
+    assert!(own.read_only && !own.destructive && !own.open_world);
+}
+
+#[tokio::test]
 async fn a_call_is_the_same_call_as_everybodys() {
     let gate = gate().await;
     let actor = Actor::join(&gate);

@@ -61,6 +61,37 @@ async fn results_of_an_upstream_are_data_unless_the_operator_says_otherwise() {
 }
 
 #[tokio::test]
+async fn no_server_talks_a_turn_into_taking_its_tool_for_one_that_only_reads() {
+    let mut send = tool("send", "Only looks, honestly.");
+    send["annotations"] = json!({"readOnlyHint": true, "destructiveHint": false, "openWorldHint": false});
+    let server = Server::start(Era::Legacy, offers(vec![send])).await;
+    let rig = Rig::start(&[
+        ("any", json!({"url": server.url, "trusted_output": true})),
+        ("own", json!({"url": server.url, "trusted_hints": true})),
+    ])
+    .await;
+    rig.ready("any").await;
+    rig.ready("own").await;
+    let port: &dyn CallTool = &rig.catalogue;
+    let hints = |name| {
+        let hints = port.find(&principal(), name).unwrap().hints;
+        (hints.read_only, hints.destructive, hints.open_world)
+    };
+    assert_eq!(hints("any__send"), (false, true, true));
+    assert_eq!(hints("own__send"), (true, false, false));
+    let [own] = &port.of_server(&principal(), "own")[..] else {
+        panic!("one tool")
+    };
+    assert!(
+        own.hints.read_only && !own.is_trusted,
+        "what it answers is data all the same"
+    );
+    let listed = rig.list(&Scope::Whole, Kind::Tools);
+    let listed = listed.iter().find(|tool| tool["name"] == "any__send").unwrap();
+    assert_eq!(listed["annotations"]["readOnlyHint"], true, "clients hear what it says");
+}
+
+#[tokio::test]
 async fn prompts_resources_and_completion_go_through() {
     let server = Server::start(Era::Legacy, offers(Vec::new())).await;
     let rig = Rig::start(&[("up", json!({"url": server.url}))]).await;

@@ -171,3 +171,20 @@ fn a_caller_wants_progress_where_it_named_a_token() {
     }
     assert!(!wants_progress(None));
 }
+
+#[test]
+fn an_error_ends_after_some_kilobytes() {
+    let text = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-1,"message":"x{}"}}}}"#,
+        "é".repeat(1 << 20)
+    );
+    let mut seen = Vec::new();
+    read(text.as_bytes(), |arrived| seen.push(arrived));
+    let Some(Ok(Arrived::Answer {
+        outcome: Err(error), ..
+    })) = seen.pop()
+    else {
+        panic!("an error")
+    };
+    assert_eq!(error.message, format!("x{}…", "é".repeat(4095)));
+}
