@@ -190,6 +190,7 @@ impl Router {
     /// Sends the client's own bytes to a backend of the same API; to any other one what they mean in its API.
     async fn pass(&self, caller: &Caller<'_>, request: &ModelRequest, record: &mut Record) -> Result<Passed, Failure> {
         let endpoint = request.endpoint;
+        turn::check_embeddings(request)?;
         let outgoing = Outgoing::parse(endpoint, &request.body)?;
         record.asked();
         let events = outgoing.streams != Streams::No;

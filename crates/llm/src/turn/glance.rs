@@ -4,9 +4,13 @@
 //! has tools are those looked at, and nothing else. A key that is written with escapes is not found: it then goes to
 //! the engine like any other unknown field, and nothing is done that the request does not say plainly.
 
-use forebay_domain::model::Endpoint;
+use forebay_domain::{
+    Code, Failure,
+    model::{Endpoint, ModelRequest},
+};
 use memchr::memmem;
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::json;
 use std::borrow::Cow;
 
 const OURS: [&str; 2] = ["\"mcp_context\"", "\"tool_execution\""];
@@ -22,6 +26,38 @@ pub(crate) fn wants_turn(endpoint: Endpoint, body: &[u8], has_header: bool) -> b
                 || names_tools_of_ours(body)
         }
     }
+}
+
+/// Refuses embeddings that want something of a turn: there is none, and whoever asks for it would wait for it in vain.
+pub(crate) fn check_embeddings(request: &ModelRequest) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Wished {
+        mcp_context: Option<IgnoredAny>,
+        tool_execution: Option<IgnoredAny>,
+    }
+    if request.endpoint != Endpoint::Embeddings {
+        return Ok(());
+    }
+    let is_found = |key: &&&str| memmem::find(&request.body, key.as_bytes()).is_some();
+    let wished: Option<Wished> = OURS
+        .iter()
+        .find(is_found)
+        .and_then(|_| serde_json::from_slice(&request.body).ok());
+    let field = match wished {
+        _ if request.hints.context.is_some() => "x-forebay-mcp-context",
+        Some(Wished {
+            mcp_context: Some(_), ..
+        }) => "mcp_context",
+        Some(Wished {
+            tool_execution: Some(_),
+            ..
+        }) => "tool_execution",
+        Some(_) | None => return Ok(()),
+    };
+    let message = format!("`{field}` has no meaning for embeddings: nothing is looked up or called for them.");
+    Err(Failure::new(Code::InvalidRequest, message)
+        .hint("Leave it out.")
+        .details(json!({ "param": field })))
 }
 
 #[derive(Deserialize)]
@@ -74,6 +110,8 @@ fn names_tools_of_ours(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use forebay_domain::model::Hints;
 
     #[test]
     fn only_what_wants_something_of_the_gateway_is_looked_at() {
@@ -108,5 +146,28 @@ mod tests {
         assert!(wants_turn(Endpoint::Messages, b"{}", true));
         assert!(wants_turn(Endpoint::Responses, b"{}", false));
         assert!(!wants_turn(Endpoint::Embeddings, br#"{"mcp_context":1}"#, true));
+    }
+
+    #[test]
+    fn a_header_that_asks_for_context_means_nothing_to_embeddings() {
+        let check = |endpoint, context: Option<&'static [u8]>| {
+            let request = ModelRequest {
+                endpoint,
+                model: "m".to_owned(),
+                body: Bytes::from_static(b"{}"),
+                hints: Hints {
+                    context: context.map(Into::into),
+                    ..Hints::default()
+                },
+            };
+            check_embeddings(&request).map_err(|failure| failure.message)
+        };
+        assert_eq!(check(Endpoint::Embeddings, None), Ok(()));
+        assert_eq!(check(Endpoint::Chat, Some(b"{}")), Ok(()));
+        let refused = check(Endpoint::Embeddings, Some(b"{}")).unwrap_err();
+        assert!(
+            refused.starts_with("`x-forebay-mcp-context` has no meaning"),
+            "{refused}"
+        );
     }
 }

@@ -22,7 +22,8 @@ impl Turn {
                 .hint("None is configured; an administrator adds them under `mcp.providers`."));
         };
         let asker = &self.asker;
-        let context = means.context.find(&asker.principal, &query, asker.via).await?;
+        let principal = self.narrow.as_ref().unwrap_or(&asker.principal);
+        let context = means.context.find(principal, &query, asker.via).await?;
         if let Some(report) = &mut self.report {
             report.found(&context);
         }

@@ -32,7 +32,7 @@ mod work;
 mod writer;
 
 pub(crate) use bounds::Bounds;
-pub(crate) use glance::wants_turn;
+pub(crate) use glance::{check_embeddings, wants_turn};
 pub(crate) use hop::{Asker, Calling, Desk, prepare};
 pub use kept::ResponsesConfig;
 pub(crate) use kept::{Before, Ground, Shelf, previous};

@@ -9,8 +9,12 @@ use super::{
     offer::{Approval, Offered, definition},
 };
 use crate::dialect::Map;
-use forebay_domain::{Code, Failure, Principal, port::CallTool, tool::ToolInfo};
+use forebay_domain::{Code, Failure, Principal, port::CallTool, quarantine::NAME_SEPARATOR, tool::ToolInfo};
 use serde_json::{Value, json};
+use std::collections::HashSet;
+
+/// Names of tools in one filter at most.
+const NAMES_MAX: usize = 256;
 
 /// What only the address of somebody else's server would need.
 const ABROAD: [&str; 2] = ["connector_id", "tunnel_id"];
@@ -42,7 +46,7 @@ struct Entry {
 /// Some of a server's tools.
 #[derive(Debug, Default)]
 struct Filter {
-    names: Option<Vec<String>>,
+    names: Option<HashSet<String>>,
     read_only: Option<bool>,
 }
 
@@ -137,21 +141,25 @@ impl Entry {
                 .hint("`forebay upstream list` lists the servers that are registered.")
                 .details(json!({ "param": format!("tools[{at}].server_label") })));
         }
-        let names = self.allowed.names.iter().flatten();
-        if let Some(unknown) = names
-            .into_iter()
-            .find(|name| !all.iter().any(|info| is_called(info, name)))
-        {
-            let message = format!(
-                "There is no tool `{}` of server `{server}` that you may call.",
-                unknown.escape_debug()
-            );
-            return Err(Failure::new(Code::UnknownTool, message)
-                .hint("`tools/list` at the gateway's `/mcp` lists them.")
-                .details(json!({ "param": format!("tools[{at}].allowed_tools") })));
+        let known: HashSet<&str> = all.iter().flat_map(names_of).collect();
+        let mut names = self.allowed.names.iter().flatten();
+        if let Some(unknown) = names.find(|name| !known.contains(name.as_str())) {
+            return Err(self.unknown(unknown, asking));
         }
         all.retain(|info| self.allowed.matches(info));
         Ok(all)
+    }
+
+    /// Why a tool that the request names is not to be had.
+    fn unknown(&self, name: &str, asking: &Asking<'_>) -> Failure {
+        let withheld = |name: &str| asking.tools?.withheld(asking.principal, name);
+        let why = withheld(&format!("{}{NAME_SEPARATOR}{name}", self.server)).or_else(|| withheld(name));
+        let why = why.unwrap_or_else(|| {
+            let (name, server) = (name.escape_debug(), self.server.escape_debug());
+            let message = format!("There is no tool `{name}` of server `{server}` that you may call.");
+            Failure::new(Code::UnknownTool, message).hint("`tools/list` at the gateway's `/mcp` lists them.")
+        });
+        why.details(json!({ "param": format!("tools[{}].allowed_tools", self.at) }))
     }
 }
 
@@ -159,11 +167,12 @@ impl Filter {
     /// A list of names, or an object of conditions.
     fn read(value: &Value, path: &str) -> Result<Option<Self>, Failure> {
         let names = |value: &Value, path: &str| {
-            let names = value.as_array().and_then(|names| {
+            let names = value.as_array().filter(|names| names.len() <= NAMES_MAX);
+            let names = names.and_then(|names| {
                 let names = names.iter().map(|name| name.as_str().map(str::to_owned));
-                names.collect::<Option<Vec<_>>>()
+                names.collect::<Option<HashSet<_>>>()
             });
-            names.ok_or_else(|| invalid(path, "must be a list of names"))
+            names.ok_or_else(|| invalid(path, &format!("must be a list of at most {NAMES_MAX} names")))
         };
         let fields = match value {
             Value::Null => return Ok(None),
@@ -189,7 +198,7 @@ impl Filter {
     }
 
     fn matches(&self, info: &ToolInfo) -> bool {
-        let is_named = |names: &Vec<String>| names.iter().any(|name| is_called(info, name));
+        let is_named = |names: &HashSet<String>| names_of(info).any(|name| names.contains(name));
         self.names.as_ref().is_none_or(is_named) && self.read_only.is_none_or(|wanted| wanted == info.hints.read_only)
     }
 }
@@ -228,13 +237,13 @@ impl Rule {
     }
 }
 
-/// Whether a request means this tool: by its name in the catalogue, or by the one that its server gave it.
-fn is_called(info: &ToolInfo, name: &str) -> bool {
+/// What a request may call this tool: its name in the catalogue, or the one that its server gave it.
+fn names_of(info: &ToolInfo) -> impl Iterator<Item = &str> {
     let own = info
         .name
         .strip_prefix(info.server.as_str())
-        .and_then(|rest| rest.strip_prefix("__"));
-    info.name == name || own == Some(name)
+        .and_then(|rest| rest.strip_prefix(NAME_SEPARATOR));
+    [Some(info.name.as_str()), own].into_iter().flatten()
 }
 
 /// Whether this is where the gateway itself offers the tools of the server.
@@ -272,7 +281,7 @@ fn choose(chat: &mut Map, offered: &Offered) -> Result<(), Failure> {
     };
     let mut of_server = offered.infos().filter(|info| info.server == server);
     match choice["name"].as_str() {
-        Some(name) => match of_server.find(|info| is_called(info, name)) {
+        Some(name) => match of_server.find(|info| names_of(info).any(|own| own == name)) {
             Some(info) => *choice = json!({ "type": "function", "function": { "name": info.name } }),
             None => return problem("name"),
         },

@@ -98,18 +98,19 @@ impl Turn {
         let (text, shown) = match answer {
             Ok(answer) if answer.is_error => {
                 entry["error"] = serde_json::json!({ "code": null, "message": "The tool itself says that it failed." });
-                let text = self.bounded(answer);
+                let text = self.bounded(answer.text);
                 let shown = Shown::tool_failed(&text);
                 (format!("The tool failed. {}", self.presentable(text, mine)), shown)
             }
             Ok(answer) => {
-                let text = self.bounded(answer);
+                let text = self.bounded(answer.text);
                 let shown = Shown::Ended(Ok(text.clone()));
                 (self.presentable(text, mine), shown)
             }
-            Err(failure) => {
+            Err(mut failure) => {
+                failure.message = self.bounded(failure.message);
                 entry["error"] = report::error(&failure);
-                (words(&failure), Shown::failed(&failure))
+                (self.told(&failure, mine), Shown::failed(&failure))
             }
         };
         Done {
@@ -144,8 +145,7 @@ impl Turn {
     }
 
     /// As much of a result as anybody gets.
-    fn bounded(&self, answer: ToolAnswer) -> String {
-        let mut text = answer.text;
+    fn bounded(&self, mut text: String) -> String {
         let length = text.len();
         let most = self.bounds.result_bytes_max;
         if length > most {
@@ -163,6 +163,16 @@ impl Turn {
         } else {
             self.mark.answer(&text)
         }
+    }
+
+    /// A failed call as the model is told of it. Why it failed may be in the words of a server that is not trusted; what
+    /// to do about it is in ours.
+    fn told(&self, failure: &Failure, mine: &Mine) -> String {
+        if mine.info.is_trusted {
+            return words(failure);
+        }
+        let hint = failure.hint.as_deref().unwrap_or("No result is to be had of it.");
+        format!("The call failed. {hint}\n{}", self.mark.answer(&failure.message))
     }
 }
 

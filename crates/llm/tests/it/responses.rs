@@ -6,7 +6,7 @@ use crate::{
 };
 use bytes::Bytes;
 use forebay_domain::{
-    Code, Failure, Principal,
+    Action, Code, Failure, Principal,
     model::{Answer, Endpoint, Hints, ModelRequest},
 };
 use forebay_llm::ResponsesConfig;
@@ -317,6 +317,36 @@ async fn a_conversation_that_has_read_others_words_stays_tainted() {
     )
     .await;
     assert_eq!(shed.called(), ["web"]);
+
+    // And what is looked up for it is looked up for somebody who may change nothing.
+    let mut more = after(&read, &json!("Who?"));
+    more["mcp_context"] = json!({ "providers": ["docs"] });
+    ask(&world, &more).await;
+    let may_write = |who: &Principal| who.decide(&Action::EFFECT_WRITE).is_allowed();
+    let all = shed.looked_up_for.lock().unwrap();
+    assert_eq!(all.iter().map(may_write).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
+async fn a_filter_names_so_many_tools_and_no_more() {
+    let (world, shed) = world().await;
+    world.engine.will(calls(&[("look", "{}")]));
+    let mut names = vec!["look"; 256];
+    let filter = |names: &[&str]| server(json!({ "allowed_tools": { "tool_names": names } }));
+    ask(&world, &with_tools(question(&json!("Look.")), filter(&names))).await;
+    assert_eq!(shed.called(), ["look"]);
+    names.push("look");
+    let failure = refused(&world, &with_tools(question(&json!("Look.")), filter(&names))).await;
+    assert_eq!(
+        failure.message,
+        "`tools[0].allowed_tools.tool_names` must be a list of at most 256 names."
+    );
+    // What cannot be had at all says why.
+    let locked = refused(&world, &with_tools(question(&json!("Look.")), filter(&["locked"]))).await;
+    assert_eq!(
+        (locked.code, locked.message.as_str()),
+        (Code::Forbidden, "This is for others.")
+    );
 }
 
 async fn asked_for_approval() -> (World, Arc<Shed>, Value) {

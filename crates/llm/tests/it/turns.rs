@@ -122,7 +122,23 @@ async fn completions_and_embeddings_pass_unchanged() {
         let failure = ask(&world, endpoint, &json!({ "model": "qwen" })).await.err().unwrap();
         assert_eq!(failure.message, format!("`{missing}` is missing."));
     }
-    let all = world.events(4).await;
+    for (field, value) in [
+        ("mcp_context", json!({ "providers": ["docs"] })),
+        ("tool_execution", json!("client")),
+    ] {
+        let mut body = json!({ "model": "qwen", "input": [field] });
+        world.engine.will(Reply::whole(200, "application/json", embeddings));
+        read(&world, Endpoint::Embeddings, &body).await;
+        body[field] = value;
+        let failure = ask(&world, Endpoint::Embeddings, &body).await.err().unwrap();
+        assert!(
+            failure
+                .message
+                .starts_with(&format!("`{field}` has no meaning for embeddings")),
+            "{failure:?}"
+        );
+    }
+    let all = world.events(8).await;
     assert_eq!((all[0].usage, all[1].usage), (Some(used(2, 1)), Some(used(5, 0))));
 }
 
