@@ -151,16 +151,21 @@ pub fn anthropic_body(failure: &Failure, trace: TraceId) -> serde_json::Value {
     })
 }
 
-/// Both APIs on `/v1` have clients that repeat what is answered with 429, unless they are told not to.
+/// Both APIs on `/v1` have clients that repeat what is answered with 429 or from 500 on, unless they are told not to:
+/// where money is short, and where tools have run that a repetition would run again.
 fn on_v1(failure: &Failure, body: &serde_json::Value) -> Response {
     let over_budget = failure.kind() == ErrorKind::OverBudget;
+    let has_run = failure
+        .details
+        .as_ref()
+        .is_some_and(|details| details.get("ran").is_some());
     let status = if over_budget {
         StatusCode::TOO_MANY_REQUESTS
     } else {
         status(failure.code)
     };
     let mut response = (status, Json(body)).into_response();
-    if over_budget {
+    if over_budget || has_run {
         response
             .headers_mut()
             .insert("x-should-retry", HeaderValue::from_static("false"));
@@ -241,6 +246,21 @@ mod tests {
                 (budget.status().as_u16(), &budget.headers()["x-should-retry"]),
                 (429, &HeaderValue::from_static("false"))
             );
+            for (details, told) in [
+                (json!({"ran": ["write"]}), Some("false")),
+                (json!({"model": "m"}), None),
+            ] {
+                let failed = respond(
+                    dialect,
+                    &Failure::new(Code::UpstreamFailed, "no").details(details),
+                    trace,
+                );
+                let header = failed
+                    .headers()
+                    .get("x-should-retry")
+                    .map(|value| value.to_str().unwrap());
+                assert_eq!((failed.status().as_u16(), header), (502, told));
+            }
         }
     }
 }

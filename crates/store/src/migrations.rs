@@ -60,6 +60,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0008_passage_ids.sql"),
         include_str!("../migrations/postgres/0008_passage_ids.sql"),
     ),
+    (
+        9,
+        "response_owners",
+        include_str!("../migrations/sqlite/0009_response_owners.sql"),
+        include_str!("../migrations/postgres/0009_response_owners.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

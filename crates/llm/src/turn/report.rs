@@ -7,7 +7,7 @@ use forebay_domain::{
     id::TraceId,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// What a turn did beside asking the model.
 #[derive(Debug, Default)]
@@ -85,6 +85,26 @@ pub(super) fn call(name: &str, server: Option<&str>, status: &str, took: Duratio
 
 pub(super) fn error(failure: &Failure) -> Value {
     json!({ "code": failure.code.as_str(), "message": failure.message })
+}
+
+/// A failure of a turn that may have changed something before. Clients of the vendors repeat what failed, unasked; the
+/// edge tells them not to by `details.ran`, and whoever reads the message knows what would run again.
+pub(super) fn after(mut failure: Failure, changed: &BTreeSet<String>) -> Failure {
+    if changed.is_empty() {
+        return failure;
+    }
+    let names: Vec<String> = changed.iter().map(|name| format!("`{name}`")).collect();
+    let before = failure.message.trim_end_matches('.');
+    failure.message = format!("{before}. Before that this ran, or may have run: {}.", names.join(", "));
+    failure.hint =
+        Some("See what has become of it before you ask again: the same request may run it again.".to_owned());
+    match &mut failure.details {
+        Some(Value::Object(details)) => {
+            details.insert("ran".to_owned(), json!(changed));
+        }
+        _ => failure.details = Some(json!({ "ran": changed })),
+    }
+    failure
 }
 
 fn milliseconds(took: Duration) -> u64 {

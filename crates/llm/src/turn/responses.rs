@@ -3,7 +3,7 @@
 
 use super::{
     calls::Call,
-    kept::Approved,
+    kept::{Approved, is_issued},
     offer::Offered,
     plan::{self, Circumstances, Fate},
     round::Round,
@@ -18,6 +18,7 @@ use crate::{
 };
 use forebay_domain::{Code, Failure, port::CallTool};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 impl Turn {
     /// Puts the tools of the servers that the request names among what is offered.
@@ -66,23 +67,41 @@ impl Turn {
     }
 
     /// Runs the calls that were agreed to before the model is asked.
-    pub(super) async fn run_approved(&mut self) {
+    pub(super) async fn run_approved(&mut self) -> Result<(), Failure> {
         let approved = self.thread.as_mut().map(|thread| std::mem::take(&mut thread.approved));
         let Some(approved) = approved.filter(|approved| !approved.is_empty()) else {
-            return;
+            return Ok(());
         };
         let calls: Vec<Call> = approved.into_iter().map(Call::from).collect();
         let ids = calls.iter().map(|call| call.id.clone()).collect();
         if let Some(thread) = &mut self.thread {
             thread.agreed = ids;
         }
+        let mut fates = self.fates_of_approved(&calls);
+        self.claim(&calls, &mut fates).await?;
+        let round = Round {
+            message: self.take_last_words(),
+            calls,
+            fates,
+            ends: false,
+            reason: String::new(),
+        };
+        self.announce(&round);
+        self.run_calls(&round).await;
+        if let Some(thread) = &mut self.thread {
+            thread.agreed.clear();
+        }
+        Ok(())
+    }
+
+    fn fates_of_approved(&self, calls: &[Call]) -> Vec<Fate> {
         let circumstances = Circumstances {
             offered: &self.offered,
             principal: &self.asker.principal,
             narrow: self.narrow.as_ref(),
             calls_left: self.calls_left,
         };
-        let (fates, _) = plan::decide(&calls, &circumstances);
+        let (fates, _) = plan::decide(calls, &circumstances);
         let run = fates.iter().filter(|fate| matches!(fate, Fate::Run)).count();
         let mut left = self.calls_left.saturating_sub(run);
         let fates = fates.into_iter().map(|fate| match fate {
@@ -97,19 +116,35 @@ impl Turn {
             )),
             Fate::Run | Fate::Refused(_) | Fate::Back => fate,
         });
-        let fates = fates.collect();
-        let round = Round {
-            message: self.take_last_words(),
-            calls,
-            fates,
-            ends: false,
-            reason: String::new(),
-        };
-        self.announce(&round);
-        self.carry_out(&round).await;
-        if let Some(thread) = &mut self.thread {
-            thread.agreed.clear();
+        fates.collect()
+    }
+
+    /// Has it written down that these calls are about to run, so that none of them runs again: not for a client that
+    /// repeats its request, not for one that sends it twice at once, and not on another branch of the conversation.
+    async fn claim(&self, calls: &[Call], fates: &mut [Fate]) -> Result<(), Failure> {
+        let Some(thread) = &self.thread else { return Ok(()) };
+        let is_claimed = |call: &Call, fate: &Fate| matches!(fate, Fate::Run) && is_issued(&call.id);
+        let all = calls.iter().zip(fates.iter());
+        let wanted = all.filter(|(call, fate)| is_claimed(call, fate));
+        let wanted: BTreeSet<String> = wanted.map(|(call, _)| call.id.clone()).collect();
+        if wanted.is_empty() {
+            return Ok(());
         }
+        let books = &self.asker.desk.books;
+        let until = thread.kept_until;
+        let first = books
+            .shelf
+            .claim(&self.asker.principal, wanted, books.clock.now(), until);
+        let first = first.await?;
+        for (call, fate) in calls.iter().zip(fates) {
+            if is_claimed(call, fate) && !first.contains(&call.id) {
+                let message = "It was agreed to before, and has run or may have run; it does not run twice.";
+                *fate = Fate::Refused(
+                    Failure::new(Code::Conflict, message).hint("Do not take it for undone: look at what is there."),
+                );
+            }
+        }
+        Ok(())
     }
 
     /// What the assistant said last, where it is to go on with it: many templates know no two of its messages in a row.

@@ -55,9 +55,19 @@ impl Turn {
         round
     }
 
-    /// Runs the calls of a round, and puts them and their results into the conversation where it goes on.
+    /// Runs the calls of a round of the model's.
     pub(super) async fn carry_out(&mut self, round: &Round) {
         self.rounds_left = self.rounds_left.saturating_sub(1);
+        self.run_calls(round).await;
+        // What the client chose, it chose for the first time.
+        let is_choice = |choice: &Value| choice != "auto" && choice != "none";
+        if !round.ends && self.chat.get("tool_choice").is_some_and(is_choice) {
+            self.chat.remove("tool_choice");
+        }
+    }
+
+    /// Runs calls, and puts them and their results into the conversation where it goes on.
+    pub(super) async fn run_calls(&mut self, round: &Round) {
         let outcomes = self.outcomes(&round.calls, &round.fates, round.ends).await;
         if round.ends {
             return;
@@ -70,14 +80,6 @@ impl Turn {
         if let Some(Value::Array(messages)) = self.chat.get_mut("messages") {
             messages.push(message.into());
             messages.extend(results);
-        }
-        // What the client chose, it chose for the first time.
-        if self
-            .chat
-            .get("tool_choice")
-            .is_some_and(|choice| choice != "auto" && choice != "none")
-        {
-            self.chat.remove("tool_choice");
         }
     }
 

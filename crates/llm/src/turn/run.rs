@@ -9,7 +9,7 @@ use super::{
     kept::{Thread, mark_of},
     offer::Offered,
     question::Question,
-    report::Report,
+    report::{self, Report},
     round::{accompanied, take_choice},
     stream, usage,
     usage::Sum,
@@ -29,7 +29,7 @@ use forebay_domain::{
 };
 use futures_util::future::ready;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -50,6 +50,8 @@ pub(crate) struct Turn {
     pub(super) report: Option<Report>,
     /// What a response has that a chat has not.
     pub(super) thread: Option<Thread>,
+    /// The tools whose calls may have changed something: nobody is to repeat them unawares.
+    pub(super) changed: BTreeSet<String>,
     usage: Sum,
 }
 
@@ -74,6 +76,7 @@ impl Turn {
             bounds,
             report: None,
             thread: question.thread,
+            changed: BTreeSet::new(),
             usage: Sum::default(),
         }
     }
@@ -114,12 +117,14 @@ impl Turn {
 
     /// Asks for the first time, and answers.
     pub(crate) async fn answer(mut self, mut record: Record) -> Result<Answer, Failure> {
-        self.run_approved().await;
+        if let Err(failure) = self.run_approved().await {
+            return Err(self.closed(record, failure));
+        }
         record.asked();
         let span = record.span().clone();
         match self.asker.ask(&self.chat, Calling::Allowed).instrument(span).await {
             Ok(begun) => self.answer_from(begun, record).await,
-            Err(failure) => Err(closed(record, failure)),
+            Err(failure) => Err(self.closed(record, failure)),
         }
     }
 
@@ -157,7 +162,7 @@ impl Turn {
             let place = begun.place.clone();
             let mut answer = match hear::whole(begun, self.asker.desk.now_s()).await {
                 Ok(answer) => answer,
-                Err(failure) => return Err(closed(record, failure)),
+                Err(failure) => return Err(self.closed(record, failure)),
             };
             match usage::read(&answer) {
                 Some(usage) => record.used(usage),
@@ -182,7 +187,7 @@ impl Turn {
             let answer = dialect::chat_to_answer(answer, &self.asked);
             let answer = match answer.map_err(|broken| hear::failure(broken, &place)) {
                 Ok(answer) => Value::from(answer).to_string().into_bytes(),
-                Err(failure) => return Err(closed(record, failure)),
+                Err(failure) => return Err(self.closed(record, failure)),
             };
             record.passed(answer.len());
             record.finish(Outcome::Ok);
@@ -204,7 +209,7 @@ impl Turn {
             let mut chunks = Chunks::new(begun, self.asker.form(), self.asker.desk.now_s());
             let gathered = match self.pass_on(&mut chunks, &mut record, writer).await {
                 Ok(gathered) => gathered,
-                Err(failure) => return Err(closed(record, failure)),
+                Err(failure) => return Err(self.closed(record, failure)),
             };
             let mut round = None;
             if !self.offered.is_empty() {
@@ -240,7 +245,7 @@ impl Turn {
                     writer.send(bytes).await;
                     Ok(())
                 }
-                Err(failure) => Err(closed(record, failure)),
+                Err(failure) => Err(self.closed(record, failure)),
             };
         }
     }
@@ -252,7 +257,7 @@ impl Turn {
         let span = record.span().clone();
         match self.asker.ask(&self.chat, calling).instrument(span).await {
             Ok(begun) => Ok((begun, record, calling)),
-            Err(failure) => Err(closed(record, failure)),
+            Err(failure) => Err(self.closed(record, failure)),
         }
     }
 
@@ -299,9 +304,10 @@ impl Turn {
         }
         last
     }
-}
 
-fn closed(mut record: Record, failure: Failure) -> Failure {
-    record.finish(Outcome::Failed(failure.code));
-    failure
+    /// The end of the turn, by a failure.
+    fn closed(&self, mut record: Record, failure: Failure) -> Failure {
+        record.finish(Outcome::Failed(failure.code));
+        report::after(failure, &self.changed)
+    }
 }

@@ -22,6 +22,8 @@ struct Done {
     /// What a response shows of it.
     shown: Shown,
     has_run: bool,
+    /// Whether something may be different now outside.
+    may_have_changed: bool,
     /// Whether others wrote what the model is told.
     is_strange: bool,
 }
@@ -39,6 +41,9 @@ impl Turn {
         let mut texts = Vec::with_capacity(all.len());
         for (key, (call, done)) in calls.iter().zip(all).enumerate() {
             self.calls_left -= usize::from(done.has_run);
+            if done.may_have_changed {
+                self.changed.insert(call.name.clone());
+            }
             if done.is_strange {
                 self.taint();
             }
@@ -63,6 +68,7 @@ impl Turn {
             entry,
             shown,
             has_run: false,
+            may_have_changed: false,
             is_strange: false,
         };
         match fate {
@@ -92,6 +98,7 @@ impl Turn {
             Err(failure) if failure.code.kind() == ErrorKind::Forbidden => "refused",
             Ok(_) | Err(_) => "error",
         };
+        let may_have_changed = !mine.info.hints.read_only && status != "refused";
         let mut entry = report::call(&call.name, Some(&mine.info.server), status, took);
         let arguments = call.arguments().and_then(|raw| serde_json::from_str(raw.get()).ok());
         entry["arguments"] = arguments.unwrap_or_default();
@@ -118,6 +125,7 @@ impl Turn {
             entry: Some(entry),
             shown,
             has_run: true,
+            may_have_changed,
             is_strange: !mine.info.is_trusted,
         }
     }

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod faults;
+mod once;
 mod policy;
 mod probes;
 mod queue;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 const BASE: &str = "http://gateway.test:8080";
 
-async fn send(world: &World, who: &Principal, body: &Value) -> Result<Answer, Failure> {
+pub(crate) async fn send(world: &World, who: &Principal, body: &Value) -> Result<Answer, Failure> {
     let request = ModelRequest {
         endpoint: Endpoint::Responses,
         model: "qwen".to_owned(),
@@ -29,12 +29,12 @@ async fn send(world: &World, who: &Principal, body: &Value) -> Result<Answer, Fa
     world.send(who, request).await
 }
 
-async fn refused(world: &World, body: &Value) -> Failure {
+pub(crate) async fn refused(world: &World, body: &Value) -> Failure {
     send(world, &user(), body).await.err().unwrap()
 }
 
 /// The whole answer.
-async fn ask(world: &World, body: &Value) -> Value {
+pub(crate) async fn ask(world: &World, body: &Value) -> Value {
     let (text, code) = drain(send(world, &user(), body).await.unwrap()).await;
     assert_eq!(code, None, "{text}");
     serde_json::from_str(&text).unwrap()
@@ -54,7 +54,7 @@ fn question(input: &Value) -> Value {
     json!({ "model": "qwen", "input": input })
 }
 
-fn after(previous: &Value, input: &Value) -> Value {
+pub(crate) fn after(previous: &Value, input: &Value) -> Value {
     json!({ "model": "qwen", "input": input, "previous_response_id": previous["id"] })
 }
 
@@ -74,7 +74,7 @@ fn said(conversation: &[(&str, &str)]) -> Vec<(String, String)> {
     conversation.iter().map(owned).collect()
 }
 
-fn kinds(response: &Value) -> Vec<&str> {
+pub(crate) fn kinds(response: &Value) -> Vec<&str> {
     let output = response["output"].as_array().unwrap();
     output.iter().map(|item| item["type"].as_str().unwrap()).collect()
 }
@@ -119,7 +119,11 @@ async fn nobody_goes_on_from_somebody_elses_response() {
     let mut foreigner = user();
     foreigner.tenant = "other".parse().unwrap();
     let seen = world.engine.seen().len();
-    for who in [&stranger, &foreigner] {
+    let mut namesake = user();
+    namesake.project = Some("other".parse().unwrap());
+    let mut by_token = user();
+    by_token.key = None;
+    for who in [&stranger, &foreigner, &namesake, &by_token] {
         let failure = send(&world, who, &after(&first, &json!("And?"))).await.err().unwrap();
         assert_eq!(failure.code, Code::UnknownResponse);
     }
@@ -128,6 +132,28 @@ async fn nobody_goes_on_from_somebody_elses_response() {
     let failure = refused(&world, &after(&json!({ "id": 7 }), &json!("And?"))).await;
     assert_eq!(failure.code, Code::InvalidRequest);
     assert_eq!(world.engine.seen().len(), seen, "nothing was asked");
+}
+
+#[tokio::test]
+async fn a_conversation_is_for_whoever_may_ask_its_models() {
+    let backends = |engine: &str| json!({ "backends": [{ "url": engine }] });
+    let world = World::with(|engine| json!({ "qwen": backends(engine), "large": backends(engine) })).await;
+    let request = ModelRequest {
+        endpoint: Endpoint::Responses,
+        model: "large".to_owned(),
+        body: Bytes::from(json!({ "model": "large", "input": "Hi." }).to_string()),
+        hints: Hints::default(),
+    };
+    let (first, _) = drain(world.send(&user(), request).await.unwrap()).await;
+    let first: Value = serde_json::from_str(&first).unwrap();
+    let mut lesser = user();
+    lesser.grants = vec!["model:qwen".parse().unwrap()];
+    let further = after(&first, &json!("And?"));
+    let failure = send(&world, &lesser, &further).await.err().unwrap();
+    assert_eq!(failure.code, Code::InsufficientScope);
+    assert!(failure.message.contains("model:large"), "{}", failure.message);
+    assert_eq!(world.engine.seen().len(), 1, "nothing was asked");
+    send(&world, &user(), &further).await.unwrap();
 }
 
 #[tokio::test]
@@ -182,6 +208,9 @@ async fn what_is_not_there_yet_is_refused_by_name() {
         ("background", json!(true)),
         ("store", json!("yes")),
         ("max_tool_calls", json!(0)),
+        ("metadata", json!("a note")),
+        ("metadata", (0..17).map(|n| (n.to_string(), json!("x"))).collect()),
+        ("metadata", json!({ "é".repeat(65): "x" })),
     ] {
         let mut body = question(&json!("Why?"));
         body[field] = value;
@@ -193,7 +222,18 @@ async fn what_is_not_there_yet_is_refused_by_name() {
             failure.message
         );
     }
+    for value in [json!(7), json!("é".repeat(513))] {
+        let mut body = question(&json!("Why?"));
+        body["metadata"] = json!({ "note": value });
+        let failure = refused(&world, &body).await;
+        assert!(failure.message.starts_with("`metadata.note` "), "{}", failure.message);
+    }
     assert!(world.engine.seen().is_empty(), "nothing was asked");
+    let mut body = question(&json!("Why?"));
+    body["metadata"] = (10..26)
+        .map(|n| ("é".repeat(62) + &n.to_string(), json!("é".repeat(512))))
+        .collect();
+    assert_eq!(ask(&world, &body).await["metadata"], body["metadata"]);
 }
 
 fn server(mut more: Value) -> Value {
@@ -206,7 +246,7 @@ fn server(mut more: Value) -> Value {
     more
 }
 
-fn with_tools(mut body: Value, tool: Value) -> Value {
+pub(crate) fn with_tools(mut body: Value, tool: Value) -> Value {
     body["tools"] = Value::Array(vec![tool]);
     body
 }
@@ -349,7 +389,7 @@ async fn a_filter_names_so_many_tools_and_no_more() {
     );
 }
 
-async fn asked_for_approval() -> (World, Arc<Shed>, Value) {
+pub(crate) async fn asked_for_approval() -> (World, Arc<Shed>, Value) {
     let (world, shed) = world().await;
     let tool = json!({ "type": "mcp", "server_label": "shed" });
     world.engine.will(calls(&[("write", r#"{"at":"home"}"#)]));
@@ -360,7 +400,7 @@ async fn asked_for_approval() -> (World, Arc<Shed>, Value) {
     (world, shed, first)
 }
 
-fn verdict(first: &Value, approve: bool) -> Value {
+pub(crate) fn verdict(first: &Value, approve: bool) -> Value {
     json!([{ "type": "mcp_approval_response", "approval_request_id": first["output"][1]["id"], "approve": approve }])
 }
 

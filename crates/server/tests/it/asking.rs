@@ -6,7 +6,7 @@ use forebay_domain::{
     Role,
     id::{SubjectId, TenantId},
 };
-use forebay_store::responses::{KEPT_FOR, ResponseOwner, StoredResponse};
+use forebay_store::responses::{KEPT_FOR, OwnerKind, ResponseOwner, StoredResponse};
 use forebay_testkit::openai::ANSWER;
 use serde_json::{Value, json};
 
@@ -161,25 +161,27 @@ async fn backends_are_asked_whether_they_are_well() {
 }
 
 /// Keeps an answer for somebody, as asking with `store` does.
-async fn keep(rig: &Rig, id: &str, tenant: &str, subject: &str) {
+async fn keep(rig: &Rig, id: &str, tenant: &str, subject: &str, model: &str) {
     let raw = |value: Value| serde_json::value::to_raw_value(&value).unwrap();
     let now = rig.gateway.app.clock.now();
     let kept = StoredResponse {
         id: id.to_owned(),
         owner: ResponseOwner {
             tenant: TenantId::try_from(tenant).unwrap(),
+            project: None,
+            kind: OwnerKind::Key,
             subject: SubjectId::try_from(subject).unwrap(),
         },
         key: None,
         previous_id: None,
-        model: "stub".to_owned(),
+        model: model.to_owned(),
         status: "completed".to_owned(),
         created_at: now,
         expires_at: now + KEPT_FOR,
         input: raw(json!([{"role": "user", "content": "first"}, {"id": "msg_2", "role": "user", "content": "second"}])),
         body: raw(json!({"id": id, "object": "response", "x": [1]})),
     };
-    rig.gateway.app.store.responses().put(&kept).await.unwrap();
+    rig.gateway.app.store.responses().put(&kept, 10).await.unwrap();
 }
 
 #[tokio::test]
@@ -187,7 +189,7 @@ async fn a_kept_answer_is_its_owners_alone() {
     let rig = Rig::start().await;
     let own = rig.key("acme", "ursula", Role::User, &[]).await;
     let colleague = rig.key("acme", "otto", Role::Operator, &[]).await;
-    keep(&rig, "resp_1", "acme", "ursula").await;
+    keep(&rig, "resp_1", "acme", "ursula", "stub").await;
     let ask = async |method: &str, path: &str, key: &str| {
         let answer = rig.request(method, path, key).send().await.unwrap();
         (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
@@ -226,4 +228,30 @@ async fn a_kept_answer_is_its_owners_alone() {
     let (_, gone) = ask("DELETE", "/v1/responses/resp_1", &own).await;
     assert_eq!(gone, json!({"id": "resp_1", "object": "response", "deleted": true}));
     assert_eq!(ask("GET", "/v1/responses/resp_1", &own).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_kept_answer_is_for_whoever_may_ask_its_model() {
+    let rig = Rig::start().await;
+    let viewer = rig.key("acme", "ursula", Role::Viewer, &[]).await;
+    let elsewhere = rig.key("acme", "ursula", Role::User, &["model:other"]).await;
+    let own = rig.key("acme", "ursula", Role::User, &["model:stub"]).await;
+    keep(&rig, "resp_1", "acme", "ursula", "stub").await;
+    for (key, code) in [(&viewer, "forbidden"), (&elsewhere, "insufficient_scope")] {
+        for (method, path) in [
+            ("GET", "/v1/responses/resp_1"),
+            ("GET", "/v1/responses/resp_1/input_items"),
+            ("DELETE", "/v1/responses/resp_1"),
+        ] {
+            let answer = rig.request(method, path, key).send().await.unwrap();
+            let (status, body) = (answer.status().as_u16(), answer.json::<Value>().await.unwrap());
+            assert_eq!(
+                (status, body["error"]["code"].as_str()),
+                (403, Some(code)),
+                "{method} {path}"
+            );
+        }
+    }
+    let kept = rig.request("GET", "/v1/responses/resp_1", &own).send().await.unwrap();
+    assert_eq!(kept.status().as_u16(), 200);
 }

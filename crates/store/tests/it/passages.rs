@@ -487,6 +487,7 @@ async fn a_database_of_the_version_before_is_brought_up_to_date() {
         let tables = [
             "declared",
             "response",
+            "approval_claim",
             "passage_vector",
             "passage_words",
             "passage",
@@ -495,7 +496,7 @@ async fn a_database_of_the_version_before_is_brought_up_to_date() {
         ];
         let drops: Vec<String> = tables.iter().map(|table| format!("DROP TABLE {table};")).collect();
         db.execute(&drops.join(" ")).await;
-        db.execute("DELETE FROM _sqlx_migrations WHERE version IN (5, 7, 8)")
+        db.execute("DELETE FROM _sqlx_migrations WHERE version IN (5, 7, 8, 9)")
             .await;
         let opened = try_open(db.url()).await.unwrap();
         put(&opened.store.passages(), "docs", "a", &["apple"]).await;

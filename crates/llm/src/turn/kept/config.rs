@@ -1,5 +1,7 @@
 //! The section `responses:`.
 
+use forebay_store::responses::OWNER_RESPONSES_MAX;
+use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +16,23 @@ pub struct ResponsesConfig {
     /// For how many days.
     #[schemars(range(min = 1, max = 3650), extend("x-forebay-reload" = "live"))]
     pub days: u16,
+    /// Most that one owner has of them. The oldest make room.
+    #[schemars(range(min = 1, max = 100_000), extend("x-forebay-reload" = "live"))]
+    pub max_per_owner: u32,
+}
+
+impl ResponsesConfig {
+    pub(super) fn kept_for(&self) -> SignedDuration {
+        SignedDuration::from_hours(i64::from(self.days) * 24)
+    }
 }
 
 impl Default for ResponsesConfig {
     fn default() -> Self {
-        Self { keep: true, days: 30 }
+        Self {
+            keep: true,
+            days: 30,
+            max_per_owner: OWNER_RESPONSES_MAX,
+        }
     }
 }

@@ -12,14 +12,10 @@ pub(crate) struct Draft {
 impl Draft {
     /// `id` is that of the response, from which the items get ids that came without.
     pub(super) fn of(input: Option<&Value>, previous_id: Option<String>, id: &str) -> Self {
-        let message = |text: &Value| json!([{ "role": "user", "content": text }]);
         let items = match input {
-            Some(text @ Value::String(_)) => message(text),
-            Some(items @ Value::Array(_)) => items.clone(),
-            _ => json!([]),
-        };
-        let Value::Array(items) = items else {
-            unreachable!("each of these is an array")
+            Some(Value::String(text)) => vec![json!({ "role": "user", "content": text })],
+            Some(Value::Array(items)) => items.clone(),
+            _ => Vec::new(),
         };
         let items = items.into_iter().enumerate();
         Self {

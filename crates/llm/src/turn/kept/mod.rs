@@ -12,7 +12,7 @@ mod config;
 mod items;
 mod shelf;
 
-pub(crate) use approval::Approved;
+pub(crate) use approval::{Approved, is_issued};
 pub use config::ResponsesConfig;
 pub(crate) use shelf::{Before, Shelf};
 
@@ -20,6 +20,7 @@ use super::block::Mark;
 use crate::dialect::{self, Deed, Map};
 use forebay_domain::{Code, Failure};
 use items::Draft;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -37,6 +38,11 @@ const LATER: [(&str, &str); 3] = [
     ("prompt", "must be left out: this version keeps no templates of prompts"),
 ];
 
+/// Notes of a client about a response, and how long they may be.
+const NOTES_MAX: usize = 16;
+const NOTE_KEY_CHARS_MAX: usize = 64;
+const NOTE_CHARS_MAX: usize = 512;
+
 /// The part of a request for a response that no chat has, and what the gateway does for it.
 #[derive(Debug, Default)]
 pub(crate) struct Thread {
@@ -53,6 +59,8 @@ pub(crate) struct Thread {
     pub(super) listed: BTreeSet<String>,
     /// How many calls the request allows.
     pub(super) calls_max: Option<usize>,
+    /// When the last response of the conversation before expires.
+    pub(super) kept_until: Option<Timestamp>,
     /// Where the client reaches the gateway.
     pub(super) base_url: Option<String>,
     /// What the gateway did since the client was last told.
@@ -99,6 +107,7 @@ impl Thread {
                 Some(_) => return Err(invalid(key, problem)),
             }
         }
+        check_metadata(request)?;
         let keeps = keeps(request, *is_open)?;
         request.insert("store".to_owned(), keeps.into());
         let previous_id = request
@@ -108,17 +117,19 @@ impl Thread {
         let mut thread = Self {
             draft: keeps.then(|| Draft::of(request.get("input"), previous_id, id)),
             is_tainted: before.is_tainted,
+            kept_until: before.kept_until,
             calls_max: calls_max(request)?,
             ..Self::default()
         };
-        if let Some(Value::Array(items)) = request.get_mut("input")
-            && let Ok(mut input) = serde_json::from_value::<Vec<Map>>(items.clone().into())
-        {
-            thread.read(&mut before.items, &mut input)?;
-            *items = input.into_iter().map(Value::Object).collect();
-        } else {
-            thread.read(&mut before.items, &mut [])?;
-        }
+        let mut none = Vec::new();
+        let items = match request.get_mut("input") {
+            Some(Value::Array(items)) if items.iter().all(Value::is_object) => items,
+            // What is neither this nor text is refused where all of it is read.
+            _ => &mut none,
+        };
+        let mut input: Vec<Map> = maps(std::mem::take(items)).collect();
+        thread.read(&mut before.items, &mut input)?;
+        *items = input.into_iter().map(Value::Object).collect();
         Ok(thread)
     }
 
@@ -140,6 +151,14 @@ impl Thread {
         self.approved = approval::settle(before, input)?;
         Ok(())
     }
+}
+
+/// The objects among these.
+fn maps(values: Vec<Value>) -> impl Iterator<Item = Map> {
+    values.into_iter().filter_map(|value| match value {
+        Value::Object(map) => Some(map),
+        _ => None,
+    })
 }
 
 /// Marks the result of a call as data.
@@ -180,6 +199,33 @@ fn keeps(request: &Map, is_open: bool) -> Result<bool, Failure> {
         )),
         Some(_) => Err(invalid("store", "must be true or false")),
     }
+}
+
+/// What a client notes about a response is held to the bounds that it has at OpenAI.
+fn check_metadata(request: &Map) -> Result<(), Failure> {
+    let notes = match request.get("metadata") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Object(notes)) => notes,
+        Some(_) => return Err(invalid("metadata", "must be an object of texts")),
+    };
+    if notes.len() > NOTES_MAX {
+        return Err(invalid(
+            "metadata",
+            &format!("must not have more than {NOTES_MAX} keys"),
+        ));
+    }
+    for (key, value) in notes {
+        if key.chars().count() > NOTE_KEY_CHARS_MAX {
+            let problem = format!("must have keys of at most {NOTE_KEY_CHARS_MAX} characters");
+            return Err(invalid("metadata", &problem));
+        }
+        let length = value.as_str().map(|text| text.chars().count());
+        if length.is_none_or(|length| length > NOTE_CHARS_MAX) {
+            let problem = format!("must be text of at most {NOTE_CHARS_MAX} characters");
+            return Err(invalid(&format!("metadata.{}", key.escape_debug()), &problem));
+        }
+    }
+    Ok(())
 }
 
 fn calls_max(request: &Map) -> Result<Option<usize>, Failure> {

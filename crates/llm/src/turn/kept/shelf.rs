@@ -1,22 +1,30 @@
 //! Where responses are kept, for whoever asked for them.
 
-use super::{ResponsesConfig, items::Draft};
+use super::{ResponsesConfig, items::Draft, maps};
 use crate::dialect::{Asked, Map};
 use arc_swap::ArcSwap;
-use forebay_domain::{Code, Failure, Principal};
+use forebay_domain::{Action, Code, Failure, Principal};
 use forebay_store::{
     Responses, StoreError,
-    responses::{CHAIN_MAX, ResponseOwner, StoredResponse},
+    responses::{CHAIN_MAX, OWNER_BYTES_MAX, StoredResponse},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, value::to_raw_value};
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// The kept responses, and whether there are to be more of them.
 #[derive(Clone)]
 pub(crate) struct Shelf {
     responses: Responses,
     config: Arc<ArcSwap<ResponsesConfig>>,
+    /// Whether it was said that somebody's oldest responses make room.
+    is_full_told: Arc<AtomicBool>,
 }
 
 /// The conversation that a request goes on with.
@@ -26,6 +34,8 @@ pub(crate) struct Before {
     pub(crate) items: Vec<Map>,
     /// Whether words of others were read in it.
     pub(crate) is_tainted: bool,
+    /// When its last response expires.
+    pub(crate) kept_until: Option<Timestamp>,
 }
 
 impl Shelf {
@@ -33,6 +43,7 @@ impl Shelf {
         Self {
             responses,
             config: Arc::default(),
+            is_full_told: Arc::default(),
         }
     }
 
@@ -48,7 +59,7 @@ impl Shelf {
     /// The conversation that ends with a response of this principal's. Half a conversation is none: what the model did
     /// not read again it would contradict.
     pub(crate) async fn before(&self, principal: &Principal, id: &str, now: Timestamp) -> Result<Before, Failure> {
-        let chain = self.responses.chain(id, &owner(principal), CHAIN_MAX, now).await?;
+        let chain = self.responses.chain(id, &principal.into(), CHAIN_MAX, now).await?;
         if chain.responses.is_empty() {
             return Err(unknown("There is no such response to go on from, or it is not yours."));
         }
@@ -56,17 +67,19 @@ impl Shelf {
             let message = "The beginning of this conversation is gone: a response in it was deleted, or has expired.";
             return Err(unknown(message));
         }
-        let mut before = Before::default();
+        let mut before = Before {
+            kept_until: chain.responses.last().map(|last| last.expires_at),
+            ..Before::default()
+        };
         for kept in &chain.responses {
+            // Who may no longer ask a model may no longer have its words read out by another one.
+            principal.require(&Action::model(&kept.model))?;
             let mut body: Map = serde_json::from_str(kept.body.get()).map_err(unreadable)?;
             let input: Vec<Map> = serde_json::from_str(kept.input.get()).map_err(unreadable)?;
             before.items.extend(input);
             before.is_tainted |= body.get("forebay").is_some_and(|ours| ours["tainted"] == true);
             if let Some(Value::Array(output)) = body.remove("output") {
-                before.items.extend(output.into_iter().filter_map(|item| match item {
-                    Value::Object(item) => Some(item),
-                    _ => None,
-                }));
+                before.items.extend(maps(output));
             }
         }
         Ok(before)
@@ -82,27 +95,42 @@ impl Shelf {
         let text = |key: &str| response.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let seconds = i64::try_from(asked.created_s).unwrap_or_default();
         let created_at = Timestamp::from_second(seconds).unwrap_or_default();
-        let kept_for = SignedDuration::from_hours(i64::from(self.config.load().days) * 24);
+        let config = self.config.load();
         let stored = StoredResponse {
             id: asked.answer_id(),
-            owner: owner(principal),
+            owner: principal.into(),
             key: principal.key.clone(),
             previous_id: draft.previous_id,
             model: asked.model.clone(),
             status: text("status"),
             created_at,
-            expires_at: created_at + kept_for,
+            expires_at: created_at + config.kept_for(),
             input: to_raw_value(&draft.input).expect("values are JSON"),
             body: to_raw_value(response).expect("a map of values is JSON"),
         };
-        self.responses.put(&stored).await
+        let gone = self.responses.put(&stored, config.max_per_owner).await?;
+        if gone > 0 && !self.is_full_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                responses = config.max_per_owner,
+                bytes = OWNER_BYTES_MAX,
+                "somebody has as many responses as one may: the oldest make room, whoever it is from now on"
+            );
+        }
+        Ok(())
     }
-}
 
-fn owner(principal: &Principal) -> ResponseOwner {
-    ResponseOwner {
-        tenant: principal.tenant.clone(),
-        subject: principal.subject.clone(),
+    /// Says that calls which were agreed to are about to run, and gives those of which nobody had said so before. It is
+    /// remembered for as long as the conversation is kept, and where it is not, for as long as one would be.
+    pub(crate) async fn claim(
+        &self,
+        principal: &Principal,
+        requests: BTreeSet<String>,
+        now: Timestamp,
+        kept_until: Option<Timestamp>,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let until = now + self.config.load().kept_for();
+        let until = kept_until.map_or(until, |kept| kept.max(until));
+        self.responses.claim(&principal.into(), requests, until).await
     }
 }
 

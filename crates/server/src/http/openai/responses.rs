@@ -10,7 +10,7 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
-use forebay_domain::{Code, Failure};
+use forebay_domain::{Action, Code, Failure};
 use forebay_store::responses::{ResponseOwner, StoredResponse};
 use http::header;
 use serde::Deserialize;
@@ -122,7 +122,13 @@ async fn one(
 }
 
 async fn gone(app: &App, caller: &Caller, id: &str) -> Result<Response, Failure> {
-    if app.store.responses().delete(id, &owner(caller)).await? {
+    find(app, caller, id).await?;
+    if app
+        .store
+        .responses()
+        .delete(id, &ResponseOwner::from(&caller.principal))
+        .await?
+    {
         Ok(Json(json!({"id": id, "object": "response", "deleted": true})).into_response())
     } else {
         Err(unknown())
@@ -179,15 +185,12 @@ fn page(response: &str, items: Vec<Map<String, Value>>, query: &ItemsQuery) -> R
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredResponse, Failure> {
-    let kept = app.store.responses().get(id, &owner(caller), app.clock.now()).await?;
-    kept.ok_or_else(unknown)
-}
-
-fn owner(caller: &Caller) -> ResponseOwner {
-    ResponseOwner {
-        tenant: caller.principal.tenant.clone(),
-        subject: caller.principal.subject.clone(),
-    }
+    let owner = ResponseOwner::from(&caller.principal);
+    let kept = app.store.responses().get(id, &owner, app.clock.now()).await?;
+    let kept = kept.ok_or_else(unknown)?;
+    // What a model said is for whoever may ask it.
+    caller.principal.require(&Action::model(&kept.model))?;
+    Ok(kept)
 }
 
 fn unknown() -> Failure {

@@ -1,11 +1,16 @@
 //! Answers of models that are kept, so that their owners can read them again and go on with them.
 //!
-//! An answer belongs to one subject of one tenant, whichever of its keys asked, and every statement here says whose it
+//! An answer belongs to one subject of one project, whichever of its keys asked, and every statement here says whose it
 //! wants: what is somebody else's is not there, for anybody. What expired is not there either, and goes with the next
-//! sweep. An owner keeps the newest answers up to [`OWNER_RESPONSES_MAX`] and [`OWNER_BYTES_MAX`]. A conversation is
-//! found backwards from its last answer.
+//! sweep. An owner keeps the newest answers up to a number and [`OWNER_BYTES_MAX`]. A conversation is found backwards
+//! from its last answer. What was agreed to in one is [claimed](Responses::claim) before it runs.
 
-use forebay_domain::id::{KeyId, SubjectId, TenantId};
+mod claims;
+mod owner;
+
+pub use owner::{OwnerKind, ResponseOwner};
+
+use forebay_domain::id::{KeyId, ProjectId, SubjectId, TenantId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
 use sqlx::Row;
@@ -21,8 +26,8 @@ use crate::{
 /// How long an answer is kept, unless somebody says otherwise: as long as `OpenAI` keeps them.
 pub const KEPT_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// Most answers that one owner keeps.
-pub const OWNER_RESPONSES_MAX: u32 = 1_000;
+/// Most answers that one owner keeps, unless somebody says otherwise.
+pub const OWNER_RESPONSES_MAX: u32 = 10_000;
 
 /// Most bytes of answers and of what was asked that one owner keeps.
 pub const OWNER_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -30,8 +35,8 @@ pub const OWNER_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Largest answer, and largest input of one, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Most bytes of a conversation that is read at once.
-pub const CHAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes of a conversation, which is read anew for each request that goes on with it.
+pub const CHAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Most answers of a conversation.
 pub const CHAIN_MAX: u32 = 1_000;
@@ -42,12 +47,8 @@ pub const WORD_BYTES_MAX: usize = 256;
 /// Answers that one unit removes at most.
 const SWEEP_RESPONSES_MAX: u32 = 100;
 
-/// Whose an answer is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResponseOwner {
-    pub tenant: TenantId,
-    pub subject: SubjectId,
-}
+/// Whoever is past a bound loses one part in so many at once, so that it is not past it again with the next answer.
+const SLACK: i64 = 16;
 
 /// An answer. Times have milliseconds.
 #[derive(Debug, Clone)]
@@ -83,33 +84,37 @@ pub struct Responses(Db);
 
 macro_rules! columns {
     () => {
-        "id, tenant, subject, key_id, previous_id, model, status, created_at_ms, expires_at_ms, input, body"
+        "id, tenant, project, kind, subject, key_id, previous_id, model, status, created_at_ms, expires_at_ms, input, body"
     };
 }
 
 const INSERT: &str = concat!(
     "INSERT INTO response (",
     columns!(),
-    ", bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+    ", bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 );
 const HELD: &str = "SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM response \
-     WHERE tenant = $1 AND subject = $2";
+     WHERE tenant = $1 AND project = $2 AND kind = $3 AND subject = $4";
+/// The newest always stays.
 const TRIM: &str = "DELETE FROM response WHERE id IN \
      (SELECT id FROM (SELECT id, ROW_NUMBER() OVER newest AS place, SUM(bytes) OVER newest AS total FROM response \
-     WHERE tenant = $1 AND subject = $2 WINDOW newest AS (ORDER BY created_at_ms DESC, id DESC \
-     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) AS ranked WHERE place > $3 OR total > $4)";
+     WHERE tenant = $1 AND project = $2 AND kind = $3 AND subject = $4 \
+     WINDOW newest AS (ORDER BY created_at_ms DESC, id DESC \
+     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) AS ranked WHERE place > 1 AND (place > $5 OR total > $6))";
 const FIND: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM response WHERE id = $1 AND tenant = $2 AND subject = $3 AND expires_at_ms > $4"
+    " FROM response WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5 AND expires_at_ms > $6"
 );
-const DELETE: &str = "DELETE FROM response WHERE id = $1 AND tenant = $2 AND subject = $3";
+const DELETE: &str =
+    "DELETE FROM response WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5";
 /// Newest first. Each step is somebody's own answer again: a chain does not lead out of what its owner has.
 const CHAIN: &str = "WITH RECURSIVE chain (id, previous_id, bytes, place) AS ( \
      SELECT id, previous_id, bytes, CAST(1 AS BIGINT) FROM response \
-     WHERE id = $1 AND tenant = $2 AND subject = $3 AND expires_at_ms > $4 \
+     WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5 AND expires_at_ms > $6 \
      UNION ALL SELECT r.id, r.previous_id, r.bytes, c.place + 1 FROM chain AS c JOIN response AS r ON r.id = c.previous_id \
-     WHERE r.tenant = $2 AND r.subject = $3 AND r.expires_at_ms > $4 AND c.place < $5) \
+     WHERE r.tenant = $2 AND r.project = $3 AND r.kind = $4 AND r.subject = $5 AND r.expires_at_ms > $6 \
+     AND c.place < $7) \
      SELECT id, bytes FROM chain ORDER BY place";
 const SWEEP: &str = "DELETE FROM response WHERE id IN \
      (SELECT id FROM response WHERE expires_at_ms <= $1 ORDER BY expires_at_ms LIMIT $2)";
@@ -119,8 +124,9 @@ impl Responses {
         Self(db)
     }
 
-    /// Keeps an answer; an id that is there already is a conflict. The oldest of its owner make room.
-    pub async fn put(&self, response: &StoredResponse) -> Result<(), StoreError> {
+    /// Keeps an answer; an id that is there already is a conflict. Where its owner has more than `most` of them the
+    /// oldest make room; gives how many.
+    pub async fn put(&self, response: &StoredResponse, most: u32) -> Result<u64, StoreError> {
         let previous = response.previous_id.as_deref().unwrap_or_default();
         for word in [&response.id, previous, &response.model, &response.status] {
             within("a word of an answer", word.len(), WORD_BYTES_MAX)?;
@@ -128,8 +134,9 @@ impl Responses {
         for part in [&response.input, &response.body] {
             within("an answer that is to be kept", part.get().len(), DOCUMENT_BYTES_MAX)?;
         }
+        let input = (response.clone(), i64::from(most.max(1)));
         self.0
-            .write(response.clone(), |tx, response| Box::pin(put(tx, response)))
+            .write(input, |tx, (response, most)| Box::pin(put(tx, response, *most)))
             .await
     }
 
@@ -146,6 +153,8 @@ impl Responses {
                 on_both!(self.0.pools(), |pool| sqlx::query_as(FIND)
                     .bind(id)
                     .bind(owner.tenant.as_str())
+                    .bind(owner.project_text())
+                    .bind(owner.kind.as_str())
                     .bind(owner.subject.as_str())
                     .bind(now.as_millisecond())
                     .fetch_optional(pool)
@@ -164,6 +173,8 @@ impl Responses {
                     let gone = on_both!(tx, |tx| sqlx::query(DELETE)
                         .bind(id)
                         .bind(owner.tenant.as_str())
+                        .bind(owner.project_text())
+                        .bind(owner.kind.as_str())
                         .bind(owner.subject.as_str())
                         .execute(&mut **tx)
                         .await
@@ -188,6 +199,8 @@ impl Responses {
                 on_both!(self.0.pools(), |pool| sqlx::query_as(CHAIN)
                     .bind(id)
                     .bind(owner.tenant.as_str())
+                    .bind(owner.project_text())
+                    .bind(owner.kind.as_str())
                     .bind(owner.subject.as_str())
                     .bind(now.as_millisecond())
                     .bind(i64::from(depth_max.clamp(1, CHAIN_MAX)))
@@ -239,6 +252,9 @@ impl Responses {
 
     /// Removes what expired by `now`, and says how many answers that were.
     pub async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.0
+            .write(now.as_millisecond(), |tx, now_ms| Box::pin(claims::sweep(tx, *now_ms)))
+            .await?;
         let mut swept = 0;
         loop {
             let gone = self
@@ -253,12 +269,13 @@ impl Responses {
     }
 }
 
-async fn put(tx: &mut Tx, response: &StoredResponse) -> Result<(), StoreError> {
-    let (tenant, subject) = (response.owner.tenant.as_str(), response.owner.subject.as_str());
+async fn put(tx: &mut Tx, response: &StoredResponse, most: i64) -> Result<u64, StoreError> {
     on_both!(&mut *tx, |tx| sqlx::query(INSERT)
         .bind(&response.id)
-        .bind(tenant)
-        .bind(subject)
+        .bind(response.owner.tenant.as_str())
+        .bind(response.owner.project_text())
+        .bind(response.owner.kind.as_str())
+        .bind(response.owner.subject.as_str())
         .bind(response.key.as_ref().map(KeyId::as_str))
         .bind(&response.previous_id)
         .bind(&response.model)
@@ -271,23 +288,33 @@ async fn put(tx: &mut Tx, response: &StoredResponse) -> Result<(), StoreError> {
         .execute(&mut **tx)
         .await
         .map(drop))?;
+    trim(tx, &response.owner, most).await
+}
+
+/// Removes the oldest of an owner that is past a bound.
+async fn trim(tx: &mut Tx, owner: &ResponseOwner, most: i64) -> Result<u64, StoreError> {
     let (count, bytes): (i64, i64) = on_both!(&mut *tx, |tx| sqlx::query_as(HELD)
-        .bind(tenant)
-        .bind(subject)
+        .bind(owner.tenant.as_str())
+        .bind(owner.project_text())
+        .bind(owner.kind.as_str())
+        .bind(owner.subject.as_str())
         .fetch_one(&mut **tx)
         .await)?;
-    if count <= i64::from(OWNER_RESPONSES_MAX) && bytes <= length(OWNER_BYTES_MAX) {
-        return Ok(());
+    let bytes_max = length(OWNER_BYTES_MAX);
+    if count <= most && bytes <= bytes_max {
+        return Ok(0);
     }
-    on_both!(tx, |tx| sqlx::query(TRIM)
-        .bind(tenant)
-        .bind(subject)
-        .bind(i64::from(OWNER_RESPONSES_MAX))
-        .bind(length(OWNER_BYTES_MAX))
+    let gone = on_both!(tx, |tx| sqlx::query(TRIM)
+        .bind(owner.tenant.as_str())
+        .bind(owner.project_text())
+        .bind(owner.kind.as_str())
+        .bind(owner.subject.as_str())
+        .bind(most - most / SLACK)
+        .bind(bytes_max - bytes_max / SLACK)
         .execute(&mut **tx)
         .await
-        .map(drop))?;
-    Ok(())
+        .map(|done| done.rows_affected()))?;
+    Ok(gone)
 }
 
 async fn sweep(tx: &mut Tx, now_ms: i64) -> Result<u64, StoreError> {
@@ -308,6 +335,8 @@ fn length(bytes: usize) -> i64 {
 struct ResponseRow {
     id: String,
     tenant: String,
+    project: String,
+    kind: String,
     subject: String,
     key_id: Option<String>,
     previous_id: Option<String>,
@@ -322,6 +351,8 @@ struct ResponseRow {
 row_on_both!(ResponseRow, |row| Ok(Self {
     id: row.try_get("id")?,
     tenant: row.try_get("tenant")?,
+    project: row.try_get("project")?,
+    kind: row.try_get("kind")?,
     subject: row.try_get("subject")?,
     key_id: row.try_get("key_id")?,
     previous_id: row.try_get("previous_id")?,
@@ -340,6 +371,11 @@ impl TryFrom<ResponseRow> for StoredResponse {
             id: row.id,
             owner: ResponseOwner {
                 tenant: known("tenant", TenantId::try_from(row.tenant))?,
+                project: match row.project.as_str() {
+                    "" => None,
+                    name => Some(known("project", ProjectId::try_from(name))?),
+                },
+                kind: OwnerKind::parse(&row.kind).ok_or_else(|| StoreError::corrupt("the kind of an owner"))?,
                 subject: known("subject", SubjectId::try_from(row.subject))?,
             },
             key: known("key id", row.key_id.map(KeyId::try_from).transpose())?,
