@@ -233,6 +233,40 @@ async fn the_oldest_make_room() {
 }
 
 #[tokio::test]
+async fn many_are_counted_now_and_then() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let responses = opened.store.responses();
+        let most = 1_001;
+        let rows =
+            (0..most).map(|n| format!("('old{n:04}', 'acme', '', 'key', 'ann', 'm', 's', {n}, 5000, 2, '1', '1')"));
+        let rows = rows.collect::<Vec<_>>().join(", ");
+        db.execute(&format!(
+            "INSERT INTO response (id, tenant, project, kind, subject, model, status, created_at_ms, expires_at_ms, bytes, \
+             input, body) VALUES {rows}"
+        ))
+        .await;
+        let mut kept = 0;
+        for n in 0..200_u64 {
+            // As the gateway draws them, but the same in each run.
+            let drawn = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            kept += 1;
+            if responses
+                .put(&response(&format!("resp_{drawn:016x}"), None), most)
+                .await
+                .unwrap()
+                > 0
+            {
+                break;
+            }
+        }
+        assert!((2..100).contains(&kept), "{}: after {kept}", db.name());
+        assert_eq!(db.number("SELECT COUNT(*) FROM response").await, 939, "{}", db.name());
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
 async fn what_was_agreed_to_is_claimed_once() {
     for db in TestDb::both().await {
         let opened = open(&db).await;
