@@ -200,6 +200,32 @@ async fn what_is_not_to_be_kept_is_not_there_afterwards() {
 }
 
 #[tokio::test]
+async fn an_owner_keeps_as_many_as_it_may() {
+    let world = World::new().await;
+    world.router.keep_responses(ResponsesConfig {
+        max_per_owner: 2,
+        ..ResponsesConfig::default()
+    });
+    let mut all = Vec::new();
+    for word in ["One.", "Two.", "Three."] {
+        all.push(ask(&world, &question(&json!(word))).await);
+    }
+    let mut gone = 0;
+    for response in &all {
+        let mut further = after(response, &json!("And?"));
+        further["store"] = false.into();
+        match send(&world, &user(), &further).await {
+            Ok(answer) => drop(drain(answer).await),
+            Err(failure) => {
+                assert_eq!(failure.code, Code::UnknownResponse);
+                gone += 1;
+            }
+        }
+    }
+    assert_eq!(gone, 1);
+}
+
+#[tokio::test]
 async fn what_is_not_there_yet_is_refused_by_name() {
     let world = World::new().await;
     for (field, value) in [
