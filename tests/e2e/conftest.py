@@ -151,7 +151,6 @@ def asking(folder: pathlib.Path, engine: Engine, embeddings: Embeddings, scripte
                 "command": "node",
                 "args": [str(MODULES / "@modelcontextprotocol" / "server-memory" / "dist" / "index.js")],
                 "env": {"MEMORY_FILE_PATH": str(folder / "memory.jsonl")},
-                "trusted_hints": True,
             }
         },
         "limits": {"requests_per_minute": 1_000_000, "tool_calls_per_minute": 1_000_000},

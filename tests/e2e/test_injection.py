@@ -109,6 +109,7 @@ def wary(
                 "command": "node",
                 "args": [str(server)],
                 "env": {"MEMORY_FILE_PATH": str(folder / "memory.jsonl")},
+                "trusted_hints": False,
             }
         },
         "limits": {"requests_per_minute": 1_000_000, "tool_calls_per_minute": 1_000_000},
@@ -269,7 +270,7 @@ def test_no_call_hides_in_another(wary: Gateway, reader: Key, scripted: Scripted
 
 
 def test_no_server_calls_its_tools_harmless(wary: Gateway, reader: Key, scripted: Scripted) -> None:
-    """The memory says that `read_graph` only reads. The operator has not said that its word is to be taken."""
+    """The memory says that `read_graph` only reads. The operator does not take its word."""
     read = "memory__read_graph"
     told = wary.rpc("tools/list", {}).json()["result"]["tools"]
     [hints] = [tool["annotations"] for tool in told if tool["name"] == read]

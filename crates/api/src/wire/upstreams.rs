@@ -130,8 +130,8 @@ pub struct UpstreamRegister {
     /// Whether its results are taken for the operator's own words. Those of all others are data, whatever they say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_output: Option<bool>,
-    /// Whether turns believe what its tools say of their effects, such as that they only read. Of all others a turn
-    /// believes that they may change and destroy anything.
+    /// Whether turns believe what its tools say of their effects, such as that they only read; true where it is left
+    /// out. Where not, a turn takes each for one that may change and destroy anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_hints: Option<bool>,
     /// Whether it is used at all.

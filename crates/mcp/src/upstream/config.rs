@@ -64,9 +64,9 @@ pub struct UpstreamConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub trusted_output: bool,
-    /// Whether turns believe what its tools say of their effects, such as that they only read. Of all others a turn
-    /// believes that they may change and destroy anything.
-    #[serde(default, skip_serializing_if = "is_default")]
+    /// Whether turns believe what its tools say of their effects, such as that they only read. Where not, a turn takes
+    /// each for one that may change and destroy anything.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub trusted_hints: bool,
     /// Whether it is used at all.
