@@ -60,7 +60,8 @@ impl Context {
         key.or_else(|| self.own_key()).ok_or_else(|| {
             let file = self.data.join(KEY_FILE);
             let message = format!("There is no key to serve as: {} cannot be read.", file.display());
-            Failure::new(Code::MissingCredentials, message).hint("Give one with --key or FOREBAY_KEY.")
+            Failure::new(Code::MissingCredentials, message)
+                .hint("Give one with --key or FOREBAY_KEY, or name the data directory that has one with --data or FOREBAY_DATA.")
         })
     }
 
@@ -99,10 +100,10 @@ impl Gateway {
     pub(crate) fn client(&self, data: &std::path::Path) -> Result<Client, Failure> {
         let key = self.key.as_ref().ok_or_else(|| {
             let message = format!("There is no key for the gateway at {}.", self.url);
-            let file = data.join(KEY_FILE);
             Failure::new(Code::MissingCredentials, message).hint(format!(
-                "Give one with --key or FOREBAY_KEY, or run where {} can be read.",
-                file.display()
+                "Give one with --key or FOREBAY_KEY. On the gateway's own machine its data directory has one: name it with \
+                 --data or FOREBAY_DATA (now {}).",
+                data.display()
             ))
         })?;
         Ok(Client::new(&self.url, Some(key.expose()), http::trusted())?)

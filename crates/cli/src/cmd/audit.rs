@@ -38,7 +38,7 @@ pub(crate) struct TailArgs {
     /// Only those of this tenant
     #[arg(long)]
     tenant: Option<String>,
-    /// Every request, not only what changed something
+    /// Every request and how it ended, not only what was decided before something changed
     #[arg(long)]
     all: bool,
 }

@@ -19,7 +19,7 @@ const QUESTION_BYTES_MAX: u64 = 4 << 20;
 /// Ask a model
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  forebay chat 'What is the capital of France?'
+  forebay chat --system 'Answer in one short sentence.' --temperature 0 'What is the capital of France?'
   forebay chat --model qwen --system 'Answer in one word.' 'What is the capital of France?'
   git diff | forebay chat --system 'Write a commit message.' -")]
 pub(crate) struct Args {
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Which model; may be left out where there is only one
     #[arg(short, long)]
     model: Option<String>,
-    /// What the model should heed
+    /// What the model should heed; small models ramble without it
     #[arg(short, long)]
     system: Option<String>,
     /// How free the model is in its choice of words; 0 is not at all

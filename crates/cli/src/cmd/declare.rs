@@ -16,15 +16,15 @@ use serde_json::{Map, Value, json};
 pub(crate) struct Args {
     /// Its name
     name: String,
-    /// What it does, for the model that has to choose
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    description: String,
+    /// What it does, for the model that has to choose; built-in tools have one already
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
     /// Its parameters, each with its type: string, number, integer, boolean, array or object; `limit?:integer` may be
     /// left out by whoever calls
     #[arg(long, value_name = "NAME:TYPE", value_delimiter = ',')]
     parameters: Vec<String>,
     /// What is called; `{name}` in it stands for a parameter
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", requires = "description")]
     endpoint: Option<String>,
     /// How it is called
     #[arg(long, value_name = "METHOD", requires = "endpoint")]
@@ -67,7 +67,10 @@ impl Args {
                 ));
             }
         }
-        let mut tool = json!({"name": self.name, "description": self.description, "parameters": parameters});
+        let mut tool = json!({"name": self.name, "parameters": parameters});
+        if let Some(description) = &self.description {
+            tool["description"] = json!(description);
+        }
         if let Some(url) = &self.endpoint {
             tool["endpoint"] = json!({"url": url});
             if let Some(method) = &self.method {

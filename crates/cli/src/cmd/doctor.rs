@@ -128,11 +128,13 @@ fn data_dir(data: &Path) -> Check {
     if there == data {
         Check::new(what, Verdict::Ok, shown.to_string())
     } else {
+        // Nothing tells whether a gateway runs on this machine with another one.
         Check::new(
             what,
             Verdict::Ok,
-            format!("{shown} is not there yet; `forebay serve` makes it"),
+            format!("{shown} is not there; `forebay serve` would make it"),
         )
+        .advise("if a gateway has its data elsewhere, name that with --data or FOREBAY_DATA")
     }
 }
 

@@ -73,12 +73,20 @@ pub(crate) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
     page(&what, printer)
 }
 
+/// What clients of OpenAI's API see in the place of a code of ours, where one of ours alone is behind it.
+const OPENAI: &[(&str, Code)] = &[
+    ("model_not_found", Code::UnknownModel),
+    ("rate_limit_exceeded", Code::RateLimited),
+];
+
 fn page(code: &str, printer: &mut Printer) -> Result<(), Failure> {
-    let wanted = code.to_lowercase();
+    let written = code.to_lowercase();
+    let ours = OPENAI.iter().find(|(theirs, _)| *theirs == written);
+    let wanted = ours.map_or(written.as_str(), |(_, ours)| ours.as_str());
     let Some((code, page)) = PAGES.iter().find(|(known, _)| *known == wanted) else {
         let scored = PAGES
             .iter()
-            .map(|(known, _)| (strsim::normalized_damerau_levenshtein(&wanted, known), known));
+            .map(|(known, _)| (strsim::normalized_damerau_levenshtein(wanted, known), known));
         let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).map_or("", |(_, known)| known);
         let message = format!("`{code}` is neither an action nor an error code.");
         return Err(Failure::new(Code::InvalidRequest, message).hint(format!(
@@ -157,5 +165,17 @@ mod tests {
         let pages: BTreeSet<&str> = PAGES.iter().map(|(code, _)| *code).collect();
         let codes: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(pages, codes);
+    }
+
+    #[test]
+    fn each_code_of_openais_leads_to_the_one_page_that_names_it() {
+        for (theirs, ours) in OPENAI {
+            let named: Vec<&str> = PAGES
+                .iter()
+                .filter(|(_, page)| page.contains(&format!("code `{theirs}` |")))
+                .map(|(code, _)| *code)
+                .collect();
+            assert_eq!(named, [ours.as_str()], "{theirs}");
+        }
     }
 }

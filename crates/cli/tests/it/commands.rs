@@ -271,7 +271,8 @@ async fn a_data_directory_is_enough_to_find_its_gateway() {
     let (kept, _folder) = run(&["--url", "http://gateway.example"]).await;
     assert_eq!(kept.status.code(), Some(3), "{}", err(&kept));
     assert!(
-        err(&kept).contains("There is no key for the gateway at http://gateway.example"),
+        err(&kept).contains("There is no key for the gateway at http://gateway.example")
+            && err(&kept).contains("--data or FOREBAY_DATA"),
         "{}",
         err(&kept)
     );
@@ -289,6 +290,7 @@ async fn what_needs_no_gateway_works_without_one() {
         (&["help", "key", "create"], "Examples:"),
         (&["explain", "insufficient_scope"], "# `insufficient_scope`"),
         (&["explain", "rate_limited", "-o", "json"], "\"code\": \"rate_limited\""),
+        (&["explain", "model_not_found"], "# `unknown_model`"),
         (&["completions", "bash"], "_forebay"),
         (&["man"], ".TH"),
         (&["openapi"], "/api/v1/keys"),
@@ -305,6 +307,12 @@ async fn what_needs_no_gateway_works_without_one() {
     let nobody = run(&["status", "--url", "http://127.0.0.1:1", "--key", "k"]).await;
     assert_eq!(nobody.status.code(), Some(4));
     assert!(err(&nobody).contains("forebay serve"), "{}", err(&nobody));
+    let doctor = run(&["doctor", "--data", "none", "--url", "http://127.0.0.1:1"]).await;
+    assert!(
+        out(&doctor).contains("if a gateway has its data elsewhere"),
+        "{}",
+        out(&doctor)
+    );
 }
 
 #[tokio::test]

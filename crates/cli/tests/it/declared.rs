@@ -91,4 +91,7 @@ async fn a_provider_and_a_tool_are_made_seen_and_taken_away() {
     ] {
         assert_eq!(gateway.cli(arguments).await.status.code(), Some(1), "{arguments:?}");
     }
+    let nameless = ["tool", "create", "t", "--endpoint", "https://weather.example.com/"];
+    let refused = err(&gateway.cli(&nameless).await);
+    assert!(refused.contains("--description <TEXT>"), "{refused}");
 }

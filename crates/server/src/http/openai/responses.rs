@@ -195,7 +195,7 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredResponse, Fa
 
 fn unknown() -> Failure {
     Failure::new(Code::UnknownResponse, "There is no such response, or it is not yours.")
-        .hint("Answers are kept where they were asked for with `store`, and for a limited time.")
+        .hint("Answers are kept for a limited time, and not where they were asked for with `\"store\": false`.")
 }
 
 fn fitting<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
