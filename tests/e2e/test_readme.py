@@ -1,9 +1,13 @@
-"""What the README says under "Ask with context and tools" works as it stands, with the configuration of `make up`."""
+"""What the README says under "Ask with context and tools" works as it stands, with the configuration of `make up`.
+
+The shell is prepared as the README says before that.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import pathlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -25,10 +29,26 @@ def demo(engine: Engine) -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
+def readme() -> str:
+    return (harness.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def shell_blocks(text: str) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+
+
 def commands() -> list[str]:
-    readme = (harness.ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("**Ask with context and tools.**")[2].partition("\n**")[0]
-    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    return shell_blocks(readme().partition("**Ask with context and tools.**")[2].partition("\n**")[0])
+
+
+def by_hand() -> str:
+    """What prepares a shell for everything below it."""
+    return shell_blocks(readme().partition("## The first five minutes")[2])[0]
+
+
+def exported(text: str) -> set[str]:
+    lines = re.findall(r"^ *export (.*)$", text, re.MULTILINE)
+    return {name for line in lines for name in re.findall(r"(\w+)=", line)}
 
 
 @pytest.fixture
@@ -43,12 +63,18 @@ def prepared(start: Callable[..., Gateway], engine: Engine) -> Gateway:
     return gateway
 
 
-def test_ask_with_context_and_tools(prepared: Gateway) -> None:
-    key = prepared.new_key("user")
+def test_what_make_up_prints_prepares_a_shell_as_the_readme_does() -> None:
+    script = (harness.ROOT / "scripts" / "up").read_text(encoding="utf-8")
+    assert exported(by_hand()) == exported(script) == {"URL", "KEY", "PATH", "FOREBAY_URL", "FOREBAY_KEY"}
+
+
+def test_ask_with_context_and_tools(prepared: Gateway, tmp_path: pathlib.Path) -> None:
+    demo_folder = tmp_path / ".forebay"
+    demo_folder.mkdir()
+    (demo_folder / "client.key").write_text(prepared.new_key("user").key, encoding="utf-8")
     path = f"{harness.BINARY.parent}{os.pathsep}{os.environ['PATH']}"
-    tested, asked = [
-        harness.run(["bash", "-eu", "-c", command], URL=prepared.url, KEY=key.key, PATH=path) for command in commands()
-    ]
+    ready = f"cd '{tmp_path}'\n" + by_hand().replace("http://127.0.0.1:8080", prepared.url)
+    tested, asked = [harness.run(["bash", "-eu", "-c", ready + command], PATH=path) for command in commands()]
     assert tested.returncode == 0, tested.stderr
     assert re.search(r"^provider +docs: [1-9]", tested.stdout, re.MULTILINE), tested.stdout
     answer = json.loads(asked.stdout)
