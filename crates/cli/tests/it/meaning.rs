@@ -86,7 +86,7 @@ fn tokens_that_could_not_be_verified_are_refused_at_their_section() {
 fn what_a_turn_may_not_have_is_refused_where_it_stands() {
     check(
         "turns:\n  rounds_max: 8\n  calls_max: 1001",
-        "3:3: `turns.calls_max`: must be from 1 to 1000, and is 1001",
+        "3:3: `turns.calls_max`: expected a whole number from 1 to 1000, found 1001",
     );
     let words = refused("turns: {tainted: {deny: [effect:write, '!gpu:*']}}", &[]);
     assert!(
