@@ -5,7 +5,7 @@
 //! of our own failures are logged.
 
 use crate::{answer, settings::Model};
-use forebay_domain::{Code, Failure};
+use forebay_domain::{Code, Failure, model::Endpoint};
 use reqwest::{
     Response, StatusCode,
     header::{HeaderMap, RETRY_AFTER},
@@ -96,7 +96,7 @@ impl Place {
     }
 
     /// An answer with a status that is no success.
-    pub(crate) async fn refused(&self, response: Response) -> Failure {
+    pub(crate) async fn refused(&self, response: Response, endpoint: Endpoint) -> Failure {
         let status = response.status();
         let retry_after = retry_after(response.headers());
         let words = match status {
@@ -104,12 +104,36 @@ impl Place {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => None,
             _ => read_words(response).await.map(|words| self.presentable(&words)),
         };
-        let mut failure = self.explain(status, words.as_deref());
+        let mut failure = if lacks(status, endpoint) {
+            self.cannot(status, endpoint)
+        } else {
+            self.explain(status, words.as_deref())
+        };
         failure.details = Some(self.details(Some(status), words.as_deref()));
         match retry_after {
             Some(after) => failure.retry_after(after),
             None => failure,
         }
+    }
+
+    /// Asking again changes nothing, so it has to look like the request's fault: clients repeat what failed upstream.
+    fn cannot(&self, status: StatusCode, endpoint: Endpoint) -> Failure {
+        let name = &self.model.name;
+        let what = match endpoint {
+            Endpoint::Embeddings => "makes no embeddings",
+            Endpoint::Chat | Endpoint::Completions | Endpoint::Responses | Endpoint::Messages => {
+                "cannot do what the request asks for"
+            }
+        };
+        Failure::new(
+            Code::InvalidRequest,
+            format!("The model `{name}` {what}: its engine answered with status {}.", status.as_u16()),
+        )
+        .hint(format!(
+            "Ask another model. If its engine should, an administrator has to check `models.{name}.backends[{}]` and how \
+             the engine was started.",
+            self.backend
+        ))
     }
 
     fn explain(&self, status: StatusCode, words: Option<&str>) -> Failure {
@@ -150,6 +174,15 @@ impl Place {
                 .fails(Code::UpstreamFailed, format_args!("answered with status {status}"))
                 .hint("Try again; if it stays so, look at the engine's log."),
         }
+    }
+}
+
+/// Whether the engine says that it has nothing of the kind, as one does that was started for chat alone.
+pub(crate) fn lacks(status: StatusCode, endpoint: Endpoint) -> bool {
+    match status.as_u16() {
+        501 => true,
+        404 | 405 => endpoint == Endpoint::Embeddings,
+        _ => false,
     }
 }
 

@@ -3,14 +3,14 @@
 //! **What is sent twice.** Nothing, once somebody has seen a byte of an answer. Before that a request has no effect: asking
 //! a model changes nothing. So it goes to another backend where no connection came about, where the connection broke
 //! before the answer, where the engine answers with an error of its own (5xx), takes no more (429), or is not set up for
-//! us (401, 403, 404), and where an answer in one piece breaks off, says nothing that makes sense or holds an error. Where it just does not begin in time it may be hard at work, and another one
+//! us (401, 403, 404) or cannot do this at all (501), and where an answer in one piece breaks off, says nothing that makes sense or holds an error. Where it just does not begin in time it may be hard at work, and another one
 //! would do the same work again: that is tried only where the configuration says so. Attempts are counted, and all of
 //! them share one deadline.
 //!
 //! What goes upstream is written here from nothing: no header of a caller is known.
 
 use crate::{
-    fault::{Place, retry_after},
+    fault::{Place, lacks, retry_after},
     reading::Begun,
     routing::{End, Lease, Refusal, Telling, Tried, Wish},
     settings::{Api, Backend, Model, Settings},
@@ -256,9 +256,9 @@ impl Asking<'_> {
         if response.status().is_success() {
             return self.begin(response, place, lease, endpoint).await;
         }
-        let (end, again) = verdict(&response);
+        let (end, again) = verdict(&response, endpoint);
         lease.end(end);
-        Err(Missed::Failed(place.refused(response).await, again))
+        Err(Missed::Failed(place.refused(response, endpoint).await, again))
     }
 
     fn request(&self, backend: &Backend, call: Call) -> reqwest::RequestBuilder {
@@ -320,8 +320,12 @@ impl Asking<'_> {
 }
 
 /// What an answer without success says about the backend, and whether another one may do better.
-fn verdict(response: &Response) -> (End, Again) {
+fn verdict(response: &Response, endpoint: Endpoint) -> (End, Again) {
     let status = response.status();
+    if lacks(status, endpoint) {
+        // It is well, and answers everything else: whoever may ask for this must not put it out of use for others.
+        return (End::Ok, Again::Yes);
+    }
     match status.as_u16() {
         401 | 403 => (End::Rejected, Again::Yes),
         429 => (End::Rests(retry_after(response.headers())), Again::Yes),

@@ -1,8 +1,11 @@
 //! Everything that an engine can do wrong: each a clear failure, bounded in size and time.
 
-use crate::world::{ENGINE_KEY, World, chat, drain, failed, streamed};
-use forebay_domain::{Code, Failure};
-use forebay_testkit::openai::{End, Reply};
+use crate::world::{ENGINE_KEY, World, chat, drain, failed, streamed, user};
+use forebay_domain::{
+    Code, Failure,
+    model::{Endpoint, Hints, ModelRequest},
+};
+use forebay_testkit::openai::{End, Engine, Reply};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -264,4 +267,62 @@ async fn an_engine_that_never_ends_is_given_up() {
     world.engine.will(Reply::events().piece(": still here\n\n").gate());
     assert_eq!(world.read(&streamed()).await.1, Some(Code::UpstreamTimedOut));
     world.engine.left(2).await;
+}
+
+/// Asks for what an engine may have nothing of.
+async fn embed(world: &World) -> Result<String, Failure> {
+    let request = ModelRequest {
+        endpoint: Endpoint::Embeddings,
+        model: "qwen".to_owned(),
+        body: json!({ "model": "qwen", "input": "Why?" }).to_string().into(),
+        hints: Hints::default(),
+    };
+    let answer = world.send(&user(), request).await?;
+    Ok(drain(answer).await.0)
+}
+
+#[tokio::test]
+async fn an_engine_that_has_nothing_of_the_kind_stays_in_use_for_the_rest() {
+    for status in [501, 404, 405] {
+        let world = World::still(|engine| json!({ "qwen": { "backends": [{ "url": engine }] } })).await;
+        for _ in 0..5 {
+            world.engine.will(Reply::json(status, &error("no")));
+            let failure = embed(&world).await.unwrap_err();
+            assert_eq!(
+                failure.code,
+                Code::InvalidRequest,
+                "clients repeat what failed upstream"
+            );
+            assert!(
+                failure.message.starts_with("The model `qwen` makes no embeddings"),
+                "{failure}"
+            );
+            assert_eq!(failure.details.unwrap()["status"], status);
+        }
+        assert_eq!(world.engine.seen().len(), 5, "each was asked once");
+        assert_eq!(world.state(0), ("up", 0), "{status}");
+        assert_eq!(world.read(&chat()).await.1, None);
+
+        let second = Engine::start().await;
+        let world = World::still(|engine| {
+            let backends = json!([{ "url": engine, "weight": 1000 }, { "url": second.url() }]);
+            json!({ "qwen": { "backends": backends, "affinity": false } })
+        })
+        .await;
+        world.engine.will(Reply::json(status, &error("no")));
+        second.will(Reply::whole(
+            200,
+            "application/json",
+            r#"{"data":[{"embedding":[0.5]}]}"#,
+        ));
+        assert!(embed(&world).await.unwrap().contains("0.5"), "another one may have it");
+        assert_eq!((world.engine.seen().len(), world.state(0)), (1, ("up", 0)));
+    }
+    let world = World::still(|engine| json!({ "qwen": { "backends": [{ "url": engine }] } })).await;
+    for _ in 0..5 {
+        world.engine.will(Reply::json(501, &error("no")));
+        let failure = world.ask(&chat()).await.err().unwrap();
+        assert_eq!(failure.code, Code::InvalidRequest, "{failure}");
+    }
+    assert_eq!(world.state(0), ("up", 0));
 }
