@@ -25,6 +25,8 @@ use tokio::time::Instant;
 
 /// Even an upstream that never says that something changed is listed again after this long.
 const RELIST_PERIOD: Duration = Duration::from_mins(5);
+/// Over HTTP, at most after this long: many tell of no changes there, and none of its end.
+const POLL_PERIOD_MAX: Duration = Duration::from_mins(1);
 /// However often an upstream says that something changed, it is listed no more often than this.
 const RELIST_PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_PERIOD: Duration = Duration::from_mins(1);
@@ -41,6 +43,8 @@ const SUBSCRIBE_WAIT: Duration = Duration::from_secs(30);
 /// Why attending to an upstream ended.
 enum End {
     Trouble(Failure),
+    /// A call found nobody there, and has said so.
+    Lost,
     /// Its connection is old, and another is to be opened at once.
     Renew,
 }
@@ -62,6 +66,7 @@ impl Upstream {
             }
             match end {
                 End::Trouble(trouble) => self.note_trouble(&trouble),
+                End::Lost => {}
                 End::Renew => pause = RENEW_PAUSE,
             }
             tokio::select! {
@@ -100,7 +105,8 @@ impl Upstream {
         }
         let mut subscription = self.subscribe(lane, &BTreeSet::new());
         let mut subscribed = self.watched().clone();
-        let mut next_list = Instant::now() + RELIST_PERIOD;
+        let mut listed = Instant::now();
+        let mut next_list = listed + self.relist_period();
         let mut next_sweep = Instant::now() + SWEEP_PERIOD;
         loop {
             tokio::select! {
@@ -119,6 +125,12 @@ impl Upstream {
                     self.vet_anew();
                     next_list = Instant::now();
                 }
+                () = self.doubts.notified() => {
+                    if self.lock().state == State::Unavailable {
+                        return End::Lost;
+                    }
+                    next_list = next_list.min(listed + RELIST_PAUSE);
+                }
                 () = self.watches_changed.notified() => {
                     let before = std::mem::replace(&mut subscribed, self.watched().clone());
                     subscription = self.subscribe(lane, &before);
@@ -127,7 +139,8 @@ impl Upstream {
                     if let Err(trouble) = self.list(lane).await {
                         return End::Trouble(trouble);
                     }
-                    next_list = Instant::now() + RELIST_PERIOD;
+                    listed = Instant::now();
+                    next_list = listed + self.relist_period();
                 }
                 () = tokio::time::sleep_until(next_sweep) => {
                     self.pool.sweep();
@@ -135,6 +148,15 @@ impl Upstream {
                 }
             }
             let _kept = &subscription;
+        }
+    }
+
+    /// Differs each time over HTTP, so that many are not asked at once.
+    fn relist_period(&self) -> Duration {
+        if self.is_child() {
+            RELIST_PERIOD
+        } else {
+            jittered(POLL_PERIOD_MAX, &self.entropy)
         }
     }
 
@@ -209,6 +231,9 @@ impl Upstream {
     }
 
     fn adopt(&self, judgement: Judgement, held: Arc<Withheld>, lane: &Lane) {
+        if self.lock().state == State::Unavailable {
+            tracing::info!(upstream.name = self.name(), "upstream is there again");
+        }
         let offered = Arc::new(Offered::from(judgement.offer));
         let before = self.offered.swap(offered.clone());
         {
@@ -233,11 +258,29 @@ impl Upstream {
         catalogue.announce_all(self, Change::LISTS.into_iter().filter(changed));
     }
 
+    /// A call found nobody there: from now on it counts as away, and the loop tries with its pauses.
+    pub(super) fn lost(&self, trouble: &Failure) {
+        if self.lock().state == State::Ready {
+            self.note_trouble(trouble);
+            self.doubts.notify_one();
+        }
+    }
+
+    /// A call had trouble with the connection, or found that the server had forgotten it: what is there now may be
+    /// another one, or nobody. A program's end is noticed without that.
+    pub(super) fn doubt(&self) {
+        if !self.is_child() {
+            self.doubts.notify_one();
+        }
+    }
+
     fn note_trouble(&self, trouble: &Failure) {
         let mut condition = self.lock();
         if condition.state != State::Unavailable {
             condition.since = self.clock.now();
             tracing::warn!(upstream.name = self.name(), error.chain = %trouble.chain(), "upstream unavailable");
+            // What comes back may be another one.
+            self.vet_anew();
         }
         condition.state = State::Unavailable;
         condition.trouble = Some(trouble.message.clone());

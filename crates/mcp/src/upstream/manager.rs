@@ -232,9 +232,14 @@ impl Upstreams {
         })
     }
 
-    /// Lets held definitions pass: those that somebody looked at, or all that wait. Answers which.
+    /// Lets held definitions pass: those that somebody looked at, or all that wait. Answers which. The server is asked
+    /// before, since what was looked at may not be what it lists by now.
     pub async fn approve(&self, name: &str, chosen: Chosen, by: &SubjectId) -> Result<Vec<Approved>, Failure> {
         let name = self.known(name)?;
+        let upstream = self.running().get(&name).map(|one| one.upstream.clone());
+        if let Some(upstream) = upstream {
+            upstream.look_now().await;
+        }
         let now = self.0.parts.kit.clock.now();
         let approved = self.0.pins.approve(&name, chosen, by, now).await?;
         self.refresh(name.as_str())?;

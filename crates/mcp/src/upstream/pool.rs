@@ -119,6 +119,11 @@ impl Lane {
         self.vetting.epoch.store(epoch, Ordering::SeqCst);
     }
 
+    /// Its server has to show its definitions again before it serves anything.
+    pub(super) fn mistrust(&self) {
+        self.vetting.epoch.store(0, Ordering::SeqCst);
+    }
+
     /// Says farewell and ends the process.
     async fn close(&self) {
         self.connection.close().await;

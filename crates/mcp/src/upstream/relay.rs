@@ -62,12 +62,15 @@ pub(super) fn hooks(context: &CallContext, timeout: Duration, traceparent: Strin
 }
 
 /// What the answer of an upstream means here.
-pub(super) fn outcome(answer: Result<Box<RawValue>, ClientFault>, server: &str) -> Result<Outcome, Failure> {
+pub(super) fn outcome(
+    answer: Result<Box<RawValue>, ClientFault>,
+    failure: impl FnOnce(ClientFault) -> Failure,
+) -> Result<Outcome, Failure> {
     match answer {
         Ok(raw) => Ok(sort(raw)),
         Err(ClientFault::Refused(error)) => Ok(Outcome::Refused(error)),
         Err(ClientFault::Cancelled) => Ok(Outcome::Cancelled),
-        Err(fault) => Err(fault.into_failure(server)),
+        Err(fault) => Err(failure(fault)),
     }
 }
 

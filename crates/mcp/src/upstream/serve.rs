@@ -75,7 +75,11 @@ impl Upstream {
         let out = relay::outgoing(wanted, &context);
         let mut again = true;
         loop {
-            let lane = self.pool.lane(&identity, &caps).await?;
+            let lane = self.pool.lane(&identity, &caps).await.inspect_err(|failure| {
+                if failure.code != Code::Overloaded {
+                    self.doubt();
+                }
+            })?;
             self.vet(&lane).await?;
             self.require_offered(&lane, wanted)?;
             if logs && !modern {
@@ -86,17 +90,35 @@ impl Upstream {
                 hooks.headers = self.param_headers(wanted);
             }
             let answer = lane.connection.request(out.method, Some(&out.params), hooks).await;
+            if let Err(fault) = &answer {
+                self.mistrust(&lane, fault);
+            }
             let lost = match &answer {
                 Err(ClientFault::SessionExpired | ClientFault::Unreachable { .. }) => again,
                 Err(ClientFault::Broken { .. }) => again && self.may_repeat(wanted),
                 Ok(_) | Err(_) => false,
             };
             if !lost {
-                return relay::outcome(answer, self.name());
+                return relay::outcome(answer, |fault| self.failure(fault));
             }
             again = false;
             // The connection itself may be well, and others have requests under way on it: the pool knows.
         }
+    }
+
+    /// Who answers after the connection had trouble may be another than before: it shows its definitions first.
+    fn mistrust(&self, lane: &Lane, fault: &ClientFault) {
+        match fault {
+            ClientFault::Unreachable { .. } | ClientFault::SessionExpired => lane.mistrust(),
+            ClientFault::Broken { source, .. } => {
+                // Without a cause it is a status with which the server answered.
+                if source.is_some() {
+                    lane.mistrust();
+                }
+            }
+            _ => return,
+        }
+        self.doubt();
     }
 
     /// Whether a request whose end nobody saw may be made again.

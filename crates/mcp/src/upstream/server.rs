@@ -95,6 +95,8 @@ pub(super) struct Upstream {
     pub(super) relist: Notify,
     /// A caller's connection shows something else than the gateway's own: the latter is old.
     pub(super) renew: Notify,
+    /// A call made it doubtful that the upstream is there, or still the same.
+    pub(super) doubts: Notify,
     /// Grows whenever connections have to be vetted again.
     pub(super) epoch: AtomicU64,
     pub(super) shares: Shares,
@@ -142,6 +144,7 @@ impl Upstream {
             watches_changed: Notify::new(),
             relist: Notify::new(),
             renew: Notify::new(),
+            doubts: Notify::new(),
             epoch: AtomicU64::new(1),
             shares: Shares::default(),
             gone: CancellationToken::new(),

@@ -5,10 +5,13 @@ use super::{
     held::Withheld,
     judge::{self, Seen},
     listing,
-    pool::Lane,
-    server::Upstream,
+    pool::{Identity, Lane, gateway_caps},
+    server::{State, Upstream},
 };
-use crate::source::{Source, Wanted};
+use crate::{
+    client::ClientFault,
+    source::{Source, Wanted},
+};
 use forebay_domain::{
     Failure,
     quarantine::{Kind, Verdict},
@@ -20,6 +23,8 @@ use std::{
 
 /// A connection is vetted again after this long, even where nobody said that something changed.
 const VETTED_FOR: Duration = Duration::from_mins(5);
+/// Whoever decides about a definition waits no longer for the server.
+const LOOK_WAIT: Duration = Duration::from_secs(5);
 
 /// What becomes of a server's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +49,7 @@ impl Upstream {
     pub(super) async fn look(&self, lane: &Lane, instructions: Instructions) -> Result<Decided, Failure> {
         let epoch = self.epoch.load(Ordering::SeqCst);
         let listing = listing::fetch(&lane.connection).await;
-        let mut listing = listing.map_err(|fault| fault.into_failure(self.name()))?;
+        let mut listing = listing.map_err(|fault| self.failure(fault))?;
         if instructions == Instructions::Ignored {
             listing.instructions = None;
         }
@@ -76,10 +81,39 @@ impl Upstream {
             return Ok(());
         }
         let decided = self.look(lane, Instructions::Ignored).await?;
+        if self.lock().state == State::Unavailable {
+            // It is there again, and need not wait for the next try.
+            self.refresh();
+        }
         if decided.held.exceeds(&self.lock().held) {
             self.renew.notify_one();
         }
         Ok(())
+    }
+
+    /// Takes note of what it lists at this moment, where it can be asked: somebody is about to decide about it.
+    pub(super) async fn look_now(&self) {
+        if self.lock().state != State::Ready {
+            return;
+        }
+        let looking = async {
+            let lane = self.pool.lane(&Identity::Gateway, &gateway_caps()).await?;
+            self.look(&lane, Instructions::Shown).await.map(drop)
+        };
+        let looked = tokio::time::timeout(LOOK_WAIT, looking).await;
+        if !matches!(looked, Ok(Ok(()))) {
+            self.doubt();
+        }
+    }
+
+    /// The failure of a call. Where nobody is there, that holds for all calls.
+    pub(super) fn failure(&self, fault: ClientFault) -> Failure {
+        let is_away = matches!(fault, ClientFault::Unreachable { .. }) && !self.is_child();
+        let failure = fault.into_failure(self.name());
+        if is_away {
+            self.lost(&failure);
+        }
+        failure
     }
 
     pub(super) fn require_offered(&self, lane: &Lane, wanted: Wanted<'_>) -> Result<(), Failure> {

@@ -66,7 +66,10 @@ async fn where_hints_are_not_trusted_no_server_talks_a_turn_into_taking_its_tool
     send["annotations"] = json!({"readOnlyHint": true, "destructiveHint": false, "openWorldHint": false});
     let server = Server::start(Era::Legacy, offers(vec![send])).await;
     let rig = Rig::start(&[
-        ("any", json!({"url": server.url, "trusted_output": true, "trusted_hints": false})),
+        (
+            "any",
+            json!({"url": server.url, "trusted_output": true, "trusted_hints": false}),
+        ),
         ("own", json!({"url": server.url})),
     ])
     .await;

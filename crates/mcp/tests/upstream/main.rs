@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on shall stop")]
 
+mod away;
 mod behaviour;
 mod quarantine;
 mod rig;

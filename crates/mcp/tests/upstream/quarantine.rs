@@ -4,7 +4,7 @@ use crate::{
     rig::{Rig, keyed, principal, raw, until},
     server::{Era, Says, Server, offers, tool},
 };
-use forebay_domain::{Code, Principal, id::SubjectId, port::CallTool};
+use forebay_domain::{Code, Principal, id::SubjectId, port::CallTool, quarantine::DefinitionName};
 use forebay_mcp::{
     Call, Kind, Scope,
     upstream::{Chosen, Reviewed},
@@ -70,6 +70,35 @@ async fn a_changed_definition_is_held_until_somebody_approves_it() {
     assert_eq!(approved[0].name, "add");
     until(|| rig.names() == ["calc__add", "calc__sub"]).await;
     assert!(rig.upstreams.show("calc").await.unwrap().waiting.is_empty());
+}
+
+#[tokio::test]
+async fn what_has_changed_again_since_somebody_looked_is_not_approved() {
+    let server = Server::start(Era::Modern, offers(vec![tool("add", "Adds.")])).await;
+    let rig = Rig::start(&[("calc", json!({"url": server.url}))]).await;
+    rig.ready("calc").await;
+    server.becomes(offers(vec![tool("add", "Adds two.")]));
+    rig.upstreams.refresh("calc").unwrap();
+    until(|| rig.names().is_empty()).await;
+    let looked_at = async || {
+        let waiting = rig.upstreams.show("calc").await.unwrap().waiting.remove(0);
+        let reviewed = Reviewed {
+            kind: waiting.kind,
+            name: DefinitionName::try_from(waiting.name.as_str()).unwrap(),
+            fingerprint: Some(waiting.fingerprint),
+        };
+        (waiting.changes[0].clone(), Chosen::These(vec![reviewed]))
+    };
+
+    let (_, chosen) = looked_at().await;
+    server.becomes(offers(vec![tool("add", "Adds three.")]));
+    let approved = rig.upstreams.approve("calc", chosen, &admin()).await.unwrap();
+    assert!(approved.is_empty(), "nobody has seen what it lists now");
+    let (change, chosen) = looked_at().await;
+    assert!(format!("{change:?}").contains("Adds three."), "{change:?}");
+    let approved = rig.upstreams.approve("calc", chosen, &admin()).await.unwrap();
+    assert_eq!(approved[0].name, "add");
+    until(|| rig.names() == ["calc__add"]).await;
 }
 
 #[tokio::test]

@@ -9,8 +9,12 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
-use tokio::{net::TcpListener, sync::watch};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) type Script = dyn Fn(&str, &Value) -> Says + Send + Sync;
 
@@ -39,6 +43,8 @@ pub(crate) enum Era {
 pub(crate) struct Server {
     pub(crate) url: String,
     state: Arc<Shared>,
+    address: SocketAddr,
+    serving: Mutex<Option<(CancellationToken, JoinHandle<()>)>>,
 }
 
 struct Shared {
@@ -65,12 +71,37 @@ impl Server {
             claims: Mutex::new(claims),
             instructions: Mutex::default(),
         });
-        let app = Router::new().route("/mcp", post(answer)).with_state(state.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let server = Self {
+            url: format!("http://{address}/mcp"),
+            state,
+            address,
+            serving: Mutex::default(),
+        };
+        server.serve(listener);
+        server
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let app = Router::new().route("/mcp", post(answer)).with_state(self.state.clone());
+        let stop = CancellationToken::new();
+        let serving = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
         #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { url, state }
+        let task = tokio::spawn(async move { serving.await.unwrap() });
+        *self.serving.lock().unwrap() = Some((stop, task));
+    }
+
+    /// Nobody listens at its address any more, and its connections are closed.
+    pub(crate) async fn stop(&self) {
+        let (stop, task) = self.serving.lock().unwrap().take().unwrap();
+        stop.cancel();
+        task.await.unwrap();
+    }
+
+    /// It listens at the same address again.
+    pub(crate) async fn again(&self) {
+        self.serve(TcpListener::bind(self.address).await.unwrap());
     }
 
     /// Another script from now on.

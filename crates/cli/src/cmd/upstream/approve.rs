@@ -53,7 +53,7 @@ pub(super) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
         nothing(&waiting, args.dry_run)
     } else {
         if !args.yes {
-            ask(count)?;
+            ask(count, &args)?;
         }
         let names = waiting.into_iter().map(|one| DefinitionRef {
             kind: one.kind,
@@ -115,10 +115,15 @@ fn nothing(waiting: &[WaitingDefinition], dry_run: bool) -> UpstreamApproved {
 }
 
 /// Fails where the answer is no, or where nobody can be asked: letting somebody else's text pass takes a decision.
-fn ask(count: usize) -> Result<(), Failure> {
+fn ask(count: usize, args: &Args) -> Result<(), Failure> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         let message = "Nothing was approved: without a terminal nobody can be asked.";
-        return Err(Failure::new(Code::InvalidRequest, message).hint("Look at the difference, then add --yes."));
+        let hint = if args.all || !args.definitions.is_empty() {
+            "Look at the difference, then add --yes."
+        } else {
+            "Look at the difference, then add --all --yes, or name the definitions and add --yes."
+        };
+        return Err(Failure::new(Code::InvalidRequest, message).hint(hint));
     }
     let these = if count == 1 {
         "this".to_owned()
