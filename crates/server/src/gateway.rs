@@ -55,6 +55,36 @@ pub struct ChildrenParts {
     pub environment: Environment,
 }
 
+/// What it listens on. All are bound before anything else begins, so that a taken port leaves nothing behind.
+#[derive(Default)]
+struct Listeners {
+    main: Option<TcpListener>,
+    /// The further one of `mcp.port`.
+    mcp: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &AppConfig, metrics: Option<SocketAddr>) -> Result<Self, Failure> {
+        let main = bind(config.server.listen, "server.listen").await?;
+        let metrics = match metrics {
+            Some(address) => Some(bind(address, "metrics.listen").await?),
+            None => None,
+        };
+        let port = config.mcp.in_force().port;
+        let mcp = port.map(|port| SocketAddr::new(config.server.listen.ip(), port.get()));
+        let mcp = match mcp.filter(|address| *address != config.server.listen) {
+            Some(address) => Some(bind(address, "mcp.port").await?),
+            None => None,
+        };
+        Ok(Self {
+            main: Some(main),
+            mcp,
+            metrics,
+        })
+    }
+}
+
 /// A gateway that serves.
 pub struct Gateway {
     pub app: Arc<App>,
@@ -79,25 +109,13 @@ impl Gateway {
             clock,
             entropy,
         } = parts;
-        let (listener, mcp_listener, metrics_listener) = match opens {
-            Opens::Nothing => (None, None, None),
-            Opens::Listeners => {
-                let main = bind(config.server.listen, "server.listen").await?;
-                let metrics = match metrics.listen {
-                    Some(address) => Some(bind(address, "metrics.listen").await?),
-                    None => None,
-                };
-                let more = config
-                    .mcp
-                    .in_force()
-                    .port
-                    .map(|port| SocketAddr::new(config.server.listen.ip(), port.get()));
-                let more = match more.filter(|address| *address != config.server.listen) {
-                    Some(address) => Some(bind(address, "mcp.port").await?),
-                    None => None,
-                };
-                (Some(main), more, metrics)
-            }
+        let Listeners {
+            main,
+            mcp: mcp_listener,
+            metrics: metrics_listener,
+        } = match opens {
+            Opens::Nothing => Listeners::default(),
+            Opens::Listeners => Listeners::bind(&config, metrics.listen).await?,
         };
         let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
         let store_parts = StoreParts {
@@ -118,14 +136,14 @@ impl Gateway {
                 tasks: tasks.clone(),
                 secrets,
                 launcher,
-                bound: listener.as_ref().map_or(Ok(config.server.listen), address)?,
+                bound: main.as_ref().map_or(Ok(config.server.listen), address)?,
                 mcp_bound: mcp_listener.as_ref().map(address).transpose()?,
                 metrics_bound: metrics_listener.as_ref().map(address).transpose()?,
                 opens,
             },
         )?;
         loops::start(&app);
-        for listener in [listener, mcp_listener].into_iter().flatten() {
+        for listener in [main, mcp_listener].into_iter().flatten() {
             listen::serve(&tasks, listener, http::router(&app));
         }
         if let Some(listener) = metrics_listener {
