@@ -12,6 +12,7 @@ pub mod id;
 pub mod json;
 pub mod key;
 pub mod ledger;
+pub mod market;
 pub mod model;
 pub mod money;
 pub mod pattern;

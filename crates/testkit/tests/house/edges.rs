@@ -15,13 +15,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("llm", &["domain", "api", "runtime", "store"]),
     ("mcp", &["domain", "api", "runtime", "store"]),
     ("context", &["domain", "api", "runtime", "store"]),
+    ("compute", &["domain", "api", "runtime", "store"]),
     (
         "server",
-        &["domain", "api", "runtime", "store", "llm", "mcp", "context"],
+        &["domain", "api", "runtime", "store", "llm", "mcp", "context", "compute"],
     ),
     (
         "cli",
-        &["domain", "api", "runtime", "store", "llm", "mcp", "context", "server"],
+        &["domain", "api", "runtime", "store", "llm", "mcp", "context", "compute", "server"],
     ),
     ("testkit", &["domain", "runtime", "store"]),
     // The official suite's fixture: a gateway for tests, which nothing else may use.

@@ -1,0 +1,6 @@
+//! Machines: what markets offer, and what was rented of it.
+//!
+//! A [`Market`](market::Market) is one provider, one file each. It is believed in nothing that it need not be: what it
+//! says is parsed, bounded and timed out, and an answer that could mean two things means neither.
+
+pub mod market;
