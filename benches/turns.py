@@ -109,5 +109,7 @@ def figures(binaries, folder):
             verdict(f"`files` over {passages:,} passages, 8 words, over REST, p50 (p99 {p99:.1f})", p50, 5, "ms"),
         ]
     finally:
-        gateway.process.terminate()
+        if gateway.process.poll() is None:
+            # Waited for: the next gateway wants the same port.
+            gateway.stop()
         engine.terminate()
