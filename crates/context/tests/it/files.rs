@@ -177,6 +177,29 @@ async fn a_passage_that_the_model_cannot_take_keeps_no_other_from_its_vector() {
 }
 
 #[tokio::test]
+async fn many_passages_that_the_model_cannot_take_hold_up_nobody_for_ever() {
+    let names: Vec<String> = (0..150).map(|number| format!("{number:03}.md")).collect();
+    let text = |name: &str| {
+        if name < "120.md" {
+            "An endless string."
+        } else {
+            "A kitten sleeps."
+        }
+    };
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), text(name))).collect();
+    let folder = folder(&files);
+    let world = World::new(config(folder.path(), &json!({}))).await;
+    *world.engine.hates.lock().unwrap() = Some("endless");
+    let with_model = config(folder.path(), &json!({ "embedding_model": "minilm" }));
+    world.providers.reconfigure(&crate::world::section(with_model)).unwrap();
+    let note = || world.providers.list()[0].note.clone().unwrap_or_default();
+    until("those behind them have theirs", || async {
+        note().starts_with("150 files, 30 vectors; ")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_the_engine_words_serve_and_the_report_says_so() {
     let folder = folder(&[("a.md", "A kitten sleeps.")]);
     let world = World::new(config(folder.path(), &json!({ "embedding_model": "minilm" }))).await;

@@ -72,11 +72,12 @@ impl Passages {
         }
     }
 
-    /// Passages that the model has not said anything about, at most `limit`, oldest first.
+    /// Passages behind `after` that the model has not said anything about, at most `limit`, oldest first.
     pub async fn without_vectors(
         &self,
         index: &str,
         model: &str,
+        after: Option<PassageId>,
         limit: u32,
     ) -> Result<Vec<StoredPassage>, StoreError> {
         let Some(index) = self.number(index).await? else {
@@ -92,8 +93,9 @@ impl Passages {
                         " AND NOT EXISTS (SELECT 1 FROM passage_vector AS v WHERE v.passage_id = p.id AND v.model = ",
                     );
                     query.push_bind(model);
+                    query.push(") AND p.id > ").push_bind(after.map_or(0, |id| id.0));
                     query
-                        .push(") ORDER BY p.id LIMIT ")
+                        .push(" ORDER BY p.id LIMIT ")
                         .push_bind(i64::from(limit.min(PAGE_ROWS)));
                     query.build_query_as().fetch_all(pool).await
                 })

@@ -247,7 +247,7 @@ async fn an_id_is_never_given_away_again() {
         let mut seen = HashSet::new();
         for round in 0..8 {
             put(&passages, "docs", "a", &["apple"; 16]).await;
-            for one in passages.without_vectors("docs", "m", 1_000).await.unwrap() {
+            for one in passages.without_vectors("docs", "m", None, 1_000).await.unwrap() {
                 assert!(seen.insert(one.id), "{}: {}", db.name(), one.id);
             }
             let sampled = db.number("SELECT COUNT(*) FROM passage WHERE id % 16 = 0").await;
@@ -369,10 +369,10 @@ async fn vectors_stay_with_their_passages() {
         let passages = opened.store.passages();
         put(&passages, "docs", "a", &["apple", "pear"]).await;
         put(&passages, "more", "a", &["apple"]).await;
-        let missing = passages.without_vectors("docs", "m", 10).await.unwrap();
+        let missing = passages.without_vectors("docs", "m", None, 10).await.unwrap();
         let texts: Vec<&str> = missing.iter().map(|one| one.text.as_str()).collect();
         assert_eq!(texts, ["apple", "pear"]);
-        let strange = passages.without_vectors("more", "m", 10).await.unwrap()[0].id;
+        let strange = passages.without_vectors("more", "m", None, 10).await.unwrap()[0].id;
         let (apple, pear) = (missing[0].id, missing[1].id);
 
         let before = passages.state("docs").await.unwrap().changes;
@@ -390,7 +390,7 @@ async fn vectors_stay_with_their_passages() {
         assert!(passages.state("docs").await.unwrap().changes > before);
         let vectors = passages.vectors("docs", "m").await.unwrap();
         assert_eq!(vectors, [(pear, vec![0.5, -1.0, f32::MIN_POSITIVE])]);
-        let missing = passages.without_vectors("docs", "m", 10).await.unwrap();
+        let missing = passages.without_vectors("docs", "m", None, 10).await.unwrap();
         assert_eq!(missing.len(), 1);
         assert_eq!(missing[0].id, apple);
         let again = vec![(pear, vec![2.0]), (apple, vec![3.0])];
@@ -423,7 +423,7 @@ async fn more_vectors_than_one_page_are_read_in_order() {
         put(&passages, "docs", "a", &vec!["x"; 2_100]).await;
         let mut all = Vec::new();
         loop {
-            let missing = passages.without_vectors("docs", "m", 700).await.unwrap();
+            let missing = passages.without_vectors("docs", "m", None, 700).await.unwrap();
             if missing.is_empty() {
                 break;
             }
@@ -472,7 +472,7 @@ async fn everything_is_bounded() {
         assert_eq!(passages.files("docs").await.unwrap().len(), 1, "nothing was changed");
         put(&passages, "docs", "a", &["pear"]).await;
 
-        let id = passages.without_vectors("docs", "m", 1).await.unwrap()[0].id;
+        let id = passages.without_vectors("docs", "m", None, 1).await.unwrap()[0].id;
         let long = vec![(id, vec![0.0; DIMENSIONS_MAX + 1])];
         let refused = passages.set_vectors("docs", long, "m").await.unwrap_err();
         assert_eq!(Failure::from(refused).code, Code::BodyTooLarge);

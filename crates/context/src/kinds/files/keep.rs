@@ -21,7 +21,7 @@ use forebay_domain::{Code, Failure};
 use forebay_runtime::{Clock, Entropy, Stop};
 use forebay_store::{
     StoreError,
-    passages::{Passage, Passages, Replaced},
+    passages::{Passage, PassageId, Passages, Replaced},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -84,6 +84,8 @@ pub(super) struct Keeper {
     indexed_at: Option<u64>,
     /// What became of each file, as it looked then.
     known: HashMap<String, (Stamp, Fate)>,
+    /// Behind this passage the next pass looks for those without a vector; the last one gave up there.
+    embedded_to: Option<PassageId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +114,7 @@ impl Keeper {
             indexed: HashMap::new(),
             indexed_at: None,
             known: HashMap::new(),
+            embedded_to: None,
         }
     }
 

@@ -8,64 +8,82 @@ use forebay_domain::{
     id::{SubjectId, TenantId},
     port::Via,
 };
-use forebay_store::passages::{PassageId, StoredPassage};
-use std::collections::HashSet;
+use forebay_store::passages::StoredPassage;
 
-/// Passages that are set aside in one pass at most. A model that refuses more than that is the wrong one for the folder.
+/// Passages that are set aside in one pass at most: each costs a few questions that the model refuses.
 const ASIDE_MAX: usize = 100;
 /// A text that any model takes.
 const PROBE: &str = "A plain sentence.";
 
+/// What the model did not take in this pass.
+#[derive(Default)]
+struct Aside {
+    count: usize,
+    why: Option<Failure>,
+}
+
 impl Keeper {
     /// Gives every passage a vector that has none, a few at a time. One that the model cannot take, be it too long or too
-    /// strange, keeps none of the others from theirs: it is set aside for this pass, and told.
-    pub(super) async fn embed(&self) -> Result<(), Failure> {
-        let Some(embedder) = &self.embedder else {
+    /// strange, keeps none of the others from theirs: it is set aside, and told. Where many are, the next pass goes on
+    /// behind them.
+    pub(super) async fn embed(&mut self) -> Result<(), Failure> {
+        let Some(embedder) = self.embedder.clone() else {
             return Ok(());
         };
-        let (index, model) = (&self.shared.index, embedder.model());
-        let mut aside: HashSet<PassageId> = HashSet::new();
-        let mut why = None;
-        while aside.len() < ASIDE_MAX {
-            let limit = u32::try_from(BATCH_MAX + aside.len()).expect("a small number");
-            let mut bare = self.passages.without_vectors(index, model, limit).await?;
-            bare.retain(|one| !aside.contains(&one.id));
-            bare.truncate(BATCH_MAX);
-            let known = aside.len();
-            let mut parts = vec![&bare[..]];
-            let (mut kept, mut is_there) = (0, false);
-            while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
-                match self.embed_part(embedder, part).await {
-                    Ok(some) => kept += some,
-                    Err(failure) => {
-                        // Where it takes nothing at all, it is the model that is away.
-                        is_there = is_there || self.vectors(embedder, &[PROBE]).await.is_ok();
-                        if !is_there {
-                            return Err(failure);
-                        }
-                        let halves = part.split_at(part.len() / 2);
-                        if let ([], [one]) = halves {
-                            aside.insert(one.id);
-                            why.get_or_insert(failure);
-                        } else {
-                            parts.extend([halves.1, halves.0]);
-                        }
-                    }
-                }
-            }
-            if kept == 0 && aside.len() == known {
-                // Nothing is left, or somebody replaces these passages right now; the next pass sees the new ones.
-                break;
-            }
+        let mut after = self.embedded_to.take();
+        let mut aside = Aside::default();
+        let limit = u32::try_from(BATCH_MAX).expect("a small number");
+        while aside.count < ASIDE_MAX {
+            let bare = self
+                .passages
+                .without_vectors(&self.shared.index, embedder.model(), after, limit)
+                .await?;
+            let Some(last) = bare.last() else { break };
+            after = Some(last.id);
+            self.embed_batch(&embedder, &bare, &mut aside).await?;
         }
-        why.map_or(Ok(()), |why| {
-            let message = format!("{} passages have no vectors: {}", aside.len(), why.message);
+        let is_over = aside.count < ASIDE_MAX;
+        if !is_over {
+            self.embedded_to = after;
+        }
+        aside.why.map_or(Ok(()), |why| {
+            let more = if is_over { "" } else { " or more" };
+            let message = format!("{}{more} passages have no vectors: {}", aside.count, why.message);
             Err(Failure::new(why.code, message))
         })
     }
 
-    /// How many of these passages were given a vector.
-    async fn embed_part(&self, embedder: &Embedder, part: &[StoredPassage]) -> Result<u64, Failure> {
+    /// A batch that is refused is halved until the passages are alone that the model does not take.
+    async fn embed_batch(
+        &self,
+        embedder: &Embedder,
+        batch: &[StoredPassage],
+        aside: &mut Aside,
+    ) -> Result<(), Failure> {
+        let mut parts = vec![batch];
+        let mut is_there = false;
+        while let Some(part) = parts.pop() {
+            let Err(failure) = self.embed_part(embedder, part).await else {
+                is_there = true;
+                continue;
+            };
+            // Where it takes nothing at all, it is the model that is away.
+            is_there = is_there || self.vectors(embedder, &[PROBE]).await.is_ok();
+            if !is_there {
+                return Err(failure);
+            }
+            if part.len() == 1 {
+                aside.count += 1;
+                aside.why.get_or_insert(failure);
+            } else {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+            }
+        }
+        Ok(())
+    }
+
+    async fn embed_part(&self, embedder: &Embedder, part: &[StoredPassage]) -> Result<(), Failure> {
         let texts: Vec<String> = part
             .iter()
             .map(|one| match &one.heading {
@@ -78,7 +96,8 @@ impl Keeper {
         let ids = part.iter().map(|one| one.id);
         let vectors = ids.zip(vectors.into_iter().map(normal)).collect();
         let (index, model) = (&self.shared.index, embedder.model());
-        Ok(self.passages.set_vectors(index, vectors, model).await?)
+        self.passages.set_vectors(index, vectors, model).await?;
+        Ok(())
     }
 
     async fn vectors(&self, embedder: &Embedder, texts: &[&str]) -> Result<Vec<Vec<f32>>, Failure> {
