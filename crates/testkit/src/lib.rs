@@ -8,4 +8,5 @@
 pub mod db;
 pub mod gateway;
 pub mod jwks;
+pub mod markets;
 pub mod openai;

@@ -5,6 +5,7 @@
 //! machine is gone, to somebody who was let in.
 
 mod fault;
+pub mod wire;
 
 pub use fault::MarketFault;
 

@@ -22,7 +22,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["domain", "api", "runtime", "store", "llm", "mcp", "context", "compute", "server"],
+        &[
+            "domain", "api", "runtime", "store", "llm", "mcp", "context", "compute", "server",
+        ],
     ),
     ("testkit", &["domain", "runtime", "store"]),
     // The official suite's fixture: a gateway for tests, which nothing else may use.
@@ -36,7 +38,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("sqlx", &["store", "testkit"]),
     ("rmcp", &["mcp"]),
     ("axum", &["server", "testkit"]),
-    ("clap", &["cli"]),
+    ("clap", &["cli", "testkit"]),
     ("jsonwebtoken", &["mcp", "server", "testkit"]),
     ("opentelemetry", &["runtime"]),
     ("governor", &["runtime"]),
