@@ -108,6 +108,8 @@ codes! {
     UnknownResponse = "unknown_response": NotFound,
     Conflict = "conflict": Conflict,
     SpendingLimitExceeded = "spending_limit_exceeded": OverBudget,
+    /// What costs money for as long as it runs needs a limit first.
+    NoSpendingLimit = "no_spending_limit": OverBudget,
     RateLimited = "rate_limited": RateLimited,
     /// A backend answered with an error of its own, or with nonsense.
     UpstreamFailed = "upstream_failed": UpstreamFailed,

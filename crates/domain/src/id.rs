@@ -105,6 +105,10 @@ id!(
     SessionId
 );
 id!(
+    /// An amount that is set aside in the ledger.
+    HoldId
+);
+id!(
     /// One process that writes audit events; its events form one hash chain.
     ChainId
 );

@@ -222,6 +222,11 @@ impl UsdRate {
         Self(self.0.saturating_add(other.0))
     }
 
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
     /// What so much time costs, rounded up to a micro-dollar. Ask for the whole time since the start and post the
     /// difference to what was posted: parts that were rounded one by one add up to more.
     pub fn cost_of(self, time: Duration) -> Usd {

@@ -86,8 +86,11 @@ impl Db {
     }
 
     /// Waits for a read, within bounds.
-    pub(crate) async fn read<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
-        let outcome = bounded(async { Ok(work.await?) }).await;
+    pub(crate) async fn read<T, E: Into<StoreError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, StoreError> {
+        let outcome = bounded(async { work.await.map_err(Into::into) }).await;
         if outcome.as_ref().is_err_and(StoreError::is_disconnection) {
             self.note(false);
         }

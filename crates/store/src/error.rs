@@ -6,7 +6,10 @@ use forebay_domain::{Code, Failure};
 use sqlx::migrate::MigrateError;
 use std::{sync::Arc, time::Duration};
 
-use crate::foreign::{self, ForeignFault};
+use crate::{
+    foreign::{self, ForeignFault},
+    ledger::LedgerFault,
+};
 
 /// How long a caller should wait before it asks an unavailable database again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -66,6 +69,9 @@ pub enum StoreError {
         #[source]
         source: Option<Arc<sqlx::Error>>,
     },
+    /// What the ledger cannot do, whoever asks.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFault),
     /// The database refused a statement of ours: a bug.
     #[error("the database refused a statement")]
     Refused(#[source] Arc<sqlx::Error>),
@@ -262,8 +268,14 @@ impl From<StoreError> for Failure {
                 ),
                 ForeignFault::Unusable(_) => (Code::InvalidConfig, "Correct what was said about the database."),
             },
+            StoreError::Ledger(LedgerFault::Invalid(_) | LedgerFault::Name(_)) => {
+                (Code::InvalidRequest, "Correct the amount or the name.")
+            }
             StoreError::UnknownKey(_) => (Code::UnknownKey, "List the keys to see which there are."),
-            StoreError::Corrupt { .. } | StoreError::Migration(_) | StoreError::Refused(_) => (
+            StoreError::Corrupt { .. }
+            | StoreError::Migration(_)
+            | StoreError::Refused(_)
+            | StoreError::Ledger(LedgerFault::UnknownHold | LedgerFault::TooMuch) => (
                 Code::InternalError,
                 "The log has the particulars; `forebay audit verify` checks the audit trail.",
             ),

@@ -66,6 +66,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0009_response_owners.sql"),
         include_str!("../migrations/postgres/0009_response_owners.sql"),
     ),
+    (
+        10,
+        "ledger",
+        include_str!("../migrations/sqlite/0010_ledger.sql"),
+        include_str!("../migrations/postgres/0010_ledger.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

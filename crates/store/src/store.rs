@@ -11,6 +11,7 @@ use crate::{
     declared::{Declared, Sort},
     events,
     keys::Keys,
+    ledger::{self, Ledger},
     mcp::{McpSessions, McpStreams, Pins, Signing, Upstreams},
     metrics::Metrics,
     open,
@@ -37,13 +38,14 @@ pub struct StoreParts {
 pub struct Store {
     db: Db,
     events: EventLog,
+    ledger: Ledger,
     passages: Passages,
 }
 
 impl Store {
     /// Opens the database, brings its tables up to date and starts what writes in the background.
     pub async fn open(url: &str, parts: StoreParts) -> Result<Self, StoreError> {
-        let (writing, recording) = (Tasks::new(), Tasks::new());
+        let (writing, recording, spending) = (Tasks::new(), Tasks::new(), Tasks::new());
         let metrics = Metrics::new();
         let (pools, writer) = match Engine::of(url)? {
             Engine::Sqlite => {
@@ -64,7 +66,9 @@ impl Store {
             metrics,
         });
         let events = events::start(&recording, db.clone());
+        let ledger = ledger::start(&spending, &recording, db.clone()).await?;
         let closing = Closing {
+            spending,
             recording,
             writing,
             db: db.clone(),
@@ -74,7 +78,12 @@ impl Store {
             closing.close().await;
         });
         let passages = Passages::new(db.clone());
-        Ok(Self { db, events, passages })
+        Ok(Self {
+            db,
+            events,
+            ledger,
+            passages,
+        })
     }
 
     pub fn keys(&self) -> Keys {
@@ -123,6 +132,10 @@ impl Store {
         &self.events
     }
 
+    pub fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+
     /// The name of the database engine.
     pub fn engine(&self) -> &'static str {
         match self.db.pools() {
@@ -134,6 +147,7 @@ impl Store {
     /// Shows the store's metric families in `registry`; what was counted before is in them.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.db.metrics().register(registry);
+        self.ledger.register_metrics(registry);
     }
 
     /// Asks the database for a sign of life.
@@ -147,8 +161,9 @@ impl Store {
     }
 }
 
-/// Closes from the top down: what records first, then what writes, then the connections.
+/// Closes from the top down: what spends first, then what records, then what writes, then the connections.
 struct Closing {
+    spending: Tasks,
     recording: Tasks,
     writing: Tasks,
     db: Db,
@@ -156,6 +171,7 @@ struct Closing {
 
 impl Closing {
     async fn close(&self) {
+        self.spending.shut_down(DRAIN_PATIENCE).await;
         self.recording.shut_down(DRAIN_PATIENCE).await;
         self.writing.shut_down(DRAIN_PATIENCE).await;
         on_both!(self.db.pools(), |pool| pool.close().await);
@@ -165,6 +181,7 @@ impl Closing {
 /// Where everything has to end at once, the owner drops this in mid-flight; then the inner tasks end with it.
 impl Drop for Closing {
     fn drop(&mut self) {
+        self.spending.stop().end();
         self.recording.stop().end();
         self.writing.stop().end();
     }

@@ -40,7 +40,7 @@ pub struct Entry {
     pub amount: Usd,
 }
 
-/// What happens to money. Amounts are not negative, but for an adjustment.
+/// What happens to money. Amounts are not negative, but for an adjustment, and where too much had accrued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Movement {
     /// Sets aside the most that something may cost.
@@ -51,8 +51,10 @@ pub enum Movement {
     Settle { held: Usd, actual: Usd },
     /// Ends a hold of which nothing was spent.
     Void { held: Usd },
-    /// Spends a part of a hold that stays open: something accrues.
-    Accrue { amount: Usd },
+    /// Spends a part of a hold that stays open: something accrues, and so much less of it is still to come.
+    Accrue { held: Usd, amount: Usd },
+    /// Spends what nothing was set aside for.
+    Post { amount: Usd },
     /// Gives back what was spent earlier; windows take it off at the time of the spending.
     Refund { amount: Usd },
     /// What the provider's bill says beyond what was posted.
@@ -71,7 +73,8 @@ impl Movement {
             ],
             Self::Settle { held, actual } => [(Account::Hold, negative(held)), (Account::Spend, actual)],
             Self::Void { held } => [(Account::Hold, negative(held)), (Account::Spend, Usd::ZERO)],
-            Self::Accrue { amount } => [(Account::Hold, Usd::ZERO), (Account::Spend, amount)],
+            Self::Accrue { held, amount } => [(Account::Hold, negative(held)), (Account::Spend, amount)],
+            Self::Post { amount } => [(Account::Hold, Usd::ZERO), (Account::Spend, amount)],
             Self::Refund { amount } => [(Account::Hold, Usd::ZERO), (Account::Spend, negative(amount))],
             Self::Adjust { difference } => [(Account::Hold, Usd::ZERO), (Account::Adjustment, difference)],
         };
@@ -108,7 +111,8 @@ mod tests {
             (amount(), amount()).prop_map(|(before, after)| Movement::Rehold { before, after }),
             (amount(), amount()).prop_map(|(held, actual)| Movement::Settle { held, actual }),
             amount().prop_map(|held| Movement::Void { held }),
-            amount().prop_map(|amount| Movement::Accrue { amount }),
+            (amount(), amount()).prop_map(|(held, amount)| Movement::Accrue { held, amount }),
+            amount().prop_map(|amount| Movement::Post { amount }),
             amount().prop_map(|amount| Movement::Refund { amount }),
             (-Usd::MAX.micros()..=Usd::MAX.micros()).prop_map(|micros| Movement::Adjust {
                 difference: Usd::from_micros(micros)

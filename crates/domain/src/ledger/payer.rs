@@ -2,7 +2,7 @@
 
 use crate::{
     Principal,
-    id::{KeyId, ProjectId, SessionId, TenantId},
+    id::{KeyId, ProjectId, SessionId, SubjectId, TenantId},
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -65,6 +65,8 @@ pub struct Payer {
     pub project: Option<ProjectId>,
     pub key: Option<KeyId>,
     pub session: Option<SessionId>,
+    /// Who acted, for the history. Nothing is limited by it.
+    pub subject: Option<SubjectId>,
 }
 
 impl Payer {
@@ -94,6 +96,7 @@ impl From<&Principal> for Payer {
             project: principal.project.clone(),
             key: principal.key.clone(),
             session: principal.session.clone(),
+            subject: Some(principal.subject.clone()),
         }
     }
 }
@@ -109,6 +112,7 @@ mod tests {
             project: None,
             key: Some("k_1".parse().unwrap()),
             session: None,
+            subject: Some("ann".parse().unwrap()),
         };
         let shown = |payer: &Payer| payer.purses().iter().map(Purse::to_string).collect::<Vec<_>>();
         assert_eq!(shown(&payer), ["tenant acme", "key k_1 of tenant acme"]);

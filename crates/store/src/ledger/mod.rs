@@ -1,0 +1,373 @@
+//! The ledger: what is about to be spent is held, and then settled at what it came to, or voided.
+//!
+//! One [`Ledger`] moves money, in this process and beside other replicas. What is decided is decided by
+//! [`forebay_domain::ledger::Book`]; here are the rows that it needs and makes, and who waits for whom. A movement that was
+//! answered is committed. Where the database cannot be asked, nothing is admitted.
+
+mod budgets;
+mod error;
+mod known;
+mod lapse;
+mod later;
+mod load;
+mod metrics;
+mod news;
+mod rows;
+mod transactions;
+mod write;
+mod writer;
+
+pub use budgets::BudgetKey;
+pub use error::{HoldError, LedgerFault, refusal};
+pub use news::{Lapse, LedgerNews};
+pub use transactions::{Page, TRANSACTIONS_PAGE_MAX, Transaction, TransactionQuery};
+
+pub use forebay_domain::ledger::Posting;
+use forebay_domain::{
+    id::{HoldId, TraceId},
+    ledger::{
+        Admission, Ask, BudgetRule, HoldRecord, NewHold, Outcome, Overrun, Payer, Purpose, Refusal, Request, Standing,
+        admit,
+    },
+    money::{Usd, UsdRate},
+};
+use forebay_runtime::Tasks;
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::warn;
+
+use crate::{
+    StoreError,
+    db::Db,
+    row::moment,
+    sql::{Both, Tx},
+};
+use known::Known;
+use load::{Asked, Lock};
+use metrics::Metrics;
+use writer::{Became, GroupWriter, Job};
+
+/// Cheap to clone; all clones are one ledger.
+#[derive(Clone)]
+pub struct Ledger {
+    db: Db,
+    jobs: mpsc::Sender<Job>,
+    later: mpsc::Sender<Request>,
+    known: Known,
+    metrics: Metrics,
+    news: broadcast::Sender<LedgerNews>,
+}
+
+/// What somebody wants to set aside.
+#[derive(Debug, Clone)]
+pub struct HoldRequest {
+    pub payer: Payer,
+    pub purpose: Purpose,
+    pub ask: Ask,
+    pub trace: TraceId,
+    /// The same key of the same tenant is the same hold.
+    pub idempotency_key: Option<String>,
+    /// When it is posted in full unless somebody has said by then what became of it.
+    pub lapses_at: Timestamp,
+    /// Refused where no hard limit counts.
+    pub needs_limit: bool,
+}
+
+/// What is set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    pub id: HoldId,
+    pub amount: Usd,
+    pub rate: UsdRate,
+    pub lapses_at: Timestamp,
+    /// The soft limits that it goes beyond.
+    pub warnings: Vec<Overrun>,
+    /// It was made before, under the same key.
+    pub is_repeat: bool,
+}
+
+/// What a hold came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// All of it since the start, whatever has accrued by then included.
+    pub actual: Usd,
+    pub estimated: bool,
+}
+
+/// What became of a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// It came to more than was set aside, and was posted in full.
+    pub above_hold: bool,
+    /// The hold had ended before, and nothing was changed.
+    pub is_repeat: bool,
+}
+
+/// What became of a change to what is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// By how much what is posted changed; no more is given back than was posted.
+    pub amount: Usd,
+    /// It was done before, and nothing was changed.
+    pub is_repeat: bool,
+}
+
+/// Starts the ledger. What writes ends with `recording`; what is not waited for is done before that, with `spending`.
+pub(crate) async fn start(spending: &Tasks, recording: &Tasks, db: Db) -> Result<Ledger, StoreError> {
+    let (jobs, queue) = mpsc::channel(writer::QUEUE_MAX);
+    let (later, later_queue) = mpsc::channel(later::LATER_MAX);
+    let (news, _) = broadcast::channel(news::NEWS_MAX);
+    let (known, metrics) = (Known::default(), Metrics::new());
+    let writer = GroupWriter {
+        db: db.clone(),
+        jobs: queue,
+        known: known.clone(),
+        metrics: metrics.clone(),
+        news: news.clone(),
+        later: later.clone(),
+    };
+    recording.spawn("store.ledger", |stop| writer.run(stop));
+    let ledger = Ledger {
+        db,
+        jobs,
+        later,
+        known,
+        metrics,
+        news,
+    };
+    // Whoever asks first must not be taken for somebody without limits.
+    ledger.refresh().await?;
+    let insisting = ledger.clone();
+    spending.spawn("store.ledger.later", |stop| later::run(stop, later_queue, insisting));
+    lapse::start(spending, &ledger);
+    Ok(ledger)
+}
+
+impl Ledger {
+    /// Replaces the limits of the configuration.
+    pub fn configure(&self, rules: Vec<BudgetRule>) {
+        self.known.configure(rules);
+    }
+
+    /// Whether any limit counts for a payer, as far as this process knows: what another replica has set counts here within
+    /// a second or so. A hold is judged by what is set when it is made.
+    pub fn limits(&self, payer: &Payer) -> bool {
+        self.known.limits(payer)
+    }
+
+    /// What somebody may want to be told from now on.
+    pub fn news(&self) -> broadcast::Receiver<LedgerNews> {
+        self.news.subscribe()
+    }
+
+    /// Sets something aside, or says which limit is against it. Whoever stops waiting has no hold, unless it has a key.
+    pub async fn hold(&self, request: HoldRequest) -> Result<Hold, HoldError> {
+        let id = self.new_id();
+        let key = request.idempotency_key;
+        let is_named = key.is_some();
+        let new = NewHold {
+            id: id.clone(),
+            payer: request.payer,
+            purpose: request.purpose,
+            ask: request.ask,
+            trace: request.trace,
+            key,
+            lapses_at_ms: request.lapses_at.as_millisecond(),
+            needs_limit: request.needs_limit,
+        };
+        let became = self.asked(Request::Hold(Box::new(new))).await;
+        // It may have been made all the same, and only the answer was lost.
+        if let (Err(HoldError::Store(error)), false) = (&became, is_named)
+            && error.is_unavailable()
+        {
+            self.void_soon(id);
+        }
+        held(became?)
+    }
+
+    /// Sets so much aside from now on, in place of what is left of it. It is judged as a new hold would be, unless it asks
+    /// for no more than there is.
+    pub async fn renew(&self, hold: &HoldId, ask: Ask, lapses_at: Timestamp) -> Result<Hold, HoldError> {
+        let request = Request::Renew {
+            hold: hold.clone(),
+            ask,
+            lapses_at_ms: lapses_at.as_millisecond(),
+        };
+        held(self.asked(request).await?)
+    }
+
+    /// Posts what has accrued since the start, less what was posted of it, and gives that difference. What is set aside
+    /// becomes so much less.
+    pub async fn accrue(&self, hold: &HoldId, total: Usd) -> Result<Usd, StoreError> {
+        let hold = hold.clone();
+        Ok(self.done(Request::Accrue { hold, total }).await?.posted)
+    }
+
+    /// Ends a hold at what it came to, which counts from now on even where it is more than was set aside.
+    pub async fn settle(&self, hold: &HoldId, settlement: Settlement) -> Result<Settled, StoreError> {
+        let outcome = self.done(settling(hold.clone(), settlement)).await?;
+        Ok(Settled {
+            above_hold: outcome.above_hold,
+            is_repeat: outcome.is_repeat,
+        })
+    }
+
+    /// Ends a hold of which nothing was spent beyond what had accrued.
+    pub async fn void(&self, hold: &HoldId) -> Result<Applied, StoreError> {
+        let hold = hold.clone();
+        Ok(applied(&self.done(Request::Void { hold }).await?))
+    }
+
+    /// Settles without being waited for, before the store closes and however often it takes.
+    pub fn settle_soon(&self, hold: HoldId, settlement: Settlement) {
+        self.soon(settling(hold, settlement));
+    }
+
+    /// Voids without being waited for.
+    pub fn void_soon(&self, hold: HoldId) {
+        self.soon(Request::Void { hold });
+    }
+
+    /// Posts what was spent without a hold, since it has a price and no limit counts for it.
+    pub fn post_soon(&self, posting: Posting) {
+        let id = self.new_id().as_str().to_owned();
+        self.soon(Request::Post {
+            id,
+            posting: Box::new(posting),
+        });
+    }
+
+    /// Gives back what a hold has posted, the newest of it first. Windows no longer count it at the time at which it was
+    /// posted, so that it leaves no room that was never there.
+    pub async fn refund(&self, hold: &HoldId, amount: Usd, key: &str) -> Result<Applied, StoreError> {
+        let request = Request::Refund {
+            hold: hold.clone(),
+            amount,
+            key: key.to_owned(),
+        };
+        Ok(applied(&self.done(request).await?))
+    }
+
+    /// Corrects what was posted of a hold by what the provider's own bill says: more counts from now on, less is given back.
+    pub async fn adjust(&self, hold: &HoldId, difference: Usd, key: &str) -> Result<Applied, StoreError> {
+        let request = Request::Adjust {
+            hold: hold.clone(),
+            difference,
+            key: key.to_owned(),
+        };
+        Ok(applied(&self.done(request).await?))
+    }
+
+    /// How all limits stand that count for a payer.
+    pub async fn standings(&self, payer: &Payer) -> Result<Vec<Standing>, StoreError> {
+        let configured = self.known.configured();
+        let asked = Asked {
+            now_ms: self.db.clock().now().as_millisecond(),
+            rules: &configured,
+            requests: &[],
+            curious: std::slice::from_ref(payer),
+        };
+        let work = async {
+            let mut tx: Tx = match self.db.pools() {
+                Both::Sqlite(pool) => Both::Sqlite(pool.acquire().await?),
+                Both::Postgres(pool) => Both::Postgres(pool.begin().await?),
+            };
+            let facts = load::facts(&mut tx, &asked, Lock::Free).await?;
+            Ok::<_, StoreError>(facts.standings(payer))
+        };
+        Box::pin(self.db.read(work)).await
+    }
+
+    /// Whether something would be admitted now. Advice: a hold asks again.
+    pub async fn judge(&self, payer: &Payer, ask: Ask) -> Result<Result<Admission, Overrun>, StoreError> {
+        Ok(admit(&self.standings(payer).await?, ask))
+    }
+
+    pub(crate) fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
+    /// An identifier that is found near others of its time.
+    fn new_id(&self) -> HoldId {
+        let id = TraceId::new(self.db.clock().now(), self.db.entropy().bytes());
+        HoldId::try_from(id.to_string()).expect("hex digits are an identifier")
+    }
+
+    fn soon(&self, request: Request) {
+        let fits = request.check().map_err(LedgerFault::Invalid);
+        if let Err(fault) = fits {
+            self.metrics.lost.inc();
+            warn!(cause = fault.to_string(), "a movement of money makes no sense");
+        } else if self.later.try_send(request).is_err() {
+            self.metrics.lost.inc();
+        }
+    }
+
+    async fn submit(&self, request: Request) -> Result<Became, StoreError> {
+        let (answer, became) = oneshot::channel();
+        let closing = || StoreError::unavailable("it is closing");
+        self.jobs.send(Job { request, answer }).await.map_err(|_| closing())?;
+        became.await.unwrap_or_else(|_| Err(closing()))
+    }
+
+    /// Something that limits may be against.
+    async fn asked(&self, request: Request) -> Result<Outcome, HoldError> {
+        request.check().map_err(HoldError::Invalid)?;
+        self.submit(request).await?.map_err(|refusal| match refusal {
+            Refusal::Limit(overrun) => HoldError::Refused(overrun),
+            Refusal::NoLimit => HoldError::NoLimit,
+            Refusal::Conflict => HoldError::Conflict,
+            Refusal::UnknownHold | Refusal::TooMuch => HoldError::Store(refusal.into()),
+        })
+    }
+
+    /// Something that nothing but the database can be against.
+    async fn done(&self, request: Request) -> Result<Outcome, StoreError> {
+        request.check().map_err(LedgerFault::Invalid)?;
+        self.submit(request).await?.map_err(StoreError::from)
+    }
+}
+
+fn settling(hold: HoldId, settlement: Settlement) -> Request {
+    Request::Settle {
+        hold,
+        actual: settlement.actual,
+        estimated: settlement.estimated,
+    }
+}
+
+fn held(outcome: Outcome) -> Result<Hold, HoldError> {
+    let record: HoldRecord = outcome
+        .hold
+        .ok_or_else(|| StoreError::corrupt("an outcome without its hold"))?;
+    Ok(Hold {
+        id: record.id,
+        amount: record.amount,
+        rate: record.rate,
+        lapses_at: moment(record.lapses_at_ms)?,
+        warnings: outcome.warnings,
+        is_repeat: outcome.is_repeat,
+    })
+}
+
+fn applied(outcome: &Outcome) -> Applied {
+    Applied {
+        amount: outcome.posted,
+        is_repeat: outcome.is_repeat,
+    }
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooMuch => LedgerFault::TooMuch.into(),
+            // Only what is asked by name of a hold is refused for anything else.
+            _ => LedgerFault::UnknownHold.into(),
+        }
+    }
+}
+
+fn is_unknown_hold(error: &StoreError) -> bool {
+    matches!(error, StoreError::Ledger(LedgerFault::UnknownHold))
+}

@@ -1,0 +1,175 @@
+//! The one task that moves money: whatever waits while one group commits is decided and committed in the next.
+//!
+//! A tenant's purse is in every movement of it, so that two replicas that write for one tenant wait for one another: many
+//! movements in one transaction cost little more than one of them. The group is decided in order, each after the one
+//! before it, so that it admits what a line of single transactions would have admitted.
+
+use forebay_domain::{
+    ledger::{Book, BudgetRule, Outcome, Refusal, Request},
+    port::BoxFuture,
+};
+use forebay_runtime::Stop;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    known::Known,
+    load::{self, Asked, Lock},
+    metrics::Metrics,
+    news::{self, LedgerNews},
+    write::{self, Ids},
+};
+use crate::{StoreError, db::Db, sql::Tx};
+
+/// Requests that may wait; whoever comes after them waits for room.
+pub(super) const QUEUE_MAX: usize = 1_024;
+const GROUP_MAX: usize = 256;
+/// How long a busy writer waits for the companions that the last group had.
+const LINGER: Duration = Duration::from_millis(1);
+
+pub(super) type Became = Result<Outcome, Refusal>;
+
+/// A request, and whom to tell what became of it once that is committed.
+pub(super) struct Job {
+    pub request: Request,
+    pub answer: oneshot::Sender<Result<Became, StoreError>>,
+}
+
+/// What one transaction does.
+struct Group {
+    now_ms: i64,
+    ids: Ids,
+    rules: Arc<Vec<BudgetRule>>,
+    requests: Arc<[Request]>,
+}
+
+pub(super) struct GroupWriter {
+    pub db: Db,
+    pub jobs: mpsc::Receiver<Job>,
+    pub known: Known,
+    pub metrics: Metrics,
+    pub news: broadcast::Sender<LedgerNews>,
+    /// Where a hold is voided whose owner is gone before it could be told.
+    pub later: mpsc::Sender<Request>,
+}
+
+impl GroupWriter {
+    pub(super) async fn run(mut self, stop: Stop) {
+        let mut previous = 1;
+        loop {
+            let mut group = Vec::new();
+            tokio::select! {
+                biased;
+                _ = self.jobs.recv_many(&mut group, GROUP_MAX) => {}
+                () = stop.draining(), if !self.jobs.is_closed() => {
+                    self.jobs.close();
+                    continue;
+                }
+            }
+            if group.is_empty() {
+                return;
+            }
+            if previous > 1 {
+                self.linger(&mut group, previous).await;
+            }
+            previous = group.len();
+            let size = u32::try_from(previous).unwrap_or(u32::MAX);
+            self.metrics.group_size.observe(f64::from(size));
+            self.commit(group).await;
+        }
+    }
+
+    async fn linger(&mut self, group: &mut Vec<Job>, expected: usize) {
+        let deadline = Instant::now() + LINGER;
+        while group.len() < expected.min(GROUP_MAX) {
+            let room = GROUP_MAX - group.len();
+            match tokio::time::timeout_at(deadline, self.jobs.recv_many(group, room)).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn commit(&self, jobs: Vec<Job>) {
+        let (requests, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.request, job.answer)).unzip();
+        let requests: Arc<[Request]> = requests.into();
+        let became = match self.write(requests.clone()).await {
+            Ok(became) => became.into_iter().map(Ok).collect(),
+            // One of them has met something that is unreadable: that must not be the others' fate.
+            Err(error) if !error.is_unavailable() && requests.len() > 1 => self.write_each(&requests).await,
+            Err(error) => vec![Err(error); requests.len()],
+        };
+        for ((request, became), answer) in requests.iter().zip(became).zip(answers) {
+            self.tell(request, became, answer);
+        }
+    }
+
+    async fn write_each(&self, requests: &[Request]) -> Vec<Result<Became, StoreError>> {
+        let mut all = Vec::with_capacity(requests.len());
+        for request in requests {
+            let one = self.write([request.clone()].into()).await;
+            all.push(one.and_then(|became| {
+                let mut became = became.into_iter();
+                became
+                    .next()
+                    .ok_or_else(|| StoreError::corrupt("a movement without an outcome"))
+            }));
+        }
+        all
+    }
+
+    async fn write(&self, requests: Arc<[Request]>) -> Result<Vec<Became>, StoreError> {
+        let group = Group {
+            now_ms: self.db.clock().now().as_millisecond(),
+            ids: Ids {
+                salt: self.db.entropy().bytes(),
+            },
+            rules: self.known.configured(),
+            requests,
+        };
+        self.db.write(group, run).await
+    }
+
+    fn tell(
+        &self,
+        request: &Request,
+        became: Result<Became, StoreError>,
+        answer: oneshot::Sender<Result<Became, StoreError>>,
+    ) {
+        if let Ok(became) = &became {
+            self.metrics.count(request, became);
+            for news in news::news(request, became) {
+                // Nobody may be listening.
+                self.news.send(news).ok();
+            }
+        }
+        let (Err(unheard), Request::Hold(new)) = (answer.send(became), request) else {
+            return;
+        };
+        // Whoever named it may ask again by its name.
+        if new.key.is_none() && matches!(unheard, Ok(Ok(_))) {
+            let void = Request::Void { hold: new.id.clone() };
+            if self.later.try_send(void).is_err() {
+                self.metrics.lost.inc();
+            }
+        }
+    }
+}
+
+fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Vec<Became>, StoreError>> {
+    Box::pin(async move {
+        let asked = Asked {
+            now_ms: group.now_ms,
+            rules: &group.rules,
+            requests: &group.requests,
+            curious: &[],
+        };
+        let mut book = Book::new(load::facts(tx, &asked, Lock::Held).await?);
+        let became = group.requests.iter().map(|request| book.decide(request)).collect();
+        write::write(tx, group.ids, &book.close()).await?;
+        Ok(became)
+    })
+}
