@@ -32,6 +32,20 @@ impl Action {
     pub const EFFECT_DESTRUCTIVE: Self = Self::named("effect:destructive");
     /// A tool that reaches beyond what it is given.
     pub const EFFECT_OPEN_WORLD: Self = Self::named("effect:open_world");
+    /// What one spends oneself, and by which limits.
+    pub const SPENDING_READ: Self = Self::named("spending:read");
+    /// What others of the tenant spend.
+    pub const SPENDING_OTHERS: Self = Self::named("spending:others");
+    pub const BILLING_READ: Self = Self::named("billing:read");
+    pub const BUDGETS_READ: Self = Self::named("budgets:read");
+    pub const BUDGETS_WRITE: Self = Self::named("budgets:write");
+    /// Looking at machines for rent, and at those that one has.
+    pub const GPU_READ: Self = Self::named("gpu:read");
+    /// Renting one, or renting it for longer.
+    pub const GPU_CREATE: Self = Self::named("gpu:create");
+    pub const GPU_DESTROY: Self = Self::named("gpu:destroy");
+    /// Sending requests to what runs on one.
+    pub const GPU_PROXY: Self = Self::named("gpu:proxy");
     pub const UPSTREAMS_READ: Self = Self::named("upstreams:read");
     pub const UPSTREAMS_WRITE: Self = Self::named("upstreams:write");
 
@@ -83,9 +97,9 @@ impl fmt::Display for Action {
 pub enum Role {
     /// Looks: lists, status.
     Viewer,
-    /// Works: calls tools, asks models.
+    /// Works: calls tools, asks models, rents machines; sees what it spends.
     User,
-    /// Watches: metrics and events of its tenant, and what the gateway is set up to reach.
+    /// Watches: metrics and events of its tenant, and what the gateway is set up to reach; sets what its tenant may spend.
     Operator,
     /// Administers the installation, over all tenants.
     Admin,
@@ -115,7 +129,18 @@ impl Role {
                 "status:read",
                 "explain:self",
             ],
-            Self::User => &["tool:*", "model:*", "prompt:*", "resource:*", "context:*", "effect:*"],
+            Self::User => &[
+                "tool:*",
+                "model:*",
+                "prompt:*",
+                "resource:*",
+                "context:*",
+                "effect:*",
+                "gpu:*",
+                "spending:read",
+                "budgets:read",
+                "billing:read",
+            ],
             Self::Operator => &[
                 "metrics:read",
                 "events:read",
@@ -123,6 +148,8 @@ impl Role {
                 "upstreams:read",
                 "providers:read",
                 "tools:read",
+                "spending:others",
+                "budgets:write",
             ],
             Self::Admin => &["*"],
         }

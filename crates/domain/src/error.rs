@@ -106,7 +106,12 @@ codes! {
     UnknownTrace = "unknown_trace": NotFound,
     UnknownProvider = "unknown_provider": NotFound,
     UnknownResponse = "unknown_response": NotFound,
+    UnknownBudget = "unknown_budget": NotFound,
     Conflict = "conflict": Conflict,
+    /// The first request of this name is still under way.
+    IdempotencyKeyInUse = "idempotency_key_in_use": Conflict,
+    /// The name of a request was used for another one before.
+    IdempotencyKeyReused = "idempotency_key_reused": Invalid,
     SpendingLimitExceeded = "spending_limit_exceeded": OverBudget,
     /// What costs money for as long as it runs needs a limit first.
     NoSpendingLimit = "no_spending_limit": OverBudget,

@@ -3,6 +3,7 @@
 //! One concrete [`Store`] over two databases: SQLite, the embedded default, and PostgreSQL for replicas. Every test of it
 //! runs on both. It refuses to be a layer of repositories: each aggregate is one module with its statements.
 
+pub mod alerts;
 mod config;
 mod db;
 pub mod declared;
@@ -15,6 +16,7 @@ mod many;
 pub mod mcp;
 mod metrics;
 mod migrations;
+pub mod named;
 mod open;
 pub mod passages;
 pub mod responses;
@@ -24,6 +26,7 @@ mod store;
 mod writer;
 
 pub use config::{Config, redacted, sqlite_url};
+pub use alerts::Alerts;
 pub use declared::Declared;
 pub use error::StoreError;
 pub use events::EventLog;
@@ -31,5 +34,6 @@ pub use foreign::Foreign;
 pub use keys::Keys;
 pub use ledger::Ledger;
 pub use passages::Passages;
+pub use named::NamedRequests;
 pub use responses::Responses;
 pub use store::{Store, StoreParts};

@@ -72,6 +72,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0010_ledger.sql"),
         include_str!("../migrations/postgres/0010_ledger.sql"),
     ),
+    (
+        12,
+        "requests_and_alerts",
+        include_str!("../migrations/sqlite/0012_requests_and_alerts.sql"),
+        include_str!("../migrations/postgres/0012_requests_and_alerts.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

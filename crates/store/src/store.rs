@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::{
     EventLog, StoreError,
+    alerts::Alerts,
     config::Engine,
     db::{Db, DbParts},
     declared::{Declared, Sort},
@@ -14,6 +15,7 @@ use crate::{
     ledger::{self, Ledger},
     mcp::{McpSessions, McpStreams, Pins, Signing, Upstreams},
     metrics::Metrics,
+    named::NamedRequests,
     open,
     passages::Passages,
     responses::Responses,
@@ -126,6 +128,15 @@ impl Store {
 
     pub fn responses(&self) -> Responses {
         Responses::new(self.db.clone())
+    }
+
+    /// Requests that their senders named.
+    pub fn named_requests(&self) -> NamedRequests {
+        NamedRequests::new(self.db.clone())
+    }
+
+    pub fn alerts(&self) -> Alerts {
+        Alerts::new(self.db.clone())
     }
 
     pub fn events(&self) -> &EventLog {

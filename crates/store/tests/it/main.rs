@@ -5,6 +5,7 @@
     reason = "what a test needs and does not get fails it"
 )]
 
+mod alerts;
 mod audit;
 mod crash;
 mod declared;
@@ -13,6 +14,7 @@ mod faults;
 mod foreign;
 mod keys;
 mod mcp;
+mod named;
 mod opening;
 mod passages;
 mod responses;
