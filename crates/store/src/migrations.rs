@@ -73,6 +73,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/postgres/0010_ledger.sql"),
     ),
     (
+        11,
+        "rentals",
+        include_str!("../migrations/sqlite/0011_rentals.sql"),
+        include_str!("../migrations/postgres/0011_rentals.sql"),
+    ),
+    (
         12,
         "requests_and_alerts",
         include_str!("../migrations/sqlite/0012_requests_and_alerts.sql"),

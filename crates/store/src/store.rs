@@ -18,6 +18,7 @@ use crate::{
     named::NamedRequests,
     open,
     passages::Passages,
+    rentals::Rentals,
     responses::Responses,
     sql::{Both, on_both},
     writer,
@@ -128,6 +129,10 @@ impl Store {
 
     pub fn responses(&self) -> Responses {
         Responses::new(self.db.clone())
+    }
+
+    pub fn rentals(&self) -> Rentals {
+        Rentals::new(self.db.clone())
     }
 
     /// Requests that their senders named.

@@ -23,21 +23,21 @@ pub enum OwnerKind {
 }
 
 impl OwnerKind {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Key => "key",
             Self::Token => "token",
         }
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         [Self::Key, Self::Token].into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
 impl ResponseOwner {
     /// The project as its column has it: no identifier is empty.
-    pub(super) fn project_text(&self) -> &str {
+    pub(crate) fn project_text(&self) -> &str {
         self.project.as_ref().map_or("", ProjectId::as_str)
     }
 }

@@ -17,6 +17,7 @@ mod mcp;
 mod named;
 mod opening;
 mod passages;
+mod rentals;
 mod responses;
 
 use forebay_domain::{
