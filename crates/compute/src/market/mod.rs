@@ -5,6 +5,13 @@
 //! machine is gone, to somebody who was let in.
 
 mod fault;
+mod fit;
+pub mod ionet;
+mod names;
+mod paced;
+pub mod runpod;
+mod said;
+mod tail;
 pub mod wire;
 
 pub use fault::MarketFault;

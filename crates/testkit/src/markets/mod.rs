@@ -10,6 +10,7 @@
 mod answer;
 mod control;
 pub mod faults;
+pub mod ionet;
 mod line;
 mod serve;
 

@@ -1,0 +1,151 @@
+//! What io.net says is there: all deployments, one of them, and its containers.
+
+use super::{
+    IoNet, judge,
+    shape::{self, Containers, Detail, Listed, Page, state},
+};
+use crate::market::{Machine, MachineState, MarketFault, names};
+use forebay_domain::money::{Usd, UsdRate};
+use http::StatusCode;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::timeout;
+use url::Url;
+
+const PAGE_SIZE: usize = 100;
+const PAGES_MAX: usize = 200;
+/// For all pages together.
+const LIST_TIME_MAX: Duration = Duration::from_mins(1);
+
+impl IoNet {
+    /// All pages. Its specifications disagree on whether the first is 0 or 1: the first is asked for without a number,
+    /// then from 1 on until all are there that it counts; what comes twice counts once.
+    async fn listed(&self) -> Result<BTreeMap<String, Listed>, MarketFault> {
+        let mut found = BTreeMap::new();
+        let mut total = None;
+        for page in 0..PAGES_MAX {
+            let mut call = Self::get("/deployments").query("page_size", PAGE_SIZE.to_string());
+            if page > 0 {
+                call = call.query("page", page.to_string());
+            }
+            let answer = self.read(call).await?;
+            let read: Page = shape::parse(&answer.body)?;
+            if *total.get_or_insert(read.total) != read.total {
+                return Err(MarketFault::Broken("its list changed while it was read".to_owned()));
+            }
+            let before = found.len();
+            for row in read.deployments {
+                found.insert(judge::id(&row.id)?.to_owned(), row);
+            }
+            if found.len() >= read.total {
+                return Ok(found);
+            }
+            // Page 1 may be the first once more.
+            if page > 1 && found.len() == before {
+                break;
+            }
+        }
+        let (shown, total) = (found.len(), total.unwrap_or(0));
+        Err(MarketFault::Broken(format!(
+            "its list counts {total} and shows {shown}"
+        )))
+    }
+
+    pub(super) async fn all_machines(&self) -> Result<Vec<Machine>, MarketFault> {
+        let listed = timeout(LIST_TIME_MAX, self.listed()).await;
+        let late = |_| MarketFault::Unreachable(format!("its list took longer than {} s", LIST_TIME_MAX.as_secs()));
+        let listed = listed.map_err(late)??;
+        let machines = listed.into_values().map(|row| {
+            let label = names::label_of(row.name.as_deref().unwrap_or_default());
+            self.remember(&row.id, |seen| seen.label.clone_from(&label));
+            Machine {
+                label,
+                state: state(&row.status),
+                rate: None,
+                paid: None,
+                started_at: row.started_at(),
+                ends_at: row.ends_at(),
+                endpoints: BTreeMap::new(),
+                status: MarketFault::words(&row.status),
+                id: row.id,
+            }
+        });
+        Ok(machines.collect())
+    }
+
+    /// `None` where io.net itself says that it knows none of this id.
+    pub(super) async fn detail(&self, id: &str) -> Result<Option<Detail>, MarketFault> {
+        let answer = self
+            .api
+            .ask(Self::get(&format!("/deployment/{}", judge::id(id)?)))
+            .await?;
+        if answer.status == StatusCode::NOT_FOUND && judge::says_something(&answer) {
+            return Ok(None);
+        }
+        if answer.status != StatusCode::OK {
+            return Err(judge::fault(&answer));
+        }
+        let detail: Detail = shape::parse(&answer.body)?;
+        if detail.id != id {
+            return Err(MarketFault::Broken("it answers with another deployment".to_owned()));
+        }
+        if let Some(paid) = detail.paid() {
+            self.remember(id, |seen| seen.paid = seen.paid.max(Some(paid)));
+        }
+        Ok(Some(detail))
+    }
+
+    pub(super) async fn containers(&self, id: &str) -> Result<Containers, MarketFault> {
+        let answer = self.read(Self::get(&format!("/deployment/{id}/containers"))).await?;
+        shape::parse(&answer.body)
+    }
+
+    pub(super) async fn one_machine(&self, id: &str) -> Result<Option<Machine>, MarketFault> {
+        let Some(detail) = self.detail(id).await? else {
+            // A 404 alone is no end: whoever has lost his rights may get one too. The list has to agree.
+            return Ok(self.all_machines().await?.into_iter().find(|machine| machine.id == id));
+        };
+        let state = state(&detail.status);
+        let mut endpoints = BTreeMap::new();
+        if let (MachineState::Running, Some(port)) = (state, detail.port()) {
+            let workers = self.containers(id).await?.workers;
+            let url = workers.into_iter().find_map(|worker| web_address(&worker.public_url?));
+            endpoints.extend(url.map(|url| (port, url)));
+        }
+        Ok(Some(Machine {
+            label: self.seen.get(id).map(|seen| seen.label).unwrap_or_default(),
+            state,
+            status: MarketFault::words(&detail.status),
+            rate: rate(&detail),
+            paid: detail.paid(),
+            started_at: detail.started_at(),
+            ends_at: detail.ends_at(),
+            endpoints,
+            id: detail.id,
+        }))
+    }
+
+    /// Whether the whole list knows nothing of it, or only that it was.
+    pub(super) async fn is_over(&self, id: &str) -> Result<bool, MarketFault> {
+        let machines = self.all_machines().await?;
+        let machine = machines.iter().find(|machine| machine.id == id);
+        Ok(machine.is_none_or(|machine| machine.state == MachineState::Ended))
+    }
+}
+
+/// What an hour of what was bought costs.
+fn rate(detail: &Detail) -> Option<UsdRate> {
+    let nanos = |paid: Usd| i128::from(paid.micros()) * 1_000 * 3_600_000;
+    let bought = detail
+        .bought()
+        .and_then(|bought| i128::try_from(bought.as_millis()).ok());
+    let bought = bought.filter(|bought| *bought > 0)?;
+    let hourly = (nanos(detail.paid()?) + bought - 1) / bought;
+    i64::try_from(hourly).ok().map(UsdRate::from_nanos_per_hour)
+}
+
+/// An address that can be asked over HTTP, without a slash at its end.
+fn web_address(text: &str) -> Option<String> {
+    let url = Url::parse(text.trim()).ok()?;
+    let is_web = matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.username().is_empty();
+    is_web.then(|| url.as_str().trim_end_matches('/').to_owned())
+}
