@@ -12,6 +12,7 @@ mod paced;
 pub mod runpod;
 mod said;
 mod tail;
+pub mod vast;
 pub mod wire;
 
 pub use fault::MarketFault;

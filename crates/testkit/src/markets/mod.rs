@@ -13,6 +13,7 @@ pub mod faults;
 pub mod ionet;
 mod line;
 mod serve;
+pub mod vast;
 
 pub use answer::{Answer, Ask, Route, Seen};
 pub use faults::{Fault, Named, Spec};

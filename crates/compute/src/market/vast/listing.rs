@@ -1,0 +1,131 @@
+//! All instances of the account, page by page, and whole or not at all.
+
+use super::{Vast, ask::Route, broken, read};
+use crate::market::{Machine, MarketFault, wire, wire::Call};
+use http::Method;
+use serde_json::Value;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
+
+/// Lists are limited hard, so one answer serves all who ask in this time.
+const FRESH: Duration = Duration::from_secs(5);
+/// The most that a page has.
+const PAGE: &str = "25";
+const PAGES_MAX: usize = 80;
+/// Of all pages together: they come one a second at best.
+const WHOLE_MAX: Duration = Duration::from_mins(2);
+
+/// The last list. Whoever asks while it is being read waits for it: that is the point of the lock, which is held for one
+/// listing, and that is bounded.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    last: Mutex<Option<Last>>,
+    /// Counts what was changed from here.
+    changes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Last {
+    at: Instant,
+    changes: u64,
+    machines: Vec<Machine>,
+}
+
+impl Listing {
+    /// Something was made or destroyed: what was listed before is no longer so.
+    pub(super) fn forget(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Vast {
+    pub(super) async fn list(&self) -> Result<Vec<Machine>, MarketFault> {
+        let mut last = self.listing.last.lock().await;
+        let changes = self.listing.changes.load(Ordering::SeqCst);
+        if let Some(known) = &*last
+            && known.changes == changes
+            && known.at.elapsed() < FRESH
+        {
+            return Ok(known.machines.clone());
+        }
+        let at = Instant::now();
+        let machines = timeout_at(at + WHOLE_MAX, self.all_pages()).await.unwrap_or_else(|_| {
+            let seconds = WHOLE_MAX.as_secs();
+            Err(MarketFault::Unreachable(format!(
+                "it did not list all instances within {seconds} s"
+            )))
+        })?;
+        *last = Some(Last {
+            at,
+            changes,
+            machines: machines.clone(),
+        });
+        Ok(machines)
+    }
+
+    async fn all_pages(&self) -> Result<Vec<Machine>, MarketFault> {
+        let (mut machines, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut token: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let mut call = Call::new(Method::GET, "/api/v1/instances/")
+                .query("limit", PAGE)
+                .query("order_by", r#"[{"col":"id","dir":"asc"}]"#);
+            if let Some(token) = &token {
+                call = call.query("after_token", token);
+            }
+            let body = self.ask(Route::List, call).await?;
+            let page = read_page(&body)?;
+            machines.extend(
+                page.machines
+                    .into_iter()
+                    .filter(|machine| seen.insert(machine.id.clone())),
+            );
+            let Some(next) = page.next else {
+                return whole(machines, page.total);
+            };
+            if token.as_ref() == Some(&next) {
+                return Err(broken("a page of its instances names itself as the next one"));
+            }
+            token = Some(next);
+        }
+        Err(broken("its list of instances has no end"))
+    }
+}
+
+struct Page {
+    machines: Vec<Machine>,
+    next: Option<String>,
+    total: Option<u64>,
+}
+
+/// A page is understood to its last row, or it is none: one that was left out would seem to be gone.
+fn read_page(body: &Value) -> Result<Page, MarketFault> {
+    let rows = body.get("instances").and_then(Value::as_array);
+    let rows = rows.ok_or_else(|| broken("its list of instances is none"))?;
+    let machines: Option<Vec<Machine>> = rows.iter().map(read::machine).collect();
+    let next = match body.get("next_token") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(token)) if !token.is_empty() => Some(token.clone()),
+        Some(Value::Number(token)) => Some(token.to_string()),
+        Some(_) => return Err(broken("what it says of the next page of instances is no token")),
+    };
+    Ok(Page {
+        machines: machines.ok_or_else(|| broken("an instance in its list has no id"))?,
+        next,
+        total: wire::unsigned(body, "total_instances"),
+    })
+}
+
+fn whole(machines: Vec<Machine>, total: Option<u64>) -> Result<Vec<Machine>, MarketFault> {
+    if total.is_some_and(|total| total > machines.len() as u64) {
+        return Err(broken("its list has fewer instances than it says that there are"));
+    }
+    Ok(machines)
+}
