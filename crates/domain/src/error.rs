@@ -106,6 +106,10 @@ codes! {
     UnknownTrace = "unknown_trace": NotFound,
     UnknownProvider = "unknown_provider": NotFound,
     UnknownResponse = "unknown_response": NotFound,
+    UnknownInstance = "unknown_instance": NotFound,
+    UnknownOffer = "unknown_offer": NotFound,
+    /// A quote that nobody gave, or that is no longer good.
+    UnknownQuote = "unknown_quote": NotFound,
     UnknownBudget = "unknown_budget": NotFound,
     Conflict = "conflict": Conflict,
     /// The first request of this name is still under way.
@@ -115,6 +119,8 @@ codes! {
     SpendingLimitExceeded = "spending_limit_exceeded": OverBudget,
     /// What costs money for as long as it runs needs a limit first.
     NoSpendingLimit = "no_spending_limit": OverBudget,
+    /// A budget counts, and nobody can say what this would cost at most.
+    UnpricedModel = "unpriced_model": OverBudget,
     RateLimited = "rate_limited": RateLimited,
     /// A backend answered with an error of its own, or with nonsense.
     UpstreamFailed = "upstream_failed": UpstreamFailed,

@@ -7,6 +7,7 @@
 mod fault;
 mod fit;
 pub mod ionet;
+pub mod local;
 mod names;
 mod paced;
 pub mod runpod;
@@ -23,6 +24,7 @@ use forebay_domain::{
     port::BoxFuture,
 };
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 /// One provider. All of its calls are bounded in time and size; dropping a future ends the call, which for
@@ -143,7 +145,8 @@ pub struct Machine {
     pub endpoints: BTreeMap<u16, String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MachineState {
     Starting,
     Running,

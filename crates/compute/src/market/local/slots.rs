@@ -1,0 +1,131 @@
+//! What of this machine can be had: its GPUs as its driver names them, or shares of its CPU.
+
+use forebay_domain::market::nominal_vram_gb;
+use std::{num::NonZero, thread::available_parallelism};
+
+/// Shares of the CPU where nobody says how many.
+const CPU_SLOTS_MAX: u32 = 8;
+const KIB_PER_GB: f64 = 1_048_576.0;
+
+/// A part of this machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slot {
+    /// `gpu-0` or `cpu-0`.
+    pub id: String,
+    pub kind: SlotKind,
+    /// As its driver calls it; empty for a share of the CPU.
+    pub gpu: String,
+    pub vram_gb: u32,
+    pub cpu_cores: Option<f64>,
+    pub memory_gb: Option<f64>,
+    /// By which the driver knows this GPU for ever.
+    pub uuid: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotKind {
+    Gpu,
+    Cpu,
+}
+
+/// A GPU as its driver tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gpu {
+    pub name: String,
+    pub memory_mib: u64,
+    pub uuid: String,
+}
+
+impl Slot {
+    /// What an agent sees of the machine.
+    pub(super) fn env(&self) -> Vec<(String, String)> {
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let gpus = self.uuid.as_deref().unwrap_or("none");
+        vec![
+            variable("FOREBAY_SLOT", &self.id),
+            variable("CUDA_VISIBLE_DEVICES", gpus),
+        ]
+    }
+}
+
+/// The parts of this machine: a slot for each GPU, or shares of the CPU where there is none.
+pub fn slots(cpu_slots: Option<u32>) -> Vec<Slot> {
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+    divide(&gpus(), cpu_slots, cores, memory_gb())
+}
+
+/// The GPUs of this machine; none where there is no driver.
+fn gpus() -> Vec<Gpu> {
+    Vec::new()
+}
+
+fn divide(gpus: &[Gpu], cpu_slots: Option<u32>, cores: u32, memory_gb: Option<f64>) -> Vec<Slot> {
+    let gpu = |(index, gpu): (usize, &Gpu)| Slot {
+        id: format!("gpu-{index}"),
+        kind: SlotKind::Gpu,
+        gpu: gpu.name.clone(),
+        vram_gb: nominal_vram_gb(gpu.memory_mib),
+        cpu_cores: None,
+        memory_gb: None,
+        uuid: Some(gpu.uuid.clone()),
+    };
+    if !gpus.is_empty() {
+        return gpus.iter().enumerate().map(gpu).collect();
+    }
+    let count = cpu_slots.unwrap_or(cores.clamp(1, CPU_SLOTS_MAX));
+    let share = |whole: f64| whole / f64::from(count);
+    let cpu = |index: u32| Slot {
+        id: format!("cpu-{index}"),
+        kind: SlotKind::Cpu,
+        gpu: String::new(),
+        vram_gb: 0,
+        cpu_cores: Some(share(f64::from(cores))),
+        memory_gb: memory_gb.map(share),
+        uuid: None,
+    };
+    (0..count).map(cpu).collect()
+}
+
+/// All of the machine's memory, from the first line of `/proc/meminfo`: `MemTotal:  16316412 kB`.
+fn memory_gb() -> Option<f64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: f64 = meminfo.lines().next()?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / KIB_PER_GB)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(name: &str, memory_mib: u64, uuid: &str) -> Gpu {
+        Gpu {
+            name: name.to_owned(),
+            memory_mib,
+            uuid: uuid.to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_gpu_is_a_slot_and_sees_itself_alone() {
+        let cards = [
+            card("NVIDIA L4", 23_034, "GPU-a"),
+            card("NVIDIA H100 80GB HBM3", 81_559, "GPU-b"),
+        ];
+        let slots = divide(&cards, Some(4), 16, Some(64.0));
+        let shown: Vec<_> = slots.iter().map(|slot| (slot.id.as_str(), slot.vram_gb)).collect();
+        assert_eq!(shown, [("gpu-0", 24), ("gpu-1", 80)]);
+        let visible = |slot: &Slot| slot.env().into_iter().find(|(name, _)| name == "CUDA_VISIBLE_DEVICES");
+        assert_eq!(visible(&slots[1]).unwrap().1, "GPU-b");
+    }
+
+    #[test]
+    fn without_a_gpu_the_cpu_is_divided() {
+        let slots = divide(&[], None, 2, Some(8.0));
+        assert_eq!(slots.len(), 2);
+        assert_eq!((slots[0].cpu_cores, slots[0].memory_gb), (Some(1.0), Some(4.0)));
+        assert_eq!(divide(&[], None, 128, None).len(), 8);
+        assert_eq!(divide(&[], Some(3), 2, None).len(), 3);
+        assert_eq!(slots[0].env()[1].1, "none", "a share of the CPU has no GPU");
+    }
+}

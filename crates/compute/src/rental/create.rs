@@ -1,0 +1,435 @@
+//! Renting one machine. The flow belongs to the gateway and not to whoever asked: a client that goes away ends nothing.
+
+use super::{
+    Rentals,
+    body::{Body, Ending, Money, Ordered},
+    bootstrap::{ON_START, OUR_VARIABLES, TOKEN_VARIABLE, Token, URL_VARIABLE},
+    label,
+    quote::{HORIZON, Terms, Wish},
+    record::{Record, after},
+    state,
+    steps::Step,
+    types::{CreateOutcome, CreateRequest, Done, Mode, Rental, What},
+};
+use crate::market::{CALL_TIME_MAX, Created, MarketFault, Order};
+use forebay_domain::{Code, Failure, Principal, ledger::Ask, market::Provider};
+use forebay_store::{
+    ledger::{Hold, HoldRequest},
+    rentals::{Desired, Inserted, RentalState, StoredRental},
+    responses::ResponseOwner,
+};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::{sync::oneshot, time::timeout};
+
+/// Longest name of an image, in bytes.
+pub const IMAGE_BYTES_MAX: usize = 1_024;
+const DISK_GB_MAX: u32 = 16_384;
+const PORTS_MAX: usize = 16;
+const VARIABLES_MAX: usize = 64;
+const VARIABLE_BYTES_MAX: usize = 4_096;
+const KEY_BYTES_MAX: usize = 255;
+/// A market bounds its calls itself; one that does not is taken for one that has not answered.
+const CREATE_MAX: Duration = CALL_TIME_MAX.saturating_mul(3);
+
+/// One machine on its way.
+struct Flow {
+    rentals: Rentals,
+    record: Record,
+    ask: Ask,
+    is_free: bool,
+    order: Order,
+}
+
+impl Rentals {
+    /// Rents a machine, or says what would be done, or who has to agree first.
+    pub async fn create(&self, principal: &Principal, request: CreateRequest) -> Done<CreateOutcome> {
+        check(&request)?;
+        if let Some(earlier) = self.earlier(principal, &request).await? {
+            return Ok(CreateOutcome::Rented(Box::new(earlier)));
+        }
+        let terms = self.wanted(principal, &request).await?;
+        let config = self.0.config.load_full();
+        if request.mode == Mode::DryRun {
+            let described = self.described(principal, &terms).await?;
+            return Ok(CreateOutcome::DryRun(Box::new(described)));
+        }
+        let is_agreed = matches!(request.what, What::Quote(_));
+        if !is_agreed && config.approval.is_needed(terms.offer.rate, terms.lifetime) {
+            let quote = self.promise(principal, &terms).await?;
+            return Ok(CreateOutcome::NeedsApproval(Box::new(quote)));
+        }
+        let flow = self.flow(principal, &request, terms).await?;
+        let (tell, told) = oneshot::channel();
+        self.0.tasks.spawn("rent", move |_| async move {
+            // Whoever asked may have gone away; what was begun goes on.
+            tell.send(flow.run().await).ok();
+        });
+        let rental = told.await.map_err(|_| {
+            Failure::new(Code::Cancelled, "the gateway is ending").hint("Look at the list of your machines.")
+        })??;
+        Ok(CreateOutcome::Rented(Box::new(rental)))
+    }
+
+    /// What the same wish has made before.
+    async fn earlier(&self, principal: &Principal, request: &CreateRequest) -> Done<Option<Rental>> {
+        let Some(key) = key_of(request) else {
+            return Ok(None);
+        };
+        let owner = ResponseOwner::from(principal);
+        let Some(row) = self.0.store.of_key(&owner, &key).await? else {
+            return Ok(None);
+        };
+        same(&Record::read(row)?, &digest(request)).map(Some)
+    }
+
+    async fn wanted(&self, principal: &Principal, request: &CreateRequest) -> Done<Terms> {
+        let (offer, wish, promise) = match &request.what {
+            What::Offer(offer) => (offer.clone(), Wish::default(), None),
+            What::Quote(id) => {
+                let promise = self.promised(principal, id).await?;
+                (promise.offer.clone(), promise.wish.clone(), Some(promise))
+            }
+        };
+        let wish = Wish {
+            image: request.image.clone().or(wish.image),
+            disk_gb: wish.disk_gb.or(request.disk_gb),
+            lifetime: wish.lifetime.or(request.lifetime),
+            idle: request.idle.or(wish.idle),
+        };
+        let terms = self.terms(&offer, wish).await?;
+        match promise {
+            Some(promise) if terms.offer.rate > promise.rate || terms.first_hold > promise.first_hold => {
+                let (was, is) = (promise.rate.hourly(), terms.offer.rate.hourly());
+                let message = format!("the offer `{offer}` was quoted at ${was} an hour and now costs ${is}");
+                Err(Failure::new(Code::Conflict, message).hint("Ask for a new quote, and agree to it."))
+            }
+            _ => Ok(terms),
+        }
+    }
+
+    async fn flow(&self, principal: &Principal, request: &CreateRequest, terms: Terms) -> Done<Flow> {
+        let now = self.now();
+        let id = label::draw(now, self.installation().await?, &self.0.entropy);
+        let provider = terms.offer.id.provider;
+        let urls = self.0.urls.load();
+        let url = match provider {
+            Provider::Local => urls.local.clone().or_else(|| urls.public.clone()),
+            Provider::Vast | Provider::IoNet | Provider::RunPod => urls.public.clone(),
+        };
+        let token = url.is_some().then(|| Token::draw(&self.0.entropy));
+        let label = label::label(&principal.tenant, &id);
+        let order = order(request, &terms, &label, url.as_deref(), token.as_ref());
+        let (ask, is_free) = (terms.ask(), terms.is_free());
+        let row = StoredRental {
+            id,
+            owner: ResponseOwner::from(principal),
+            provider,
+            seat: self.seat(provider),
+            label,
+            offer: terms.offer.id.id().to_owned(),
+            machine: None,
+            state: RentalState::Intended,
+            desired: Desired::Up,
+            open: true,
+            token_hash: token.map(|token| token.hash),
+            idempotency_key: key_of(request),
+            created_at: now,
+            version: 1,
+            body: RawValue::NULL.to_owned(),
+        };
+        let body = body(principal, request, terms, url.is_none(), after(now, Duration::ZERO));
+        Ok(Flow {
+            rentals: self.clone(),
+            record: Record {
+                row,
+                body: Box::new(body),
+            },
+            ask,
+            is_free,
+            order,
+        })
+    }
+
+    /// Sets the money aside under the rental's own name, so that it is the same hold however often it is asked for.
+    pub(super) async fn hold(&self, record: &Record, ask: Ask) -> Done<Hold> {
+        let request = HoldRequest {
+            payer: record.payer(),
+            purpose: record.purpose(),
+            ask,
+            trace: record.trace(),
+            idempotency_key: Some(format!("rental:{}", record.id)),
+            lapses_at: after(self.now(), HORIZON),
+            needs_limit: true,
+        };
+        Ok(self.0.ledger.hold(request).await?)
+    }
+}
+
+impl Flow {
+    async fn run(mut self) -> Done<Rental> {
+        let (rentals, steps) = (self.rentals.clone(), self.rentals.0.steps);
+        let row = self.record.to_row()?;
+        if let Inserted::Repeat(earlier) = rentals.0.store.insert(&row).await? {
+            let earlier = Record::read(*earlier)?;
+            return same(&earlier, &self.record.body.request);
+        }
+        steps.done(Step::Intended).await;
+        let hold = if self.is_free { None } else { Some(self.hold().await?) };
+        steps.done(Step::Held).await;
+        let now = rentals.now();
+        let hold_id = hold.map(|hold| hold.id);
+        self.record = rentals
+            .change(self.record, |record| {
+                // Somebody may have wanted it gone, or have taken us for dead.
+                if record.row.state == RentalState::Intended {
+                    record.body.money.hold.clone_from(&hold_id);
+                    state::asking(record, now);
+                }
+                Vec::new()
+            })
+            .await?;
+        if self.record.row.state != RentalState::Creating {
+            rentals.work_on(self.record).await?;
+            return Err(Failure::new(
+                Code::Conflict,
+                "the machine was given up before it was asked for",
+            ));
+        }
+        steps.done(Step::Asking).await;
+        let answer = self.ask().await;
+        steps.done(Step::Answered).await;
+        let now = rentals.now();
+        let record = rentals
+            .change(self.record, |record| state::answered(record, &answer, now))
+            .await?;
+        steps.done(Step::Recorded).await;
+        rentals.0.metrics.created(record.provider, &answer);
+        let provider = record.provider;
+        let record = rentals.work_on(record).await?;
+        rentals.nudge(provider);
+        outcome(&record, &answer)
+    }
+
+    async fn hold(&mut self) -> Done<Hold> {
+        let held = self.rentals.hold(&self.record, self.ask).await;
+        if let Err(failure) = &held
+            && !matches!(failure.kind(), forebay_domain::ErrorKind::Unavailable)
+        {
+            let now = self.rentals.now();
+            let refused = self.rentals.change(self.record.clone(), |record| {
+                state::refused_by_limit(record, now);
+                Vec::new()
+            });
+            self.record = refused.await?;
+        }
+        held
+    }
+
+    async fn ask(&self) -> Created {
+        let Some(market) = self.rentals.market(self.record.provider) else {
+            let why = MarketFault::Refused("it is no longer configured".to_owned());
+            return Created::Refused(why);
+        };
+        let answer = timeout(CREATE_MAX, market.create(&self.order)).await;
+        answer.unwrap_or_else(|_| Created::Ambiguous {
+            why: MarketFault::Unreachable("there was no answer in time".to_owned()),
+            id: None,
+        })
+    }
+}
+
+/// What whoever asked is told.
+fn outcome(record: &Record, answer: &Created) -> Done<Rental> {
+    match answer {
+        Created::Refused(fault) => Err(failure(record.provider, fault)),
+        Created::Ambiguous { why, id: Some(_) } => {
+            let message = format!("{} made a machine and said that it failed: {why}", record.provider);
+            Err(Failure::new(Code::UpstreamFailed, message)
+                .hint("It is being destroyed. Take another offer.")
+                .details(serde_json::json!({ "instance": record.id })))
+        }
+        Created::Confirmed { .. } | Created::Ambiguous { id: None, .. } => record.view(),
+    }
+}
+
+/// What a provider's refusal is to whoever asked.
+pub(super) fn failure(provider: Provider, fault: &MarketFault) -> Failure {
+    let message = format!("{provider}: {fault}");
+    match fault {
+        MarketFault::OfferGone(_) => {
+            Failure::new(Code::UnknownOffer, message).hint("List offers and take another one.")
+        }
+        MarketFault::RateLimited { retry_after } => Failure {
+            retry_after: *retry_after,
+            ..Failure::new(Code::Overloaded, message)
+        },
+        MarketFault::Unsupported(_) => Failure::new(Code::InvalidArguments, message),
+        MarketFault::LockedOut(_) => {
+            Failure::new(Code::UpstreamFailed, message).hint("An operator has to look at the key under `markets:`.")
+        }
+        MarketFault::NoCredit(_) => {
+            Failure::new(Code::UpstreamFailed, message).hint("The account at the provider has to be topped up.")
+        }
+        MarketFault::Unreachable(_) | MarketFault::Broken(_) | MarketFault::Refused(_) => {
+            Failure::new(Code::UpstreamFailed, message)
+        }
+    }
+}
+
+fn same(earlier: &Record, request: &str) -> Done<Rental> {
+    if earlier.body.request == request {
+        earlier.view()
+    } else {
+        Err(other_wish())
+    }
+}
+
+fn other_wish() -> Failure {
+    Failure::new(Code::Conflict, "this idempotency key has rented something else")
+        .hint("Use a new key for another machine.")
+}
+
+/// A quote is rented once, whoever repeats it.
+fn key_of(request: &CreateRequest) -> Option<String> {
+    match (&request.idempotency_key, &request.what) {
+        (Some(key), _) => Some(format!("key:{key}")),
+        (None, What::Quote(id)) => Some(format!("quote:{id}")),
+        (None, What::Offer(_)) => None,
+    }
+}
+
+/// Of all that makes one wish another.
+fn digest(request: &CreateRequest) -> String {
+    let CreateRequest {
+        what,
+        image,
+        disk_gb,
+        ports,
+        env,
+        lifetime,
+        idle,
+        idempotency_key: _,
+        mode: _,
+        trace: _,
+        surface: _,
+    } = request;
+    let wish = format!("{:?}", (what, image, disk_gb, ports, env, lifetime, idle));
+    hex::encode(Sha256::digest(wish.as_bytes()))
+}
+
+fn order(request: &CreateRequest, terms: &Terms, label: &str, url: Option<&str>, token: Option<&Token>) -> Order {
+    let mut env = request.env.clone();
+    env.extend(url.map(|url| (URL_VARIABLE.to_owned(), url.to_owned())));
+    let secrets = token.map(|token| (TOKEN_VARIABLE.to_owned(), token.text.clone()));
+    Order {
+        offer: terms.offer.id.id().to_owned(),
+        label: label.to_owned(),
+        image: terms.image.clone(),
+        disk_gb: terms.disk_gb,
+        env,
+        secrets: secrets.into_iter().collect(),
+        ports: request.ports.clone(),
+        on_start: url.is_some().then(|| ON_START.to_owned()),
+        hours: terms.hours,
+    }
+}
+
+fn body(principal: &Principal, request: &CreateRequest, terms: Terms, bare: bool, now: jiff::Timestamp) -> Body {
+    Body {
+        key: principal.key.clone(),
+        session: principal.session.clone(),
+        trace: request.trace.to_string(),
+        request: digest(request),
+        ordered: Ordered {
+            gpu: terms.offer.gpu,
+            gpus: terms.offer.gpus,
+            vram_gb: terms.offer.vram_gb,
+            country: terms.offer.country,
+            image: terms.image,
+            disk_gb: terms.disk_gb,
+            hours: terms.hours,
+            ports: request.ports.clone(),
+            bare,
+        },
+        nanos_per_hour: terms.offer.rate.nanos_per_hour(),
+        paying: terms.paying,
+        money: Money {
+            first_hold: terms.first_hold,
+            ..Money::default()
+        },
+        asked_at: None,
+        lifetime: terms.lifetime,
+        ends_by: after(now, terms.lifetime),
+        idle: terms.idle,
+        used_at: None,
+        reported_at: None,
+        seen: None,
+        has_run: false,
+        misses: 0,
+        missed_at: None,
+        absent_since: None,
+        ending: Ending::default(),
+        ended_at: None,
+        why: None,
+        fault: None,
+    }
+}
+
+/// Refuses what no provider is to be sent.
+fn check(request: &CreateRequest) -> Done<()> {
+    let wrong = |message: String| Err(Failure::new(Code::InvalidArguments, message));
+    if request.ports.len() > PORTS_MAX || request.ports.contains(&0) {
+        return wrong(format!(
+            "`ports` has at most {PORTS_MAX} ports, each between 1 and 65535"
+        ));
+    }
+    if request.env.len() > VARIABLES_MAX {
+        return wrong(format!("`env` has at most {VARIABLES_MAX} variables"));
+    }
+    let is_key = |key: &String| !key.is_empty() && key.len() <= KEY_BYTES_MAX && !key.chars().any(char::is_control);
+    if !request.idempotency_key.as_ref().is_none_or(is_key) {
+        return wrong(format!(
+            "an idempotency key has 1 to {KEY_BYTES_MAX} printable characters"
+        ));
+    }
+    check_variables(&request.env)?;
+    check_wish(request.image.as_deref(), request.disk_gb.unwrap_or(1))
+}
+
+fn check_variables(env: &BTreeMap<String, String>) -> Done<()> {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    for (name, value) in env {
+        let shown: String = name.chars().take(80).collect();
+        if !is_name(name) || name.len() > 256 || name.starts_with(OUR_VARIABLES) {
+            let message =
+                format!("`env` cannot set {shown:?}: names are letters, digits and `_`, and FOREBAY_… is ours");
+            return Err(Failure::new(Code::InvalidArguments, message));
+        }
+        if value.len() > VARIABLE_BYTES_MAX || value.contains('\0') {
+            let message = format!("the value of {shown} has at most {VARIABLE_BYTES_MAX} bytes, and no NUL");
+            return Err(Failure::new(Code::InvalidArguments, message));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn check_wish(image: Option<&str>, disk_gb: u32) -> Done<()> {
+    let is_image = |image: &str| {
+        !image.is_empty() && image.len() <= IMAGE_BYTES_MAX && image.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    if !image.is_none_or(is_image) {
+        let message =
+            format!("`image` is the name of an image: 1 to {IMAGE_BYTES_MAX} characters, none of them a space");
+        return Err(Failure::new(Code::InvalidArguments, message));
+    }
+    if !(1..=DISK_GB_MAX).contains(&disk_gb) {
+        let message = format!("`disk_gb` is between 1 and {DISK_GB_MAX}");
+        return Err(Failure::new(Code::InvalidArguments, message));
+    }
+    Ok(())
+}

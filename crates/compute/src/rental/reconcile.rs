@@ -1,0 +1,361 @@
+//! One look at one provider: its machines against our rows, and then whatever is left to be done.
+//!
+//! The list is read first and the rows after it, so that whatever is in the list has its row by then. A list that is not
+//! complete, or that somebody made who was not let in, says nothing at all: what runs goes on costing, and somebody is told.
+
+use super::{
+    Rentals,
+    record::{Record, after, between},
+    state::{self, Sight},
+    types::{Done, RentalNews},
+};
+use crate::market::{Machine, MachineState, MarketFault};
+use forebay_domain::{Failure, market::Provider};
+use forebay_runtime::looping::Loop;
+use forebay_store::rentals::RentalState;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// For how long a seat is taken: longer than a look takes.
+const SEAT: Duration = Duration::from_mins(2);
+/// A provider without machines of ours is looked at so often, for machines that nobody knows of.
+const ORPHANS_EVERY: Duration = Duration::from_mins(5);
+const PRICES_EVERY: Duration = Duration::from_mins(10);
+/// After so long without seeing anything somebody is told, and then again.
+const BLIND_ALARM: Duration = Duration::from_secs(90);
+const BLIND_AGAIN: Duration = Duration::from_mins(15);
+/// Rentals that are worked on at once.
+const AT_ONCE: usize = 8;
+/// Quotes and seats are kept for so long after they are past.
+const KEPT: Duration = Duration::from_hours(24);
+
+/// What a process remembers of a provider between two looks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watching {
+    looked_at: Option<Timestamp>,
+    prices_at: Option<Timestamp>,
+    blind_since: Option<Timestamp>,
+    told_at: Option<Timestamp>,
+    pub orphans: super::orphans::Suspects,
+    mark: Option<(i64, i64)>,
+}
+
+impl Watching {
+    /// The next pass looks, whether or not there are machines.
+    pub(super) fn look_again(&mut self) {
+        self.looked_at = None;
+    }
+}
+
+pub(super) struct Reconcile {
+    rentals: Rentals,
+    provider: Provider,
+}
+
+impl Reconcile {
+    pub(super) fn new(rentals: Rentals, provider: Provider) -> Self {
+        Self { rentals, provider }
+    }
+}
+
+impl Loop for Reconcile {
+    type Seen = ();
+    type Action = ();
+
+    fn name(&self) -> &'static str {
+        match self.provider {
+            Provider::Vast => "rentals_vast",
+            Provider::IoNet => "rentals_ionet",
+            Provider::RunPod => "rentals_runpod",
+            Provider::Local => "rentals_local",
+        }
+    }
+
+    async fn observe(&mut self) -> Result<(), Failure> {
+        self.rentals.reconcile(self.provider).await
+    }
+
+    fn decide(&self, (): &()) -> Vec<()> {
+        Vec::new()
+    }
+
+    async fn act(&mut self, (): ()) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl Rentals {
+    /// One pass over a provider. Any number of them, on any replica, at any time, do no harm.
+    pub async fn reconcile(&self, provider: Provider) -> Done<()> {
+        let now = self.now();
+        self.notice(provider).await?;
+        let seat = self.seat(provider);
+        if !self
+            .0
+            .store
+            .take_seat(&seat, &self.0.holder, now, after(now, SEAT))
+            .await?
+        {
+            return Ok(());
+        }
+        if provider == Provider::Local {
+            self.bury_the_dead(now).await?;
+        }
+        let open = self.0.store.open_of(&seat).await?;
+        let has_live = open.iter().any(|row| row.state.is_live());
+        let has_market = self.market(provider).is_some();
+        let is_looked_at = has_live || (has_market && self.is_time_to_look(provider, now));
+        if !is_looked_at {
+            return self
+                .work_off(open.into_iter().map(Record::read).collect::<Done<_>>()?)
+                .await;
+        }
+        let listing = self.listing(provider).await;
+        self.note_sight(provider, &listing, has_live, now);
+        // Whatever is in the list has its row by now.
+        let rows = self.0.store.open_of(&seat).await?;
+        let records = rows.into_iter().map(Record::read).collect::<Done<Vec<_>>>()?;
+        if let Ok(machines) = &listing {
+            self.see_orphans(provider, machines).await?;
+        }
+        let records = self.seen(records, listing.as_deref().ok(), now).await?;
+        self.work_off(records).await?;
+        if has_live {
+            self.see_prices(provider, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Machines that ran in processes that are gone are gone with them.
+    async fn bury_the_dead(&self, now: Timestamp) -> Done<()> {
+        let seats = self.0.store.seats(now).await?;
+        for row in self.0.store.open().await? {
+            let is_dead = row.provider == Provider::Local && !seats.contains(&row.seat);
+            if is_dead {
+                let record = Record::read(row)?;
+                let buried = self.change(record, |record| state::gateway_ended(record, now)).await?;
+                self.work_on(buried).await?;
+            }
+        }
+        self.0
+            .store
+            .sweep(now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN))
+            .await?;
+        Ok(())
+    }
+
+    async fn listing(&self, provider: Provider) -> Result<Vec<Machine>, MarketFault> {
+        match self.market(provider) {
+            Some(market) => market.machines().await,
+            None => Err(MarketFault::LockedOut("it is no longer configured".to_owned())),
+        }
+    }
+
+    /// Writes down what was seen of each, and whether it has had its time.
+    async fn seen(&self, records: Vec<Record>, machines: Option<&[Machine]>, now: Timestamp) -> Done<Vec<Record>> {
+        let boot_max = Duration::from_mins(self.0.config.load().boot_minutes.into());
+        let mut seen = Vec::with_capacity(records.len());
+        for record in records {
+            let changed = self
+                .change(record, |record| {
+                    let sight = sight(record, machines);
+                    let mut facts = state::look(record, sight, now);
+                    if let Some(why) = state::is_due(record, now, boot_max) {
+                        facts.extend(state::end(record, why, now));
+                    }
+                    facts
+                })
+                .await?;
+            let changed = self.see_extension(changed, machines.is_some()).await?;
+            seen.push(changed);
+        }
+        Ok(seen)
+    }
+
+    /// Does what is left, several at once: one provider that takes its time must not keep the others' ends waiting.
+    async fn work_off(&self, records: Vec<Record>) -> Done<()> {
+        let work = stream::iter(records).map(|record| async {
+            let id = record.id.clone();
+            let worked = self.one(record).await;
+            if let Err(failure) = &worked {
+                warn!(
+                    rental.id = id,
+                    error = failure.chain(),
+                    "a machine could not be seen to"
+                );
+            }
+            worked
+        });
+        let failures: Vec<Failure> = work
+            .buffer_unordered(AT_ONCE)
+            .filter_map(async |one| one.err())
+            .collect()
+            .await;
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    async fn one(&self, record: Record) -> Done<()> {
+        let mut record = record;
+        // Its end was accepted and no list has it: whether it is gone its provider can say at once.
+        let is_gone_perhaps = record.row.state == RentalState::Destroying && record.body.misses > 0;
+        if let (true, Some(market), Some(machine)) = (
+            is_gone_perhaps,
+            self.market(record.provider),
+            record.row.machine.clone(),
+        ) {
+            let looked = market.machine(&machine).await;
+            let now = self.now();
+            let is_ended = |one: &Machine| one.state == MachineState::Ended;
+            if looked.is_ok_and(|machine| machine.as_ref().is_none_or(is_ended)) {
+                record = self
+                    .change(record, |record| state::unknown_to_provider(record, now))
+                    .await?;
+            }
+        }
+        self.work_on(record).await?;
+        Ok(())
+    }
+
+    /// What became of time that was asked for: sold, where more was paid or it ends later; not sold, where several lists
+    /// show neither. A provider that says neither is taken to have sold it.
+    async fn see_extension(&self, record: Record, is_complete: bool) -> Done<Record> {
+        let Some(extension) = record.body.money.extension.clone() else {
+            return Ok(record);
+        };
+        let is_asked = between(extension.asked_at, self.now()) >= state::ASKING_MAX;
+        let Some(seen) = record.body.seen.clone().filter(|_| is_complete && is_asked) else {
+            return Ok(record);
+        };
+        let is_more = seen.paid > extension.paid_before || seen.ends_at > extension.ended_before;
+        let is_silent = seen.paid.is_none() && seen.ends_at.is_none();
+        if is_more || is_silent || !record.row.state.is_live() {
+            return self.bought(record).await;
+        }
+        let counted = self
+            .change(record, |record| {
+                if let Some(extension) = &mut record.body.money.extension {
+                    extension.unchanged += 1;
+                }
+                Vec::new()
+            })
+            .await?;
+        let is_settled = |one: &super::body::Extension| one.unchanged >= state::MISSES;
+        if counted.body.money.extension.as_ref().is_some_and(is_settled) {
+            return self.not_bought(counted).await;
+        }
+        Ok(counted)
+    }
+
+    /// Prices that a provider wants to raise are told, and never accepted.
+    async fn see_prices(&self, provider: Provider, now: Timestamp) -> Done<()> {
+        let is_due = self.watching(provider, |watching| {
+            let is_due = watching.prices_at.is_none_or(|at| between(at, now) >= PRICES_EVERY);
+            if is_due {
+                watching.prices_at = Some(now);
+            }
+            is_due
+        });
+        let Some(market) = self.market(provider).filter(|_| is_due) else {
+            return Ok(());
+        };
+        let Ok(changes) = market.price_changes().await else {
+            return Ok(());
+        };
+        for row in self.0.store.open_of(&self.seat(provider)).await? {
+            let record = Record::read(row)?;
+            let own = changes
+                .iter()
+                .filter(|change| Some(&change.id) == record.row.machine.as_ref());
+            for change in own {
+                self.0.metrics.price_rise(provider);
+                self.say(RentalNews::PriceRise {
+                    rental: record.view()?.into(),
+                    to: change.to,
+                    at: change.at,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn is_time_to_look(&self, provider: Provider, now: Timestamp) -> bool {
+        self.watching(provider, |watching| {
+            watching.looked_at.is_none_or(|at| between(at, now) >= ORPHANS_EVERY)
+        })
+    }
+
+    fn note_sight(
+        &self,
+        provider: Provider,
+        listing: &Result<Vec<Machine>, MarketFault>,
+        has_live: bool,
+        now: Timestamp,
+    ) {
+        let alarm = self.watching(provider, |watching| {
+            let Err(fault) = listing else {
+                watching.looked_at = Some(now);
+                let was_blind = watching.blind_since.take().is_some();
+                watching.told_at = None;
+                if was_blind {
+                    info!(market.provider = %provider, "a provider can be seen again");
+                }
+                return None;
+            };
+            let since = *watching.blind_since.get_or_insert(now);
+            let is_long = between(since, now) >= BLIND_ALARM;
+            let is_told = watching.told_at.is_some_and(|at| between(at, now) < BLIND_AGAIN);
+            let is_alarm = has_live && is_long && !is_told;
+            is_alarm.then(|| {
+                watching.told_at = Some(now);
+                (since, fault.to_string())
+            })
+        });
+        self.0.metrics.sight(provider, listing.is_ok());
+        if let Some((since, fault)) = alarm {
+            warn!(market.provider = %provider, error = fault, "a provider shows nothing; what runs goes on costing");
+            self.say(RentalNews::Blind { provider, since, fault });
+        }
+    }
+
+    /// Tells whoever listens where another replica, or another pass, has changed something.
+    async fn notice(&self, provider: Provider) -> Done<()> {
+        let mark = self.0.store.mark().await?;
+        let is_new = self.watching(provider, |watching| watching.mark.replace(mark) != Some(mark));
+        if is_new {
+            self.0.changed.send_modify(|count| *count += 1);
+        }
+        Ok(())
+    }
+
+    pub(super) fn watching<T>(&self, provider: Provider, look: impl FnOnce(&mut Watching) -> T) -> T {
+        let mut watching = self.0.watching.lock().expect("nobody panics while holding it");
+        look(watching.entry(provider).or_default())
+    }
+
+    /// Somebody else need not wait for the seats of a process that ends.
+    pub(super) async fn leave_seats(&self) {
+        for provider in Provider::ALL {
+            // Whoever waits for it waits a little longer.
+            self.0.store.leave_seat(&self.seat(provider), &self.0.holder).await.ok();
+        }
+    }
+}
+
+/// What a list shows of one rental: its machine by its id where that is known, else by its label. An id that a provider
+/// named with an error is believed only where the label does not speak against it.
+fn sight<'a>(record: &Record, machines: Option<&'a [Machine]>) -> Sight<'a> {
+    let Some(machines) = machines else {
+        return Sight::Blind;
+    };
+    let by_id = |machine: &&Machine| Some(&machine.id) == record.row.machine.as_ref();
+    let is_ours = |machine: &&Machine| machine.label == record.row.label || machine.label.is_empty();
+    let by_label = |machine: &&Machine| machine.label == record.row.label;
+    let is_this = |machine: &&Machine| by_id(machine) && (record.is_there() || is_ours(machine));
+    let found = machines.iter().find(is_this);
+    match found.or_else(|| machines.iter().find(by_label)) {
+        Some(machine) => Sight::Present(machine),
+        None => Sight::Absent,
+    }
+}
