@@ -17,6 +17,7 @@ pub mod model;
 pub mod money;
 pub mod pattern;
 pub mod port;
+pub mod price;
 pub mod principal;
 pub mod quarantine;
 pub mod route;

@@ -1,7 +1,11 @@
 //! Calling a tool, as whoever is no MCP client asks for it: the tool loop of a chat, a provider of context.
 
+use crate::money::Usd;
 use serde_json::value::RawValue;
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 /// A tool as a caller may see it.
 #[derive(Debug, Clone)]
@@ -35,6 +39,22 @@ pub struct ToolCall<'a> {
     pub arguments: &'a RawValue,
     /// How long it may take at most; the tool's own limit where there is none.
     pub patience: Option<Duration>,
+    /// Where what it costs is told, by whoever wants to know.
+    pub cost: Option<&'a CallCost>,
+}
+
+/// What a call came to. It is told even where the call failed, or was given up.
+#[derive(Debug, Default)]
+pub struct CallCost(AtomicI64);
+
+impl CallCost {
+    pub fn add(&self, amount: Usd) {
+        self.0.fetch_add(amount.micros(), Ordering::SeqCst);
+    }
+
+    pub fn usd(&self) -> Usd {
+        Usd::from_micros(self.0.load(Ordering::SeqCst))
+    }
 }
 
 /// What a tool answered.

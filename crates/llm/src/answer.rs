@@ -7,9 +7,9 @@ mod messages;
 
 pub(crate) use messages::read_event as read_message_event;
 
-use crate::sse;
-use forebay_domain::{event::Usage, model::Endpoint};
-use serde::{Deserialize, de::IgnoredAny};
+use crate::{money::Tokens, sse};
+use forebay_domain::model::Endpoint;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 /// A larger figure is no count of tokens.
@@ -30,7 +30,7 @@ pub(crate) enum Said {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    pub(crate) usage: Option<Usage>,
+    pub(crate) usage: Option<Tokens>,
     /// The closing chunk that tells the usage and no output.
     pub(crate) is_usage_alone: bool,
     /// Whether the output ends here; `None` where the chunk does not say.
@@ -58,13 +58,14 @@ impl Document<'_> {
         self.error.is_some() || self.object.is_some_and(|object| object.get() == "\"error\"")
     }
 
-    fn usage(&self) -> Option<Usage> {
+    fn usage(&self) -> Option<Tokens> {
         let counts: Counts = serde_json::from_str(self.usage?.get()).ok()?;
         let is_credible = counts.prompt_tokens.max(counts.completion_tokens) <= TOKENS_MAX;
-        is_credible.then_some(Usage {
-            input_tokens: counts.prompt_tokens,
-            output_tokens: counts.completion_tokens,
-            estimated: false,
+        is_credible.then_some(Tokens {
+            input: counts.prompt_tokens,
+            cached: counts.prompt_tokens_details.map_or(0, |details| details.cached_tokens),
+            written: 0,
+            output: counts.completion_tokens,
         })
     }
 }
@@ -74,6 +75,20 @@ struct Counts {
     prompt_tokens: u64,
     #[serde(default)]
     completion_tokens: u64,
+    /// An engine whose figures cannot be read as such has told them all the same.
+    #[serde(default, deserialize_with = "if_readable")]
+    prompt_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    cached_tokens: u64,
+}
+
+fn if_readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Details>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
 }
 
 /// Reads one event of a stream.
@@ -139,7 +154,7 @@ fn finishes(json: &str) -> Option<bool> {
 /// What a whole answer says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Whole {
-    Answer(Option<Usage>),
+    Answer(Option<Tokens>),
     Error(Option<String>),
     /// Not JSON, or not an answer to a chat request.
     Nonsense,
@@ -184,6 +199,49 @@ pub(crate) fn engine_message(json: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
+/// How many bytes of an event are words of the model, as JSON writes them: all texts but those whose key says that they are
+/// something else. An engine's own count may be missing; this one is never below it.
+pub(crate) fn said(event: &[u8]) -> u64 {
+    const NOT_SAID: [&[u8]; 10] = [
+        b"id",
+        b"object",
+        b"model",
+        b"role",
+        b"type",
+        b"system_fingerprint",
+        b"service_tier",
+        b"finish_reason",
+        b"stop_reason",
+        b"encrypted_content",
+    ];
+    let (mut said, mut key): (usize, &[u8]) = (0, b"");
+    let mut rest = event;
+    while let Some(start) = memchr::memchr(b'"', rest) {
+        let text = &rest[start + 1..];
+        let length = text_length(text);
+        let after = text[length.min(text.len())..].get(1..).unwrap_or_default();
+        if after.trim_ascii_start().starts_with(b":") {
+            key = &text[..length];
+        } else if !NOT_SAID.contains(&key) {
+            said += length;
+        }
+        rest = after;
+    }
+    said as u64
+}
+
+/// How long a JSON text is whose quote has been read.
+fn text_length(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr2(b'"', b'\\', &text[at..]) {
+        if text[at + found] == b'"' {
+            return at + found;
+        }
+        at = (at + found + 2).min(text.len());
+    }
+    text.len()
+}
+
 /// How many words stand in an answer: a guess at its tokens where the engine does not count them.
 pub(crate) fn words(body: &[u8]) -> u64 {
     let text = serde_json::from_slice::<Value>(body).unwrap_or_default();
@@ -198,15 +256,57 @@ pub(crate) fn words(body: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn usage(input_tokens: u64, output_tokens: u64) -> Usage {
-        Usage {
-            input_tokens,
-            output_tokens,
-            estimated: false,
+    fn usage(input: u64, output: u64) -> Tokens {
+        Tokens::new(input, output)
+    }
+
+    #[test]
+    fn what_is_read_from_a_cache_is_told_apart() {
+        let read = |details: &str| {
+            let body = format!(
+                r#"{{"choices":[],"usage":{{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":{details}}}}}"#
+            );
+            let Whole::Answer(Some(tokens)) = read_whole(Endpoint::Chat, body.as_bytes()) else {
+                panic!("{body}")
+            };
+            (tokens.input, tokens.cached, tokens.output)
+        };
+        assert_eq!(read(r#"{"cached_tokens":4,"audio_tokens":0}"#), (9, 4, 2));
+        for details in ["null", "{}", "7", r#"{"cached_tokens":-1}"#] {
+            assert_eq!(read(details), (9, 0, 2), "{details}");
         }
     }
 
-    fn chunk(usage: Option<Usage>, is_usage_alone: bool, finishes: Option<bool>) -> Said {
+    #[test]
+    fn the_words_of_an_event_are_counted() {
+        for (event, expected) in [
+            (
+                r#"data: {"id":"chatcmpl-1","model":"m","choices":[{"delta":{"role":"assistant","content":"Paris"}}]}"#,
+                5,
+            ),
+            (
+                r#"data: {"choices":[{"delta":{"content":"a\"b\n"},"finish_reason":"stop"}]}"#,
+                6,
+            ),
+            (r#"data: {"delta":{"type":"text_delta","text":"So."}}"#, 3),
+            (
+                r#"data: {"delta":{"type":"input_json_delta","partial_json":"{\"a\":1}"}}"#,
+                9,
+            ),
+            (
+                r#"data: {"choices":[{"delta":{"tool_calls":[{"id":"c","function":{"name":"f","arguments":"{}"}}]}}]}"#,
+                3,
+            ),
+            (r#"data: {"choices":[{"delta":{"content":"cut"#, 3),
+            (r#"data: {"choices":[{"delta":{"content":"cut\"#, 4),
+            ("data: [DONE]", 0),
+            (": ping", 0),
+        ] {
+            assert_eq!(said(event.as_bytes()), expected, "{event}");
+        }
+    }
+
+    fn chunk(usage: Option<Tokens>, is_usage_alone: bool, finishes: Option<bool>) -> Said {
         Said::Chunk(Chunk {
             usage,
             is_usage_alone,

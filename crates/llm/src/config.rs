@@ -1,8 +1,10 @@
 //! The sections `models:` and `turns:` of the configuration, as they are written. [`Settings`](crate::Settings) is what
 //! they mean.
 
+mod price;
 mod turns;
 
+pub use price::PriceConfig;
 pub use turns::{TaintedConfig, TurnsConfig};
 
 use forebay_runtime::SecretRef;
@@ -45,6 +47,22 @@ pub struct ModelConfig {
     /// How long an engine may take.
     #[serde(default)]
     pub timeouts: TimeoutsConfig,
+    /// What it costs. A model without a price is refused to whoever has a budget, and costs others nothing that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<PriceConfig>,
+    /// So many tokens an answer may have where a budget counts and the request sets no limit of its own.
+    #[serde(default = "output_tokens_max")]
+    #[schemars(range(max = 16_777_216), extend("x-forebay-reload" = "live"))]
+    pub output_tokens_max: NonZeroU32,
+    /// So many tokens the model reads at most. Where it is told, a budget sets no more aside for an input; and what has no
+    /// size in a request (a film by its address, a file by its id) can be asked where a budget counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 16_777_216), extend("x-forebay-reload" = "live"))]
+    pub context_tokens: Option<NonZeroU32>,
+}
+
+fn output_tokens_max() -> NonZeroU32 {
+    NonZeroU32::new(4_096).expect("not zero")
 }
 
 fn yes() -> bool {

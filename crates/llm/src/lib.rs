@@ -21,6 +21,7 @@ mod config;
 mod dialect;
 mod fault;
 mod metrics;
+mod money;
 mod reading;
 mod record;
 mod relay;
@@ -33,8 +34,8 @@ mod turn;
 mod upstream;
 
 pub use config::{
-    BackendConfig, Config, Engine, ModelConfig, ProbeConfig, QueueConfig, RetryConfig, TaintedConfig, TimeoutsConfig,
-    TurnsConfig,
+    BackendConfig, Config, Engine, ModelConfig, PriceConfig, ProbeConfig, QueueConfig, RetryConfig, TaintedConfig,
+    TimeoutsConfig, TurnsConfig,
 };
 pub use metrics::Metrics;
 pub use router::{Router, RouterParts};

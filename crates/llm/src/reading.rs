@@ -3,10 +3,11 @@
 use crate::{
     answer::{self, Whole},
     fault::Place,
+    money::Tokens,
     routing::{End, Lease},
 };
 use bytes::{Bytes, BytesMut};
-use forebay_domain::{Code, Failure, event::Usage, model::Endpoint};
+use forebay_domain::{Code, Failure, model::Endpoint};
 use reqwest::{Response, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
@@ -29,13 +30,15 @@ pub(crate) struct Begun {
 /// A whole answer that makes sense.
 pub(crate) struct Told {
     body: Bytes,
-    usage: Option<Usage>,
+    usage: Option<Tokens>,
 }
 
 /// Why a whole answer is none, and whether another backend may give a better one.
 pub(crate) struct Spoiled {
     pub(crate) failure: Failure,
     pub(crate) is_worth_another: bool,
+    /// Whether the engine says that it has done nothing.
+    pub(crate) is_refusal: bool,
 }
 
 impl Begun {
@@ -84,20 +87,22 @@ impl Begun {
     pub(crate) async fn read_whole(&mut self, endpoint: Endpoint) -> Result<(), Spoiled> {
         let body = self.body().await.map_err(|failure| Spoiled {
             is_worth_another: failure.code != Code::UpstreamTimedOut || self.place.model.retries_timeouts,
+            is_refusal: false,
             failure,
         })?;
-        let failure = match answer::read_whole(endpoint, &body) {
+        let (failure, is_refusal) = match answer::read_whole(endpoint, &body) {
             Whole::Answer(usage) => {
                 self.told = Some(Told { body, usage });
                 return Ok(());
             }
-            Whole::Error(words) => self.place.reported(words),
-            Whole::Nonsense => self.nonsense(endpoint),
+            Whole::Error(words) => (self.place.reported(words), true),
+            Whole::Nonsense => (self.nonsense(endpoint), false),
         };
         self.lease.end(End::Failed);
         Err(Spoiled {
             failure,
             is_worth_another: true,
+            is_refusal,
         })
     }
 
@@ -115,7 +120,7 @@ impl Begun {
     }
 
     /// An answer that is not streamed, with the usage that the engine tells.
-    pub(crate) fn whole(mut self) -> (Bytes, Option<Usage>) {
+    pub(crate) fn whole(mut self) -> (Bytes, Option<Tokens>) {
         self.lease.end(End::Ok);
         let told = self
             .told
@@ -124,16 +129,22 @@ impl Begun {
     }
 
     /// A JSON document where events were expected.
-    pub(crate) async fn error_document(mut self) -> Failure {
+    pub(crate) async fn error_document(mut self) -> Spoiled {
         let said = self.body().await.map(|body| answer::read_whole(Endpoint::Chat, &body));
         self.lease.end(End::Failed);
-        match said {
+        let is_refusal = matches!(said, Ok(Whole::Error(_)));
+        let failure = match said {
             Ok(Whole::Error(words)) => self.place.reported(words),
             Ok(Whole::Answer(_) | Whole::Nonsense) => self.place.fails(
                 Code::UpstreamFailed,
                 "answered with one document where a stream of events was expected",
             ),
             Err(failure) => failure,
+        };
+        Spoiled {
+            failure,
+            is_worth_another: true,
+            is_refusal,
         }
     }
 

@@ -1,9 +1,14 @@
 //! The record of one completion: an event, the metrics, and the attributes of the span.
 //!
 //! A [`Record`] is open from the first check to the last byte. Whoever drops it unfinished has gone away: it then
-//! closes itself as cancelled, with what is known of the usage by then.
+//! closes itself as cancelled, with what is known of the usage by then. With it closes the bill.
 
-use crate::{metrics::Metrics, turn::Shelf};
+use crate::{
+    metrics::Metrics,
+    money::{Bill, Cost, Tokens},
+    settings::Model,
+    turn::Shelf,
+};
 use forebay_domain::{
     Action, Decision, Event, Principal,
     event::{Actor, Class, Outcome, Usage},
@@ -31,8 +36,11 @@ pub(crate) struct Record {
     event: Option<Event>,
     /// Whether an engine was asked; a refusal before that is no model request in the metrics.
     asked: bool,
-    reported: Option<Usage>,
     guessed_tokens: u64,
+    reported: Option<Tokens>,
+    /// Whether no later figure will follow.
+    is_reported_last: bool,
+    bill: Option<Bill>,
     span: Span,
 }
 
@@ -69,8 +77,10 @@ impl Record {
             model: model.to_owned(),
             event: Some(event),
             asked: false,
-            reported: None,
             guessed_tokens: 0,
+            reported: None,
+            is_reported_last: false,
+            bill: None,
             span: span_of(model),
         }
     }
@@ -79,9 +89,18 @@ impl Record {
         &self.span
     }
 
-    /// From here on an engine may be at work.
-    pub(crate) fn asked(&mut self) {
+    /// From here on an engine may be at work, and this is who pays.
+    pub(crate) fn asked(&mut self, bill: Bill) {
         self.asked = true;
+        self.bill = Some(bill);
+    }
+
+    /// A model has begun to answer: its prices count, and words that come one by one.
+    pub(crate) fn answered_by(&mut self, model: &Model, events: bool) {
+        if let Some(bill) = &mut self.bill {
+            bill.answered_by(model);
+            bill.told.is_streamed = events;
+        }
     }
 
     /// Some of the answer goes to the client.
@@ -99,6 +118,13 @@ impl Record {
         self.guess(1);
     }
 
+    /// What the model says, as an event or a document with its words. Looked at only where somebody pays by it.
+    pub(crate) fn said(&mut self, words: impl FnOnce() -> u64) {
+        if let Some(bill) = self.bill.as_mut().filter(|bill| bill.counts()) {
+            bill.told.said += words();
+        }
+    }
+
     /// So many more tokens of output, as far as the gateway can tell. Where an engine never tells its usage these are
     /// recorded, with an input of nothing, marked as estimated: good for a look at the log, never for money.
     pub(crate) fn guess(&mut self, output_tokens: u64) {
@@ -106,15 +132,32 @@ impl Record {
     }
 
     /// What the engine says that it used. A later figure replaces an earlier one.
-    pub(crate) fn used(&mut self, usage: Usage) {
+    pub(crate) fn used(&mut self, usage: Tokens) {
         self.reported = Some(usage);
     }
 
+    /// What the engine says in the end, after all that it had to say.
+    pub(crate) fn used_in_all(&mut self, usage: Tokens) {
+        self.used(usage);
+        self.is_reported_last = true;
+    }
+
     /// What the engine says in two places of one answer: of each figure the larger one counts.
-    pub(crate) fn used_at_least(&mut self, usage: Usage) {
-        let known = self.reported.get_or_insert(usage);
-        known.input_tokens = known.input_tokens.max(usage.input_tokens);
-        known.output_tokens = known.output_tokens.max(usage.output_tokens);
+    pub(crate) fn used_at_least(&mut self, usage: Tokens) {
+        self.reported = Some(self.reported.unwrap_or_default().max(usage));
+    }
+
+    /// What it comes to, if all of the answer is there; `None` where a price is unknown.
+    pub(crate) fn cost(&mut self) -> Option<Cost> {
+        self.account(true)?.cost()
+    }
+
+    /// The bill, with all that is known.
+    fn account(&mut self, is_whole: bool) -> Option<&mut Bill> {
+        let bill = self.bill.as_mut()?;
+        bill.told.used = self.reported;
+        bill.told.is_whole = is_whole || self.is_reported_last;
+        Some(bill)
     }
 
     /// Closes the record. Only the first close counts.
@@ -128,7 +171,7 @@ impl Record {
         });
         event.outcome = outcome;
         event.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        event.usage = self.reported.or(estimate);
+        event.usage = self.reported.map(Usage::from).or(estimate);
         self.describe(outcome, event.usage);
         if self.asked {
             self.books.metrics.ended(&self.model, outcome, took);
@@ -137,6 +180,9 @@ impl Record {
             }
         }
         self.books.events.record(event);
+        if let Some(bill) = self.account(outcome == Outcome::Ok) {
+            bill.close();
+        }
     }
 
     fn took(&self) -> Duration {

@@ -135,6 +135,7 @@ impl Relay {
             }
         }
         self.record.passed(event.len());
+        self.record.said(|| answer::said(&event));
         Ok(Some(event))
     }
 
@@ -143,6 +144,7 @@ impl Relay {
         if let Some(usage) = chunk.usage {
             match self.endpoint {
                 Endpoint::Messages => self.record.used_at_least(usage),
+                _ if chunk.is_usage_alone => self.record.used_in_all(usage),
                 Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Responses => {
                     self.record.used(usage);
                 }

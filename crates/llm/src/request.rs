@@ -1,9 +1,12 @@
-//! The request as it goes upstream: the client's own bytes, with at most two places replaced.
+//! The request as it goes upstream: the client's own bytes, with at most three places replaced.
 //!
-//! The body is never taken apart and put together again. The places of `model` and `stream_options` are found, and all
-//! else stays as it came: unknown fields, their order, the way numbers are written.
+//! The body is never taken apart and put together again. The places of `model`, `stream_options` and the limit of
+//! the answer are found, and all else stays as it came: unknown fields, their order, the way numbers are written.
 
-use crate::settings::Backend;
+use crate::{
+    money::{Has, Limit},
+    settings::Backend,
+};
 use forebay_domain::{Code, Failure, model::Endpoint};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{json, value::RawValue};
@@ -17,9 +20,19 @@ pub(crate) struct Outgoing<'a> {
     model: Range<usize>,
     /// What makes the engine tell its usage at the end of a stream, where the client did not ask for it.
     usage: Option<Edit>,
+    endpoint: Endpoint,
+    /// Where the limits of the answer stand, empty where they are missing or say nothing.
+    limits: Limits,
     /// The value of `messages`, where the API has some.
     pub(crate) messages: Option<&'a str>,
     pub(crate) streams: Streams,
+}
+
+#[derive(Debug)]
+struct Limits {
+    has: Has,
+    max_tokens: Range<usize>,
+    max_completion_tokens: Range<usize>,
 }
 
 /// Put this text there, in place of what stands there.
@@ -54,6 +67,10 @@ struct Looked<'a> {
     stream: Option<&'a RawValue>,
     #[serde(default, borrow, deserialize_with = "as_written")]
     stream_options: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "as_written")]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "as_written")]
+    max_completion_tokens: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -103,8 +120,19 @@ impl<'a> Outgoing<'a> {
                 ask_for_usage(body, inside, looked.stream_options)?
             }
         };
+        let is_said = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() != "null");
+        let place_of = |raw: Option<&RawValue>| raw.map_or(inside..inside, |raw| place(body, raw));
         Ok(Self {
             body,
+            endpoint,
+            limits: Limits {
+                has: Has {
+                    max_tokens: is_said(looked.max_tokens),
+                    max_completion_tokens: is_said(looked.max_completion_tokens),
+                },
+                max_tokens: place_of(looked.max_tokens),
+                max_completion_tokens: place_of(looked.max_completion_tokens),
+            },
             model: looked.model.map_or(inside..inside, |raw| place(body, raw)),
             usage,
             messages,
@@ -112,18 +140,21 @@ impl<'a> Outgoing<'a> {
         })
     }
 
-    /// The body for one backend, which knows the model by its own name.
-    pub(crate) fn body_for(&self, backend: &Backend) -> Vec<u8> {
+    /// The body for one backend, which knows the model by its own name; with a limit of the answer, where it has to have
+    /// one.
+    pub(crate) fn body_for(&self, backend: &Backend, limit: Option<Limit>) -> Vec<u8> {
         let name = &backend.model_json;
         let model = if self.model.is_empty() {
             format!("\"model\":{name},")
         } else {
             name.clone()
         };
+        let limit = limit.and_then(|limit| self.limit_for(backend, limit));
         let mut edits = vec![(&self.model, model.as_str())];
         edits.extend(self.usage.as_ref().map(|edit| (&edit.at, edit.text)));
+        edits.extend(limit.as_ref().map(|(at, text)| (*at, text.as_str())));
         edits.sort_by_key(|(at, _)| at.start);
-        let mut out = Vec::with_capacity(self.body.len() + model.len() + USAGE_TEXT_BYTES_MAX);
+        let mut out = Vec::with_capacity(self.body.len() + model.len() + EDIT_BYTES_MAX);
         let mut from = 0;
         for (at, text) in edits {
             out.extend_from_slice(&self.body[from..at.start]);
@@ -133,10 +164,31 @@ impl<'a> Outgoing<'a> {
         out.extend_from_slice(&self.body[from..]);
         out
     }
+
+    fn limit_for(&self, backend: &Backend, limit: Limit) -> Option<(&Range<usize>, String)> {
+        let Limits {
+            has,
+            max_tokens,
+            max_completion_tokens,
+        } = &self.limits;
+        let field = Limit::missing(self.endpoint, backend.engine, *has)?;
+        let at = if field == Limit::MAX_TOKENS {
+            max_tokens
+        } else {
+            max_completion_tokens
+        };
+        let value = limit.each.to_string();
+        let text = if at.is_empty() {
+            format!("\"{field}\":{value},")
+        } else {
+            value
+        };
+        Some((at, text))
+    }
 }
 
-/// No text of [`ask_for_usage`] is longer.
-const USAGE_TEXT_BYTES_MAX: usize = 48;
+/// No text of [`ask_for_usage`] and no limit of an answer is longer.
+const EDIT_BYTES_MAX: usize = 96;
 
 /// How the client wants its stream, and what has to change so that the engine tells its usage all the same.
 fn ask_for_usage(body: &[u8], inside: usize, options: Option<&RawValue>) -> Result<(Streams, Option<Edit>), Failure> {
@@ -197,7 +249,7 @@ mod tests {
             assert_eq!(failure.code, Code::InvalidRequest);
             failure.message
         })?;
-        let out = outgoing.body_for(&settings.models["m"].backends[0]);
+        let out = outgoing.body_for(&settings.models["m"].backends[0], None);
         let text = String::from_utf8(out).unwrap();
         serde_json::from_str::<Value>(&text).unwrap();
         Ok((outgoing.streams, text))
@@ -270,6 +322,49 @@ mod tests {
             r#"{"stream_options":{},"messages":[],"stream":true,"model":"m"}"#,
             Streams::WithoutUsage,
             r#"{"stream_options":{"include_usage":true},"messages":[],"stream":true,"model":"org/\"M\""}"#,
+        );
+    }
+
+    #[test]
+    fn a_limit_stands_where_its_field_says_nothing() {
+        let check = |engine: &str, body: &str, expected: &str| {
+            let json = format!(r#"{{"m":{{"backends":[{{"url":"http://h","engine":"{engine}"}}]}}}}"#);
+            let config: Config = serde_json::from_str(&json).unwrap();
+            let settings = Settings::parse(&config, &TurnsConfig::default(), &SecretReader::new(|_| None)).unwrap();
+            let outgoing = Outgoing::parse(Endpoint::Chat, body.as_bytes()).unwrap();
+            let out = outgoing.body_for(&settings.models["m"].backends[0], Some(Limit { each: 64 }));
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        let (vllm, openai) = ("vllm", "openai");
+        check(
+            vllm,
+            r#"{"model":"m","messages":[]}"#,
+            r#"{"max_tokens":64,"model":"m","messages":[]}"#,
+        );
+        check(
+            vllm,
+            r#"{"messages":[], "max_tokens" : null}"#,
+            r#"{"model":"m","messages":[], "max_tokens" : 64}"#,
+        );
+        check(
+            vllm,
+            r#"{"model":"m","messages":[],"max_tokens":9}"#,
+            r#"{"model":"m","messages":[],"max_tokens":9}"#,
+        );
+        check(
+            vllm,
+            r#"{"model":"m","messages":[],"max_completion_tokens":64}"#,
+            r#"{"max_tokens":64,"model":"m","messages":[],"max_completion_tokens":64}"#,
+        );
+        check(
+            openai,
+            r#"{"model":"m","messages":[],"max_completion_tokens":null}"#,
+            r#"{"model":"m","messages":[],"max_completion_tokens":64}"#,
+        );
+        check(
+            openai,
+            r#"{"model":"m","messages":[],"max_tokens":5}"#,
+            r#"{"model":"m","messages":[],"max_tokens":5}"#,
         );
     }
 

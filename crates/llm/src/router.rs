@@ -3,6 +3,7 @@
 use crate::{
     answer, dialect,
     metrics::Metrics,
+    money::{Billing, Bound, Opened, Order},
     reading::Begun,
     record::{Books, Record},
     relay::Relay,
@@ -10,7 +11,7 @@ use crate::{
     routing::{self, BackendStatus, Probes, RouteExplanation, affinity_of_messages},
     settings::{Backend, Model, NAME_BYTES_MAX, Settings},
     turn::{self, Asker, Before, Calling, Desk, Ground, Means, Question, ResponsesConfig, Shelf, Turn, wants_turn},
-    upstream::{Ask, Call, Upstream},
+    upstream::{Ask, Call, Upstream, chain},
 };
 use forebay_domain::{
     Action, Code, Failure, Principal,
@@ -22,7 +23,7 @@ use forebay_runtime::{
     Clock, Entropy, Tasks,
     looping::{Nudge, drive},
 };
-use forebay_store::{EventLog, Responses};
+use forebay_store::{EventLog, Responses, ledger::Ledger};
 use futures_util::{future::ready, stream};
 use reqwest::Client;
 use serde_json::json;
@@ -40,6 +41,8 @@ pub struct RouterParts {
     pub http: Client,
     pub events: EventLog,
     pub responses: Responses,
+    /// What asking models costs goes there.
+    pub ledger: Ledger,
     pub clock: Clock,
     pub entropy: Entropy,
     pub metrics: Metrics,
@@ -57,6 +60,10 @@ impl Router {
             desk: Desk {
                 settings: Arc::default(),
                 upstream: Upstream { http: parts.http },
+                billing: Billing {
+                    ledger: parts.ledger,
+                    clock: parts.clock.clone(),
+                },
                 books: Books {
                     events: parts.events,
                     shelf: Shelf::new(parts.responses),
@@ -192,19 +199,32 @@ impl Router {
         let endpoint = request.endpoint;
         turn::check_embeddings(request)?;
         let outgoing = Outgoing::parse(endpoint, &request.body)?;
-        record.asked();
         let events = outgoing.streams != Streams::No;
+        let settings = self.desk.settings.load_full();
+        let order = Order {
+            principal: caller.principal,
+            trace: caller.via.trace,
+            endpoint,
+            chain: chain(&settings, &caller.model, caller.principal),
+            bytes: request.body.len(),
+            lasts: caller.model.timeouts.total,
+        };
+        let bound = || Bound::of(endpoint, &object(&request.body)?);
+        let Opened { bill, chain, limit } = self.desk.billing.open(order, bound).await?;
+        let work = bill.work();
+        record.asked(bill);
         let prepare = |backend: &Backend| {
             if dialect::native(endpoint, backend.api.into()) {
-                let body = outgoing.body_for(backend);
+                let body = outgoing.body_for(backend, limit);
                 return Ok(Call { endpoint, body });
             }
             let question = self.question(request)?;
-            turn::prepare(&question.chat, backend, events, Calling::Allowed)
+            turn::prepare(&question.chat, backend, events, Calling::Allowed, limit)
         };
         let messages = outgoing.messages.filter(|_| caller.model.has_choice());
         let ask = Ask {
-            principal: caller.principal,
+            chain: &chain,
+            work: &work,
             prepare: &prepare,
             events,
             affinity: messages.map(|messages| affinity_of_messages(&caller.model.name, messages)),
@@ -212,8 +232,8 @@ impl Router {
             traceparent: &self.desk.traceparent(caller.via),
             deadline: Instant::now() + caller.model.timeouts.total,
         };
-        let settings = self.desk.settings.load_full();
-        let begun = self.desk.upstream.send(&settings, &caller.model, &ask).await?;
+        let begun = self.desk.upstream.send(&ask).await?;
+        record.answered_by(&begun.place.model, events);
         if dialect::native(endpoint, begun.api()) {
             return Ok(Passed::AsItIs(begun, outgoing.streams));
         }
@@ -309,9 +329,11 @@ fn answer_with(begun: Begun, streams: Streams, endpoint: Endpoint, mut record: R
         };
     }
     let (body, usage) = begun.whole();
-    match usage {
-        Some(usage) => record.used(usage),
-        None => record.guess(answer::words(&body)),
+    if let Some(usage) = usage {
+        record.used(usage);
+    } else {
+        record.guess(answer::words(&body));
+        record.said(|| answer::said(&body));
     }
     record.passed(body.len());
     record.finish(Outcome::Ok);
@@ -319,6 +341,16 @@ fn answer_with(begun: Begun, streams: Streams, endpoint: Endpoint, mut record: R
         form: AnswerForm::Whole,
         body: Box::pin(stream::once(ready(Ok(body)))),
     }
+}
+
+fn object(body: &[u8]) -> Result<dialect::Map, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::new(
+            Code::InvalidRequest,
+            "The body must be a JSON object with each key once.",
+        )
+        .caused_by(error)
+    })
 }
 
 /// A name as far as a model's name can go. What is longer names no model, whatever its beginning says.

@@ -5,6 +5,7 @@
 
 use crate::{
     config::{BackendConfig, Config, Engine, ModelConfig, ProbeConfig, TimeoutsConfig, TurnsConfig},
+    money::Prices,
     routing::Routes,
     turn::Bounds,
 };
@@ -29,6 +30,8 @@ const WEIGHT_MAX: u32 = 1_000;
 const QUEUE_MAX: u32 = 10_000;
 const PROBE_INTERVAL_S_MAX: u32 = 3_600;
 const PROBE_TIMEOUT_S_MAX: u32 = 60;
+/// More than any model reads or says.
+const TOKENS_MAX: u32 = 1 << 24;
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Why one of the sections cannot be used, and where.
@@ -81,6 +84,11 @@ pub(crate) struct Model {
     pub(crate) attempts: u32,
     pub(crate) retries_timeouts: bool,
     pub(crate) timeouts: Timeouts,
+    /// Nobody knows what it costs where there are none.
+    pub(crate) prices: Option<Prices>,
+    /// So many tokens of an answer where a budget counts and the request sets no limit.
+    pub(crate) output_tokens_max: u64,
+    pub(crate) context_tokens: Option<u64>,
     /// What is going on at its backends: set once the model is put in force.
     pub(crate) routes: OnceLock<Routes>,
 }
@@ -225,6 +233,9 @@ fn parse_model(name: &str, config: &ModelConfig, secrets: &SecretReader) -> Resu
     check_range(&at("queue.max"), config.queue.max, 0..=QUEUE_MAX)?;
     let attempts = config.retry.attempts.get();
     check_range(&at("retry.attempts"), attempts as usize, 1..=BACKENDS_MAX)?;
+    check_range(&at("output_tokens_max"), config.output_tokens_max.get(), 1..=TOKENS_MAX)?;
+    let context = config.context_tokens.map(NonZeroU32::get);
+    check_range(&at("context_tokens"), context.unwrap_or(1), 1..=TOKENS_MAX)?;
     let backends = config.backends.iter().enumerate().map(|(index, backend)| {
         let path = at(&format!("backends[{index}]"));
         parse_backend(index, name, &path, backend, secrets)
@@ -240,6 +251,9 @@ fn parse_model(name: &str, config: &ModelConfig, secrets: &SecretReader) -> Resu
         attempts,
         retries_timeouts: config.retry.on_timeout,
         timeouts: config.timeouts.into(),
+        prices: config.price.as_ref().map(Prices::from),
+        output_tokens_max: config.output_tokens_max.get().into(),
+        context_tokens: context.map(u64::from),
         routes: OnceLock::new(),
     })
 }

@@ -11,7 +11,8 @@
 
 use crate::{
     fault::{Place, lacks, retry_after},
-    reading::Begun,
+    money::Work,
+    reading::{Begun, Spoiled},
     routing::{End, Lease, Refusal, Telling, Tried, Wish},
     settings::{Api, Backend, Model, Settings},
 };
@@ -37,8 +38,10 @@ const COME_BACK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 
 /// What is wanted of a model, whichever backend is asked.
 pub(crate) struct Ask<'a> {
-    /// Whose request it is: a model is fallen back to only where they may ask it.
-    pub(crate) principal: &'a Principal,
+    /// The model, and those that it falls back to: see [`chain`].
+    pub(crate) chain: &'a [Arc<Model>],
+    /// Told of each attempt, and of those that came to nothing for certain.
+    pub(crate) work: &'a Work,
     /// Writes the request for one backend: it has its own name for the model, and perhaps its own API. Where it fails,
     /// this backend cannot be asked; another one may.
     pub(crate) prepare: &'a (dyn Fn(&Backend) -> Result<Call, Failure> + Sync),
@@ -94,10 +97,10 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// Asks the model's backends, then its fallbacks, until one begins to answer.
-    pub(crate) async fn send(&self, settings: &Settings, model: &Arc<Model>, ask: &Ask<'_>) -> Result<Begun, Failure> {
-        let mut attempts_left = model.attempts;
+    pub(crate) async fn send(&self, ask: &Ask<'_>) -> Result<Begun, Failure> {
+        let chain = ask.chain;
+        let mut attempts_left = chain.first().map_or(0, |model| model.attempts);
         let mut first = None;
-        let chain = chain(settings, model, ask.principal);
         for (at, model) in chain.iter().enumerate() {
             let now = model.live_side().gate.now();
             let is_last_hope = !chain[at + 1..].iter().any(|model| model.has_any_up(now));
@@ -118,10 +121,10 @@ impl Upstream {
 }
 
 /// The model and those it falls back to, as far as the caller may ask them.
-fn chain<'s>(settings: &'s Settings, model: &'s Arc<Model>, principal: &Principal) -> Vec<&'s Arc<Model>> {
+pub(crate) fn chain(settings: &Settings, model: &Arc<Model>, principal: &Principal) -> Vec<Arc<Model>> {
     let fallbacks = model.fallbacks.iter().filter_map(|name| settings.models.get(name));
     let allowed = fallbacks.filter(|model| principal.decide(&Action::model(&model.name)).is_allowed());
-    std::iter::once(model).chain(allowed).collect()
+    std::iter::once(model).chain(allowed).cloned().collect()
 }
 
 /// One request to one model.
@@ -237,11 +240,13 @@ impl Asking<'_> {
         };
         let limit = self.model.timeouts.begin;
         let until = (Instant::now() + limit).min(self.ask.deadline);
+        self.ask.work.sent();
         let response = match tokio::time::timeout_at(until, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 lease.end(End::Failed);
                 if error.is_connect() {
+                    self.ask.work.refused();
                     return Err(Missed::Unreachable(error));
                 }
                 return Err(Missed::Failed(place.lost(error), Again::Yes));
@@ -258,6 +263,10 @@ impl Asking<'_> {
         }
         let (end, again) = verdict(&response, endpoint);
         lease.end(end);
+        if !matches!(response.status().as_u16(), 408 | 504) {
+            // Whoever gave up waiting did not say that nothing was done.
+            self.ask.work.refused();
+        }
         Err(Missed::Failed(place.refused(response, endpoint).await, again))
     }
 
@@ -294,14 +303,11 @@ impl Asking<'_> {
                 begun.lease.began(Telling::Nothing);
                 return match begun.read_whole(endpoint).await {
                     Ok(()) => Ok(begun),
-                    Err(spoiled) => Err(Missed::Failed(
-                        spoiled.failure,
-                        Again::provided(spoiled.is_worth_another),
-                    )),
+                    Err(spoiled) => Err(self.spoiled(spoiled)),
                 };
             }
             // Some engines answer with an error document in place of events, and with a status that says success.
-            JSON => return Err(Missed::Failed(begun.error_document().await, Again::Yes)),
+            JSON => return Err(self.spoiled(begun.error_document().await)),
             "" => begun
                 .place
                 .fails(Code::UpstreamFailed, "answered without a content type"),
@@ -312,6 +318,13 @@ impl Asking<'_> {
         };
         begun.lease.end(End::Failed);
         Err(Missed::Failed(failure, Again::Yes))
+    }
+
+    fn spoiled(&self, spoiled: Spoiled) -> Missed {
+        if spoiled.is_refusal {
+            self.ask.work.refused();
+        }
+        Missed::Failed(spoiled.failure, Again::provided(spoiled.is_worth_another))
     }
 
     fn wanted(&self) -> &'static str {

@@ -9,6 +9,7 @@ use crate::{
     compose::Compose,
     index::{Clash, Index, Listed, Scope, View},
     ledger::{Counted, Ledger, Metrics},
+    prices::{Prices, PricesConfig},
     source::{Change, Naming, Source, Tool, Wanted, effects},
     tools,
 };
@@ -18,6 +19,7 @@ use forebay_domain::{
     event::Outcome as Ending,
     port::AskModel,
     quarantine::{NAME_SEPARATOR, ServerName, exposed_name},
+    tool::CallCost,
 };
 use forebay_runtime::{Clock, rate::RateLimiter, secret::SecretReader, telemetry::names};
 use forebay_store::EventLog;
@@ -42,6 +44,8 @@ pub type StatusSource = Arc<dyn Fn() -> Map<String, Value> + Send + Sync>;
 pub struct CatalogueParts {
     pub clock: Clock,
     pub events: EventLog,
+    /// What calls cost goes there.
+    pub ledger: forebay_store::ledger::Ledger,
     pub metrics: Metrics,
     /// Calls per subject and tool.
     pub limits: Arc<RateLimiter>,
@@ -70,6 +74,7 @@ impl WeakCatalogue {
 struct Inner {
     ledger: Ledger,
     limits: Arc<RateLimiter>,
+    prices: Prices,
     builtins: Arc<Builtins>,
     /// By name. Held only while a source comes or goes, never while one is asked.
     sources: Mutex<Vec<Arc<dyn Source>>>,
@@ -94,6 +99,8 @@ pub struct Call<'a> {
     pub arguments: &'a RawValue,
     /// The params of the client's own request, where it sent one: what nobody here knows passes through in them.
     pub params: Option<&'a RawValue>,
+    /// Where what it costs is told.
+    pub cost: Option<&'a CallCost>,
 }
 
 impl<'a> Call<'a> {
@@ -104,6 +111,7 @@ impl<'a> Call<'a> {
             tool,
             arguments,
             params: None,
+            cost: None,
         }
     }
 }
@@ -119,6 +127,11 @@ impl Catalogue {
         })?);
         let sources: Vec<Arc<dyn Source>> = vec![builtins.clone()];
         let catalogue = Self(Arc::new(Inner {
+            prices: Prices {
+                ledger: parts.ledger,
+                clock: parts.clock.clone(),
+                tools: ArcSwap::default(),
+            },
             ledger: Ledger {
                 clock: parts.clock,
                 events: parts.events,
@@ -142,6 +155,13 @@ impl Catalogue {
             self.announce_all(self.0.builtins.as_ref(), [Change::Tools, Change::Resources]);
         }
         Ok(changed)
+    }
+
+    /// Puts other prices in force, for calls that begin from now on.
+    pub fn set_prices(&self, config: &PricesConfig) -> Result<(), Failure> {
+        config.check()?;
+        self.0.prices.set(config);
+        Ok(())
     }
 
     /// Takes a source in, in place of an earlier one of the same name.
@@ -270,14 +290,7 @@ impl Catalogue {
         span.record(names::OTEL_NAME, format_args!("{CALL} {}", found.exposed));
         entry.reason = Some(principal.decide(&action).to_string());
         let result = match self.admit(principal, &found, &action) {
-            Ok(()) => {
-                let wanted = Wanted::Tool {
-                    name: &found.item.name,
-                    arguments: call.arguments,
-                    params: call.params,
-                };
-                serve(principal, &found.source, wanted, context, Some(&found)).await
-            }
+            Ok(()) => self.run(principal, &found, call, context).await,
             Err(refusal) => Err(refusal),
         };
         if let Err(failure) = &result {
@@ -285,6 +298,29 @@ impl Catalogue {
         }
         let (ending, bytes_out) = ending(&result);
         entry.close(ending, bytes_out);
+        result
+    }
+
+    /// Runs a tool that may run, once what it costs is set aside.
+    async fn run(
+        &self,
+        principal: &Principal,
+        found: &Listed<Tool>,
+        call: Call<'_>,
+        context: CallContext,
+    ) -> Result<Outcome, Failure> {
+        let lasts = context.deadline.unwrap_or(found.item.time_limit);
+        let prices = &self.0.prices;
+        let bill = prices.bill(principal, &found.exposed, context.via, lasts, call.cost);
+        let mut bill = bill.await?;
+        let wanted = Wanted::Tool {
+            name: &found.item.name,
+            arguments: call.arguments,
+            params: call.params,
+        };
+        bill.begins();
+        let result = serve(principal, &found.source, wanted, context, Some(found)).await;
+        bill.ends(&result);
         result
     }
 

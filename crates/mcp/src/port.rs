@@ -86,7 +86,11 @@ impl CallTool for Catalogue {
             // Whatever drops this future takes the call back, that part of it too that somebody else finishes for us.
             let _ended = cancel.clone().drop_guard();
             let context = silent(via, cancel, deadline);
-            let outcome = Self::call(self, principal, Call::of(call.tool, call.arguments), context).await?;
+            let worded = Call {
+                cost: call.cost,
+                ..Call::of(call.tool, call.arguments)
+            };
+            let outcome = Self::call(self, principal, worded, context).await?;
             let complete = complete(call.tool, outcome)?;
             Ok(ToolAnswer {
                 text: text_of(&complete.raw),

@@ -135,6 +135,7 @@ impl App {
         let catalogue = Catalogue::new(CatalogueParts {
             clock: parts.clock.clone(),
             events: parts.store.events().clone(),
+            ledger: parts.store.ledger(),
             metrics: forebay_mcp::Metrics::register(metrics.registry()),
             limits: tool_calls.clone(),
             models: models.clone(),

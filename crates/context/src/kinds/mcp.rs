@@ -126,6 +126,7 @@ impl Mcp {
             tool: name,
             arguments: &arguments,
             patience: None,
+            cost: None,
         };
         let answer = self.tools.call(asking.principal, call, asking.via).await?;
         if answer.is_error {

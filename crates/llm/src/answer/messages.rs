@@ -1,8 +1,7 @@
 //! What the bytes of an engine say that speaks Anthropic's API.
 
 use super::{Chunk, Said, TOKENS_MAX, Whole, engine_message};
-use crate::sse;
-use forebay_domain::event::Usage;
+use crate::{money::Tokens, sse};
 use serde::{Deserialize, de::IgnoredAny};
 use std::borrow::Cow;
 
@@ -26,7 +25,7 @@ struct Begun {
     usage: Option<Counts>,
 }
 
-/// What came from a cache, or went into one, is input like any other, and counted apart here.
+/// What came from a cache, or went into one, is input like any other, counted apart here and priced apart.
 #[derive(Deserialize)]
 #[expect(clippy::struct_field_names, reason = "the API calls them so")]
 struct Counts {
@@ -41,19 +40,20 @@ struct Counts {
 }
 
 impl Counts {
-    fn usage(&self) -> Option<Usage> {
+    fn usage(&self) -> Option<Tokens> {
         let input = [
             self.input_tokens,
             self.cache_read_input_tokens,
             self.cache_creation_input_tokens,
         ];
-        let input_tokens = input.into_iter().flatten().fold(0, u64::saturating_add);
-        let output_tokens = self.output_tokens.unwrap_or(0);
-        let is_credible = input_tokens.max(output_tokens) <= TOKENS_MAX;
-        is_credible.then_some(Usage {
-            input_tokens,
-            output_tokens,
-            estimated: false,
+        let input_tokens: u64 = input.into_iter().flatten().fold(0, u64::saturating_add);
+        let output = self.output_tokens.unwrap_or(0);
+        let is_credible = input_tokens.max(output) <= TOKENS_MAX;
+        is_credible.then_some(Tokens {
+            input: input_tokens,
+            cached: self.cache_read_input_tokens.unwrap_or(0),
+            written: self.cache_creation_input_tokens.unwrap_or(0),
+            output,
         })
     }
 }
@@ -97,15 +97,11 @@ pub(crate) fn read_event(event: &[u8]) -> Said {
 mod tests {
     use super::*;
 
-    fn usage(input_tokens: u64, output_tokens: u64) -> Usage {
-        Usage {
-            input_tokens,
-            output_tokens,
-            estimated: false,
-        }
+    fn usage(input: u64, output: u64) -> Tokens {
+        Tokens::new(input, output)
     }
 
-    fn chunk(usage: Option<Usage>) -> Said {
+    fn chunk(usage: Option<Tokens>) -> Said {
         Said::Chunk(Chunk {
             usage,
             ..Chunk::default()
@@ -119,7 +115,10 @@ mod tests {
             (r#"{"type":"message_stop"}"#, Said::Done),
             (
                 r#"{"type":"message_start","message":{"content":[],"usage":{"input_tokens":3,"output_tokens":1,"cache_read_input_tokens":4}}}"#,
-                chunk(Some(usage(7, 1))),
+                chunk(Some(Tokens {
+                    cached: 4,
+                    ..usage(7, 1)
+                })),
             ),
             (
                 r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":9}}"#,

@@ -1,5 +1,6 @@
 //! The section `turns:`: what one turn may do beside asking its model. `turn::bounds` is what it means.
 
+use forebay_domain::price::Price;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
@@ -35,6 +36,11 @@ pub struct TurnsConfig {
     #[schemars(range(max = 300))]
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub keep_alive_s: NonZeroU32,
+    /// What a turn may cost before it ends, in US dollars: the model's answers and the tools that have prices. What it does
+    /// when that is reached it does to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>", range(min = 0), extend("x-forebay-reload" = "live"))]
+    pub cost_max_usd: Option<Price>,
     /// What becomes of a turn that has read what others wrote.
     pub tainted: TaintedConfig,
 }
@@ -48,6 +54,7 @@ impl Default for TurnsConfig {
             timeout_s: count(120),
             result_bytes_max: count(64 << 10),
             keep_alive_s: count(10),
+            cost_max_usd: None,
             tainted: TaintedConfig::default(),
         }
     }

@@ -69,8 +69,28 @@ fn faults_name_their_place() {
             "models.m.backends[0].api_key: environment variable BAD holds characters",
         ),
         (
+            r#"{"m":{"backends":[{"url":"http://h"}],"cost":{"input":1}}}"#,
+            "unknown field `cost`",
+        ),
+        (
             r#"{"m":{"backends":[{"url":"http://h"}],"price":{"input":1}}}"#,
-            "unknown field `price`",
+            "missing field `output`",
+        ),
+        (
+            r#"{"m":{"backends":[{"url":"http://h"}],"price":{"input":-1,"output":0}}}"#,
+            "-1.00 is below zero, and no price is",
+        ),
+        (
+            r#"{"m":{"backends":[{"url":"http://h"}],"price":{"input":0.30000000000000004,"output":0}}}"#,
+            "0.30000000000000004 has more than six digits behind the point",
+        ),
+        (
+            r#"{"m":{"backends":[{"url":"http://h"}],"price":{"input":null,"output":0}}}"#,
+            "no decimal number of US dollars",
+        ),
+        (
+            r#"{"m":{"backends":[{"url":"http://h"}],"output_tokens_max":16777217}}"#,
+            "models.m.output_tokens_max: must be from 1 to 16777216, and is 16777217",
         ),
         (
             r#"{"m":{"backends":[{"url":"http://h","engine":"tgi"}]}}"#,
@@ -228,7 +248,8 @@ fn every_leaf_says_that_it_is_live() {
     for (kind, leaves) in [
         ("BackendConfig", 7),
         ("ProbeConfig", 3),
-        ("ModelConfig", 7),
+        ("ModelConfig", 10),
+        ("PriceConfig", 5),
         ("QueueConfig", 2),
         ("RetryConfig", 2),
         ("TimeoutsConfig", 3),
@@ -236,7 +257,7 @@ fn every_leaf_says_that_it_is_live() {
         let properties = schema["$defs"][kind]["properties"].as_object().unwrap();
         assert_eq!(properties.len(), leaves, "{kind}");
         for (name, property) in properties {
-            let is_branch = ["probe", "backends", "queue", "retry", "timeouts"].contains(&name.as_str());
+            let is_branch = ["probe", "backends", "price", "queue", "retry", "timeouts"].contains(&name.as_str());
             assert!(is_branch || property["x-forebay-reload"] == "live", "{kind}.{name}");
             assert!(property["description"].is_string(), "{kind}.{name}");
         }

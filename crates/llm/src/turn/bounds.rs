@@ -5,7 +5,7 @@ use crate::{
     config::TurnsConfig,
     settings::{ConfigFault, check_range},
 };
-use forebay_domain::Grant;
+use forebay_domain::{Grant, money::Usd, price::Price};
 use std::{num::NonZeroU32, time::Duration};
 
 const DENIALS_MAX: usize = 100;
@@ -25,6 +25,8 @@ pub(crate) struct Bounds {
     pub(super) result_bytes_max: usize,
     /// While tools run the client of a stream hears so often that it is not forgotten.
     pub(super) keep_alive: Duration,
+    /// What it may cost before it ends.
+    pub(super) cost_max: Option<Usd>,
     /// What a tainted turn may not do.
     pub(super) denied: Vec<Grant>,
 }
@@ -42,6 +44,7 @@ impl Bounds {
             time_max: seconds(within("timeout_s", config.timeout_s, 1..=3_600)?),
             result_bytes_max: within("result_bytes_max", config.result_bytes_max, 1 << 10..=1 << 20)? as usize,
             keep_alive: seconds(within("keep_alive_s", config.keep_alive_s, 1..=300)?),
+            cost_max: config.cost_max_usd.map(Price::usd),
             denied: denied(&config.tainted.deny)?,
         })
     }

@@ -2,15 +2,16 @@
 
 use crate::{
     dialect::{self, Map},
+    money::{Billing, Bound, Limit, Opened, Order},
     reading::Begun,
     record::{Books, Record},
     settings::{Api, Backend, Model, Settings},
-    upstream::{Ask, Call, Upstream},
+    upstream::{Ask, Call, Upstream, chain},
 };
 use arc_swap::ArcSwap;
 use forebay_domain::{
     Action, Failure, Principal,
-    model::{AnswerForm, Priority},
+    model::{AnswerForm, Endpoint, Priority},
     port::Via,
 };
 use forebay_runtime::{Entropy, telemetry::TraceContext};
@@ -24,6 +25,7 @@ pub(crate) struct Desk {
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) upstream: Upstream,
     pub(crate) books: Books,
+    pub(crate) billing: Billing,
     pub(crate) entropy: Entropy,
 }
 
@@ -75,23 +77,35 @@ impl Asker {
     /// The record of one more hop.
     pub(crate) fn record(&self) -> Record {
         let decision = self.principal.decide(&Action::model(&self.model.name));
-        let mut record = Record::open(
+        Record::open(
             &self.desk.books,
             &self.principal,
             self.via,
             Some(&self.model.name),
             &decision,
             0,
-        );
-        record.asked();
-        record
+        )
     }
 
-    /// Asks until a backend begins to answer.
-    pub(crate) async fn ask(&self, chat: &Map, calling: Calling) -> Result<Begun, Failure> {
-        let prepare = |backend: &Backend| prepare(chat, backend, self.events, calling);
-        let ask = Ask {
+    /// Asks until a backend begins to answer, once what it may cost is set aside.
+    pub(crate) async fn ask(&self, chat: &Map, calling: Calling, record: &mut Record) -> Result<Begun, Failure> {
+        let settings = self.desk.settings.load_full();
+        let order = Order {
             principal: &self.principal,
+            trace: self.via.trace,
+            endpoint: Endpoint::Chat,
+            chain: chain(&settings, &self.model, &self.principal),
+            bytes: bytes_of(chat),
+            lasts: self.model.timeouts.total,
+        };
+        let bound = || Bound::of(Endpoint::Chat, chat);
+        let Opened { bill, chain, limit } = self.desk.billing.open(order, bound).await?;
+        let work = bill.work();
+        record.asked(bill);
+        let prepare = |backend: &Backend| prepare(chat, backend, self.events, calling, limit);
+        let ask = Ask {
+            chain: &chain,
+            work: &work,
             prepare: &prepare,
             events: self.events,
             affinity: self.affinity,
@@ -99,13 +113,26 @@ impl Asker {
             traceparent: &self.desk.traceparent(self.via),
             deadline: Instant::now() + self.model.timeouts.total,
         };
-        let settings = self.desk.settings.load_full();
-        self.desk.upstream.send(&settings, &self.model, &ask).await
+        let begun = self.desk.upstream.send(&ask).await?;
+        record.answered_by(&begun.place.model, self.events);
+        Ok(begun)
     }
 }
 
-/// A canonical request as one backend takes it.
-pub(crate) fn prepare(chat: &Map, backend: &Backend, events: bool, calling: Calling) -> Result<Call, Failure> {
+/// How long a chat is, near enough for an estimate.
+fn bytes_of(chat: &Map) -> usize {
+    let written = |value: Option<&Value>| value.map_or(0, |value| value.to_string().len());
+    written(chat.get("messages")) + written(chat.get("tools"))
+}
+
+/// A canonical request as one backend takes it; with a limit of the answer, where it has to have one.
+pub(crate) fn prepare(
+    chat: &Map,
+    backend: &Backend,
+    events: bool,
+    calling: Calling,
+    limit: Option<Limit>,
+) -> Result<Call, Failure> {
     let upstream = dialect::Upstream::from(backend.api);
     let mut chat = chat.clone();
     if calling == Calling::Over {
@@ -119,6 +146,9 @@ pub(crate) fn prepare(chat: &Map, backend: &Backend, events: bool, calling: Call
                 chat.insert("tool_choice".to_owned(), "none".into());
             }
         }
+    }
+    if let Some(limit) = limit {
+        limit.put(upstream.endpoint(), backend.engine, &mut chat);
     }
     let mut body = dialect::chat_to_upstream(upstream, chat)?;
     let model: Value = serde_json::from_str(&backend.model_json).expect("the settings wrote it as JSON");

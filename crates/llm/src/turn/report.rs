@@ -1,6 +1,7 @@
 //! What the gateway adds to an answer: the object `forebay`, which says what went into it. Standard clients ignore it.
 
 use super::usage::Sum;
+use crate::money::Spent;
 use forebay_domain::{
     Failure,
     context::{Context, ContextItem, ProviderReport},
@@ -33,14 +34,13 @@ impl Report {
         self.tools.push(entry);
     }
 
-    /// `cost` waits for the ledger and says nothing until then.
-    pub(super) fn value(&self, usage: &Sum, trace: TraceId) -> Value {
+    pub(super) fn value(&self, usage: &Sum, spent: &Spent, trace: TraceId) -> Value {
         let mut value = json!({
             "context": self.context,
             "providers": self.providers,
             "tools": self.tools,
             "usage": usage.value(),
-            "cost": null,
+            "cost": spent.value(),
             "trace_id": trace.to_string(),
         });
         if self.left_out > 0 {
@@ -80,7 +80,7 @@ fn provider(report: &ProviderReport) -> Value {
 
 /// One call, whatever became of it.
 pub(super) fn call(name: &str, server: Option<&str>, status: &str, took: Duration) -> Value {
-    json!({ "name": name, "server": server, "status": status, "ms": milliseconds(took) })
+    json!({ "name": name, "server": server, "status": status, "ms": milliseconds(took), "cost_usd": 0.0 })
 }
 
 pub(super) fn error(failure: &Failure) -> Value {

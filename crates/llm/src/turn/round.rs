@@ -31,7 +31,7 @@ impl Turn {
             offered: &self.offered,
             principal: &self.asker.principal,
             narrow: self.narrow.as_ref(),
-            calls_left: self.calls_left,
+            calls_left: if self.is_spent() { 0 } else { self.calls_left },
         };
         let mut round = Round {
             message,
@@ -85,7 +85,9 @@ impl Turn {
 
     /// Whether the model may go on calling. Where it may not, the report says why.
     pub(super) fn calling(&mut self) -> Calling {
-        let why = if self.rounds_left == 0 {
+        let why = if self.is_spent() {
+            "cost"
+        } else if self.rounds_left == 0 {
             "rounds"
         } else if self.calls_left == 0 {
             "calls"
@@ -98,6 +100,11 @@ impl Turn {
             report.ended = Some(why);
         }
         Calling::Over
+    }
+
+    /// Whether the turn has cost as much as one may.
+    fn is_spent(&self) -> bool {
+        self.bounds.cost_max.is_some_and(|most| self.spent.usd() >= most)
     }
 
     /// The narrower caller of a turn that has read what others wrote.

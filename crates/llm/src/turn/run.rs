@@ -19,6 +19,7 @@ use super::{
 use crate::{
     answer,
     dialect::{self, Asked, Gathered, Map},
+    money::Spent,
     reading::Begun,
     record::Record,
 };
@@ -53,6 +54,8 @@ pub(crate) struct Turn {
     /// The tools whose calls may have changed something: nobody is to repeat them unawares.
     pub(super) changed: BTreeSet<String>,
     usage: Sum,
+    /// What the hops and the tools so far came to.
+    pub(super) spent: Spent,
 }
 
 impl Turn {
@@ -78,6 +81,7 @@ impl Turn {
             thread: question.thread,
             changed: BTreeSet::new(),
             usage: Sum::default(),
+            spent: Spent::default(),
         }
     }
 
@@ -120,9 +124,9 @@ impl Turn {
         if let Err(failure) = self.run_approved().await {
             return Err(self.closed(record, failure));
         }
-        record.asked();
         let span = record.span().clone();
-        match self.asker.ask(&self.chat, Calling::Allowed).instrument(span).await {
+        let asked = self.asker.ask(&self.chat, Calling::Allowed, &mut record);
+        match asked.instrument(span).await {
             Ok(begun) => self.answer_from(begun, record).await,
             Err(failure) => Err(self.closed(record, failure)),
         }
@@ -164,10 +168,14 @@ impl Turn {
                 Ok(answer) => answer,
                 Err(failure) => return Err(self.closed(record, failure)),
             };
-            match usage::read(&answer) {
-                Some(usage) => record.used(usage),
-                None => record.guess(answer::words(Value::from(answer.clone()).to_string().as_bytes())),
+            if let Some(usage) = usage::read(&answer) {
+                record.used(usage);
+            } else {
+                let text = Value::from(answer.clone()).to_string();
+                record.guess(answer::words(text.as_bytes()));
+                record.said(|| answer::said(text.as_bytes()));
             }
+            self.spent.add(record.cost());
             self.usage.add(answer.remove("usage").unwrap_or_default());
             if !self.offered.is_empty() {
                 let (message, reason) = take_choice(&mut answer);
@@ -253,9 +261,10 @@ impl Turn {
     /// Asks the model once more, with what its tools have answered.
     async fn ask_again(&mut self) -> Result<(Begun, Record, Calling), Failure> {
         let calling = self.calling();
-        let record = self.asker.record();
+        let mut record = self.asker.record();
         let span = record.span().clone();
-        match self.asker.ask(&self.chat, calling).instrument(span).await {
+        let asked = self.asker.ask(&self.chat, calling, &mut record);
+        match asked.instrument(span).await {
             Ok(begun) => Ok((begun, record, calling)),
             Err(failure) => Err(self.closed(record, failure)),
         }
@@ -282,6 +291,7 @@ impl Turn {
             } else if !self.asker.events {
                 record.guess(answer::words(Value::from(chunk.clone()).to_string().as_bytes()));
             }
+            record.said(|| answer::said(Value::from(chunk.clone()).to_string().as_bytes()));
             let sent = writer.chunk(chunk, chunks.place()).await?;
             if sent > 0 {
                 record.chunk();
@@ -289,6 +299,7 @@ impl Turn {
             }
         }
         self.usage.add(used);
+        self.spent.add(record.cost());
         Ok(gathered)
     }
 
@@ -299,7 +310,7 @@ impl Turn {
             last.insert("usage".to_owned(), usage);
         }
         if let Some(report) = &self.report {
-            let ours = report.value(&self.usage, self.asker.via.trace);
+            let ours = report.value(&self.usage, &self.spent, self.asker.via.trace);
             last.insert("forebay".to_owned(), ours);
         }
         last

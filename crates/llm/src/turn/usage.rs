@@ -1,22 +1,23 @@
 //! The tokens of all hops of a turn, as its answer tells them.
 
-use crate::dialect::Map;
-use forebay_domain::event::Usage;
+use crate::{dialect::Map, money::Tokens};
 use serde_json::Value;
 
 /// A larger figure is no count of tokens.
 const TOKENS_MAX: u64 = 1_000_000_000;
 
 /// What one hop used, as far as its engine tells it.
-pub(super) fn read(chat: &Map) -> Option<Usage> {
+pub(super) fn read(chat: &Map) -> Option<Tokens> {
     let usage = chat.get("usage")?.as_object()?;
     let count = |key: &str| usage.get(key).and_then(Value::as_u64);
     let (input_tokens, output_tokens) = (count("prompt_tokens")?, count("completion_tokens").unwrap_or(0));
     let is_credible = input_tokens.max(output_tokens) <= TOKENS_MAX;
-    is_credible.then_some(Usage {
-        input_tokens,
-        output_tokens,
-        estimated: false,
+    let detail = |key: &str| usage.get("prompt_tokens_details")?.get(key)?.as_u64();
+    is_credible.then_some(Tokens {
+        input: input_tokens,
+        cached: detail("cached_tokens").unwrap_or(0),
+        written: detail("cache_write_tokens").unwrap_or(0),
+        output: output_tokens,
     })
 }
 

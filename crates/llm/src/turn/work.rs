@@ -1,12 +1,14 @@
 //! Runs the gateway's tools that a model called in one round.
 
 use super::{Means, calls::Call, offer::Mine, plan::Fate, report, responses::Shown, run::Turn};
+use crate::money::Cost;
 use forebay_domain::{
     Code, ErrorKind, Failure,
-    tool::{ToolAnswer, ToolCall},
+    money::Usd,
+    tool::{CallCost, ToolAnswer, ToolCall},
 };
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::{
     sync::Semaphore,
@@ -22,6 +24,7 @@ struct Done {
     /// What a response shows of it.
     shown: Shown,
     has_run: bool,
+    cost: Usd,
     /// Whether something may be different now outside.
     may_have_changed: bool,
     /// Whether others wrote what the model is told.
@@ -41,6 +44,10 @@ impl Turn {
         let mut texts = Vec::with_capacity(all.len());
         for (key, (call, done)) in calls.iter().zip(all).enumerate() {
             self.calls_left -= usize::from(done.has_run);
+            self.spent.add(Some(Cost {
+                usd: done.cost,
+                estimated: false,
+            }));
             if done.may_have_changed {
                 self.changed.insert(call.name.clone());
             }
@@ -68,6 +75,7 @@ impl Turn {
             entry,
             shown,
             has_run: false,
+            cost: Usd::ZERO,
             may_have_changed: false,
             is_strange: false,
         };
@@ -91,7 +99,8 @@ impl Turn {
     async fn run(&self, call: &Call, mine: &Mine, means: &Means, places: &Semaphore) -> Done {
         let _place = places.acquire().await;
         let began = self.asker.desk.books.clock.monotonic();
-        let answer = self.ask_tool(call, mine, means).await;
+        let cost = CallCost::default();
+        let answer = self.ask_tool(call, mine, means, &cost).await;
         let took = self.asker.desk.books.clock.monotonic().saturating_sub(began);
         let status = match &answer {
             Ok(answer) if !answer.is_error => "success",
@@ -102,6 +111,7 @@ impl Turn {
         let mut entry = report::call(&call.name, Some(&mine.info.server), status, took);
         let arguments = call.arguments().and_then(|raw| serde_json::from_str(raw.get()).ok());
         entry["arguments"] = arguments.unwrap_or_default();
+        entry["cost_usd"] = json!(cost.usd());
         let (text, shown) = match answer {
             Ok(answer) if answer.is_error => {
                 entry["error"] = serde_json::json!({ "code": null, "message": "The tool itself says that it failed." });
@@ -125,12 +135,13 @@ impl Turn {
             entry: Some(entry),
             shown,
             has_run: true,
+            cost: cost.usd(),
             may_have_changed,
             is_strange: !mine.info.is_trusted,
         }
     }
 
-    async fn ask_tool(&self, call: &Call, mine: &Mine, means: &Means) -> Result<ToolAnswer, Failure> {
+    async fn ask_tool(&self, call: &Call, mine: &Mine, means: &Means, cost: &CallCost) -> Result<ToolAnswer, Failure> {
         let principal = self.narrow.as_ref().unwrap_or(&self.asker.principal);
         let too_late = || {
             let message = format!(
@@ -147,6 +158,7 @@ impl Turn {
             tool: &mine.info.name,
             arguments: &arguments,
             patience: Some(patience),
+            cost: Some(cost),
         };
         let answer = means.tools.call(principal, asked, self.asker.via);
         timeout(patience, answer).await.unwrap_or_else(|_| Err(too_late()))

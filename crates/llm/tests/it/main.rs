@@ -6,6 +6,7 @@
 
 mod bounds;
 mod faults;
+mod money;
 mod once;
 mod policy;
 mod probes;

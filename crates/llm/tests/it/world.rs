@@ -10,7 +10,7 @@ use forebay_domain::{
 };
 use forebay_llm::{Config, Metrics, Router, RouterParts, Settings, TurnsConfig};
 use forebay_runtime::{Clock, Entropy, Tasks, http, secret::SecretReader};
-use forebay_store::{Store, StoreParts, events::EventQuery};
+use forebay_store::{Ledger, Store, StoreParts, events::EventQuery};
 use forebay_testkit::{db::TestDb, openai::Engine};
 use futures_util::StreamExt;
 use prometheus_client::registry::Registry;
@@ -26,6 +26,7 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) router: Router,
     pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
     registry: Registry,
     pub(crate) tasks: Tasks,
     db: TestDb,
@@ -62,6 +63,7 @@ impl World {
             http: http::trusted(),
             events: store.events().clone(),
             responses: store.responses(),
+            ledger: store.ledger(),
             clock: clock.clone(),
             entropy: Entropy::seeded(7),
             metrics: Metrics::register(&mut registry),
@@ -70,6 +72,7 @@ impl World {
             engine,
             router,
             clock,
+            ledger: store.ledger(),
             registry,
             tasks,
             db,

@@ -38,6 +38,7 @@ async fn call(gate: &Gate, tool: &str, patience: Option<Duration>) -> Result<(St
         tool,
         arguments: &arguments,
         patience,
+        cost: None,
     };
     let answer = port.call(&principal(Role::User), call, via()).await;
     answer
@@ -119,6 +120,7 @@ async fn a_tool_that_calls_others_is_refused_by_name_and_calls_none() {
             tool: name,
             arguments: &arguments,
             patience: None,
+            cost: None,
         };
         assert_eq!(
             port.call(&user, call, via()).await.unwrap_err().code,

@@ -189,6 +189,7 @@ impl Gate {
         let catalogue = Catalogue::new(CatalogueParts {
             clock: clock.clone(),
             events: store.events().clone(),
+            ledger: store.ledger(),
             metrics: Metrics::register(&mut registry),
             limits: Arc::new(RateLimiter::new(per_minute(wish.calls_per_minute), &clock)),
             models: Arc::new(wish.model),

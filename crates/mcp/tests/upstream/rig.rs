@@ -83,6 +83,7 @@ impl Rig {
         let catalogue = Catalogue::new(CatalogueParts {
             clock: clock.clone(),
             events: store.events().clone(),
+            ledger: store.ledger(),
             metrics: Metrics::register(&mut Registry::default()),
             limits: Arc::new(RateLimiter::new(quota, &clock)),
             models: Arc::new(NoModels),

@@ -61,6 +61,7 @@ impl AppParts {
             http,
             events: self.store.events().clone(),
             responses: self.store.responses(),
+            ledger: self.store.ledger(),
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             metrics: forebay_llm::Metrics::register(metrics.registry()),

@@ -1,0 +1,399 @@
+//! The bill of one request: held before the first byte goes upstream, settled or voided at the end.
+//!
+//! A bill that is dropped closes itself by what is known then, so no future that is dropped and no panic leaves a hold
+//! open. A hold is asked for once, at the price of the dearest model that the request may come to: what a fallback costs
+//! then never has to be asked for in the middle of an attempt, when there may be no room left.
+
+use super::{
+    bound::Bound,
+    output::Limit,
+    price::{Prices, Tokens},
+    spent::Cost,
+    work::Work,
+};
+use crate::settings::Model;
+use forebay_domain::{
+    Code, Failure, Principal,
+    id::{HoldId, TraceId},
+    ledger::{Ask, Payer, Posting, Purpose, PurposeKind},
+    model::Endpoint,
+    money::{Usd, UsdRate},
+};
+use forebay_runtime::Clock;
+use forebay_store::ledger::{HoldRequest, Ledger, Settlement};
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+
+/// How much longer than its request a hold lives: the time to close its bill.
+const GRACE: Duration = Duration::from_mins(1);
+
+/// Makes bills.
+#[derive(Clone)]
+pub(crate) struct Billing {
+    pub(crate) ledger: Ledger,
+    pub(crate) clock: Clock,
+}
+
+/// What is about to be asked of whom.
+pub(crate) struct Order<'a> {
+    pub(crate) principal: &'a Principal,
+    pub(crate) trace: TraceId,
+    pub(crate) endpoint: Endpoint,
+    /// The model that was asked for, and those that it may fall back to.
+    pub(crate) chain: Vec<Arc<Model>>,
+    /// The size of the request.
+    pub(crate) bytes: usize,
+    /// How long it may take.
+    pub(crate) lasts: Duration,
+}
+
+/// What an order came to.
+pub(crate) struct Opened {
+    pub(crate) bill: Bill,
+    /// The models that may be asked at that price.
+    pub(crate) chain: Vec<Arc<Model>>,
+    /// What has to bound each answer.
+    pub(crate) limit: Option<Limit>,
+}
+
+impl Billing {
+    /// Whether a budget counts for this caller.
+    pub(crate) fn limits(&self, principal: &Principal) -> bool {
+        self.ledger.limits(&Payer::from(principal))
+    }
+
+    /// Sets aside what the request may cost, where a budget counts; fails where that is too much, or cannot be told.
+    /// `bound` reads the request, which costs time and is done only where it has to be.
+    pub(crate) async fn open(
+        &self,
+        order: Order<'_>,
+        bound: impl FnOnce() -> Result<Bound, Failure>,
+    ) -> Result<Opened, Failure> {
+        let asked = order
+            .chain
+            .first()
+            .expect("a chain begins with the model itself")
+            .clone();
+        let is_free = |model: &Arc<Model>| model.prices.is_some_and(|prices| prices.is_free());
+        if order.chain.iter().all(is_free) {
+            return Ok(order.opened(Way::Free, Bound::of_bytes(order.bytes), &asked));
+        }
+        if !self.limits(order.principal) {
+            let way = Way::Later(Box::new(Later {
+                ledger: self.ledger.clone(),
+                payer: Payer::from(order.principal),
+                purpose: purpose(&asked),
+                trace: order.trace,
+            }));
+            return Ok(order.opened(way, Bound::of_bytes(order.bytes), &asked));
+        }
+        let bound = bound()?;
+        let each = bound.each(Limit::unless_said(order.endpoint, asked.output_tokens_max));
+        let most = most(&asked, &bound, each).map_err(|unknown| unknown.failure(&asked))?;
+        // A fallback whose price nobody knows is none where a budget counts.
+        let mut chain = order.chain.clone();
+        chain.retain(|model| most_of(model, &bound, each).is_some());
+        let amount = chain.iter().filter_map(|model| most_of(model, &bound, each)).max();
+        let amount = amount.unwrap_or(Usd::MAX).min(Usd::MAX);
+        let way = if amount == Usd::ZERO {
+            Way::Free
+        } else {
+            self.hold(&order, &asked, amount).await?
+        };
+        let opened = order.opened(way, most, &asked);
+        Ok(Opened {
+            chain,
+            limit: Some(Limit { each }),
+            ..opened
+        })
+    }
+
+    async fn hold(&self, order: &Order<'_>, asked: &Model, amount: Usd) -> Result<Way, Failure> {
+        let request = HoldRequest {
+            payer: Payer::from(order.principal),
+            purpose: purpose(asked),
+            ask: Ask {
+                amount,
+                rate: UsdRate::ZERO,
+            },
+            trace: order.trace,
+            idempotency_key: None,
+            lapses_at: self.clock.now() + (order.lasts + GRACE),
+            needs_limit: false,
+        };
+        let hold = self.ledger.hold(request).await.map_err(Failure::from)?;
+        Ok(Way::Held {
+            ledger: self.ledger.clone(),
+            id: hold.id,
+            amount,
+        })
+    }
+}
+
+impl Order<'_> {
+    fn opened(&self, way: Way, most: Tokens, asked: &Model) -> Opened {
+        let bill = Bill {
+            way: Some(way),
+            work: Arc::default(),
+            most,
+            prices: asked.prices,
+            told: Told::default(),
+        };
+        Opened {
+            bill,
+            chain: self.chain.clone(),
+            limit: None,
+        }
+    }
+}
+
+fn purpose(model: &Model) -> Purpose {
+    Purpose {
+        kind: PurposeKind::Model,
+        name: model.name.clone(),
+    }
+}
+
+/// Why nobody can say what a model would cost at most.
+enum Unknown {
+    Price,
+    Size(String),
+}
+
+impl Unknown {
+    fn failure(self, model: &Model) -> Failure {
+        let name = &model.name;
+        let (message, hint) = match self {
+            Self::Price => (
+                format!("Model `{name}` has no price, and a budget counts for this request."),
+                format!("An administrator can set `models.{name}.price`, with zeros where it is free."),
+            ),
+            Self::Size(what) => (
+                format!("Nobody can say what `{what}` would cost at most, and a budget counts for this request."),
+                format!("Leave it out; or an administrator can set `models.{name}.context_tokens`, which bounds it."),
+            ),
+        };
+        Failure::new(Code::UnpricedModel, message)
+            .hint(hint)
+            .details(json!({ "model": name }))
+    }
+}
+
+fn most(model: &Model, bound: &Bound, each: u64) -> Result<Tokens, Unknown> {
+    if model.prices.is_none() {
+        return Err(Unknown::Price);
+    }
+    let tokens = bound.tokens(each, model.context_tokens);
+    match tokens {
+        // What is free needs no bound.
+        Err(_) if model.prices.is_some_and(|prices| prices.is_free()) => Ok(Tokens::default()),
+        tokens => tokens.map_err(|what| Unknown::Size(what.to_owned())),
+    }
+}
+
+fn most_of(model: &Model, bound: &Bound, each: u64) -> Option<Usd> {
+    let tokens = most(model, bound, each).ok()?;
+    Some(model.prices?.most(tokens))
+}
+
+/// How a request is paid for.
+enum Way {
+    /// Not at all.
+    Free,
+    Held {
+        ledger: Ledger,
+        id: HoldId,
+        amount: Usd,
+    },
+    /// No budget counts: what it came to is posted in the end.
+    Later(Box<Later>),
+}
+
+struct Later {
+    ledger: Ledger,
+    payer: Payer,
+    purpose: Purpose,
+    trace: TraceId,
+}
+
+/// What is known of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// What the engine says that it used.
+    pub(crate) used: Option<Tokens>,
+    /// Bytes of what it said.
+    pub(crate) said: u64,
+    /// Whether its words came one by one, so that those that came are all that there was.
+    pub(crate) is_streamed: bool,
+    /// Whether all of it came.
+    pub(crate) is_whole: bool,
+}
+
+pub(crate) struct Bill {
+    way: Option<Way>,
+    work: Arc<Work>,
+    /// The most that it may use; of the output nothing where no budget counts.
+    most: Tokens,
+    /// Those of the model that answers, as soon as it is known.
+    prices: Option<Prices>,
+    pub(crate) told: Told,
+}
+
+impl Bill {
+    /// For whoever sends the request.
+    pub(crate) fn work(&self) -> Arc<Work> {
+        self.work.clone()
+    }
+
+    /// One of the models has begun to answer.
+    pub(crate) fn answered_by(&mut self, model: &Model) {
+        self.prices = model.prices;
+    }
+
+    /// Whether anybody wants to know how much was said.
+    pub(crate) fn counts(&self) -> bool {
+        !matches!(self.way, Some(Way::Free) | None) && self.prices.is_some()
+    }
+
+    /// What it comes to as things are; `None` where the price is unknown. Nothing where no engine was at work.
+    pub(crate) fn cost(&self) -> Option<Cost> {
+        if matches!(self.way, Some(Way::Free)) {
+            return Some(Cost::default());
+        }
+        let prices = self.prices?;
+        let cap = match &self.way {
+            Some(Way::Held { amount, .. }) => *amount,
+            Some(Way::Free | Way::Later(_)) | None => Usd::MAX,
+        };
+        Some(verdict(
+            self.told,
+            prices,
+            self.most,
+            cap,
+            self.work.may_have_been_done(),
+        ))
+    }
+
+    /// Closes it; only the first time counts.
+    pub(crate) fn close(&mut self) {
+        let cost = self.cost();
+        let was_asked = self.told.used.is_some() || self.work.may_have_been_done();
+        match (self.way.take(), cost) {
+            (Some(Way::Held { ledger, id, .. }), _) if !was_asked => ledger.void_soon(id),
+            (Some(Way::Held { ledger, id, amount }), cost) => {
+                let cost = cost.unwrap_or(Cost {
+                    usd: amount,
+                    estimated: true,
+                });
+                let settlement = Settlement {
+                    actual: cost.usd.min(Usd::MAX),
+                    estimated: cost.estimated,
+                };
+                ledger.settle_soon(id, settlement);
+            }
+            (Some(Way::Later(later)), Some(cost)) if was_asked && cost.usd > Usd::ZERO => later.post(cost),
+            (None | Some(Way::Free | Way::Later(_)), _) => {}
+        }
+    }
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Later {
+    fn post(self, cost: Cost) {
+        self.ledger.post_soon(Posting {
+            payer: self.payer,
+            purpose: self.purpose,
+            amount: cost.usd.min(Usd::MAX),
+            trace: self.trace,
+            estimated: cost.estimated,
+        });
+    }
+}
+
+/// What a request comes to. Where the engine has told what it used, that; more than was held, where it is more.
+/// Otherwise an estimate in the operator's favour: all of the input, and a token for each byte that was said. Of an answer
+/// in one piece that never came nobody has seen how much there was, so that all that was held counts.
+fn verdict(told: Told, prices: Prices, most: Tokens, held: Usd, may_have_been_done: bool) -> Cost {
+    let estimate = |tokens: Tokens| prices.most(tokens).min(held);
+    match told.used {
+        Some(used) if told.is_whole => Cost {
+            usd: prices.cost(used),
+            estimated: false,
+        },
+        Some(used) => Cost {
+            usd: prices.cost(used).max(estimate(used.max(Tokens::new(0, told.said)))),
+            estimated: true,
+        },
+        None if !may_have_been_done => Cost::default(),
+        None if told.is_whole || told.is_streamed => Cost {
+            usd: estimate(Tokens::new(most.input, told.said)),
+            estimated: true,
+        },
+        None => Cost {
+            usd: estimate(most),
+            estimated: true,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELD: Usd = Usd::from_micros(5_000);
+
+    fn check(told: Told, may_have_been_done: bool, expected: (i64, bool)) {
+        let config = serde_json::from_str(r#"{"input":1,"output":2}"#).unwrap();
+        let most = Tokens::new(1_000, 2_000);
+        let cost = verdict(told, Prices::from(&config), most, HELD, may_have_been_done);
+        assert_eq!((cost.usd.micros(), cost.estimated), expected, "{told:?}");
+    }
+
+    #[test]
+    fn what_the_engine_tells_counts() {
+        let told = Told {
+            used: Some(Tokens::new(100, 10)),
+            is_whole: true,
+            ..Told::default()
+        };
+        check(told, true, (120, false));
+        let above = Told {
+            used: Some(Tokens::new(100, 10_000)),
+            ..told
+        };
+        check(above, true, (20_100, false));
+    }
+
+    #[test]
+    fn what_it_does_not_tell_is_estimated_and_within_what_was_held() {
+        let cut = Told {
+            said: 50,
+            is_streamed: true,
+            ..Told::default()
+        };
+        check(cut, true, (1_102, true));
+        check(Told { said: 9_000, ..cut }, true, (5_000, true));
+        check(Told { is_whole: true, ..cut }, true, (1_102, true));
+        let begun = Told {
+            used: Some(Tokens::new(40, 1)),
+            ..cut
+        };
+        check(begun, true, (142, true));
+        let dear = Told {
+            used: Some(Tokens::new(40, 9_000)),
+            ..cut
+        };
+        check(dear, true, (18_040, true));
+    }
+
+    #[test]
+    fn an_answer_that_never_came_may_have_been_any_as_long_as_it_was_asked_for() {
+        check(Told::default(), true, (5_000, true));
+        check(Told::default(), false, (0, false));
+    }
+}
