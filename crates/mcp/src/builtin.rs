@@ -208,6 +208,10 @@ impl Source for Builtins {
         true
     }
 
+    fn needs(&self, uri: &str) -> Option<Action> {
+        needed(uri)
+    }
+
     fn serve<'a>(
         &'a self,
         principal: &'a Principal,
@@ -229,7 +233,7 @@ impl Source for Builtins {
 
 /// What the reader of one of our own resources has to be allowed, beside reading resources at all. It is decided by what
 /// would be read, and not by how that is spelled; the template of files counts as a file.
-pub(crate) fn needed(uri: &str) -> Option<Action> {
+fn needed(uri: &str) -> Option<Action> {
     match Target::parse(uri) {
         Ok(Target::Own(own)) => Some(own.action()),
         // A file as a resource is read by whoever may read it with the tool.
@@ -240,7 +244,7 @@ pub(crate) fn needed(uri: &str) -> Option<Action> {
 }
 
 /// A failure within a tool is its result: the model that called it can act on it.
-pub(crate) fn told(failure: &Failure) -> Complete {
+pub fn told(failure: &Failure) -> Complete {
     if failure.source.is_some() {
         tracing::warn!(error.code = %failure.code, error.chain = %failure.chain(), "tool failed");
     }

@@ -418,6 +418,7 @@ impl Step {
     }
 }
 
-pub(crate) fn raw(value: &Value) -> Box<RawValue> {
+/// A value as the protocol's raw JSON.
+pub fn raw(value: &Value) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("a JSON value is JSON")
 }

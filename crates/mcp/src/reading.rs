@@ -244,7 +244,7 @@ fn owner(view: &View, uri: &str) -> Result<Arc<dyn Source>, Failure> {
 /// What the reader of a resource has to be allowed, beside reading resources at all.
 fn needed(source: &dyn Source, uri: Option<&str>) -> Option<Action> {
     match source.naming() {
-        Naming::Bare => crate::builtin::needed(uri?),
+        Naming::Bare => source.needs(uri?),
         Naming::Prefixed => Some(Action::resource(source.name())),
     }
 }

@@ -38,6 +38,11 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// What the reader of a resource of this server has to be allowed, where the server is the gateway's own.
+    fn needs(&self, _uri: &str) -> Option<Action> {
+        None
+    }
+
     /// Why a tool of this name, which the server does have, is not offered.
     fn withheld(&self, _tool: &str) -> Option<Failure> {
         None

@@ -5,7 +5,8 @@ mod parts;
 pub use self::parts::AppParts;
 use self::parts::{door_config, kit, model_settings, tool_kit};
 use crate::{
-    config::{AuthConfig, LimitsConfig, McpConfig, ServerConfig},
+    alerts::Alerts,
+    config::{AlertsConfig, AuthConfig, BudgetsConfig, LimitsConfig, McpConfig, ServerConfig},
     door::{Door, Rules, per_minute, token::Outside},
     gateway::Opens,
     http::Pipes,
@@ -16,9 +17,10 @@ use arc_swap::ArcSwap;
 use forebay_api::{ConfigStatus, Status, StoreStatus, UpstreamState};
 use forebay_context::Providers;
 use forebay_domain::{
-    Action, Failure, Principal,
+    Action, Code, Failure, Principal,
     event::{Intent, Surface},
     id::KeyId,
+    ledger::BudgetRule,
     port::AskModel,
 };
 use forebay_llm::Router;
@@ -42,6 +44,8 @@ pub struct AppConfig {
     pub server: ServerConfig,
     pub auth: AuthConfig,
     pub limits: LimitsConfig,
+    pub budgets: BudgetsConfig,
+    pub alerts: AlertsConfig,
     pub models: forebay_llm::Config,
     pub turns: forebay_llm::TurnsConfig,
     pub responses: forebay_llm::ResponsesConfig,
@@ -62,6 +66,8 @@ impl AppConfig {
         Rules::new(&door_config(self, secrets, self.server.listen, None), &outside)?;
         model_settings(self, secrets)?;
         self.check_tools(secrets, &outside.clock)?;
+        self.budget_rules()?;
+        Alerts::check(&self.alerts, secrets)?;
         Upstreams::check(&self.upstreams, &kit)
     }
 
@@ -71,6 +77,17 @@ impl AppConfig {
         self.builtin_tools()?.check(secrets)?;
         Declared::check(&mcp.tools, &tool_kit(&mcp, secrets, clock))?;
         Providers::check(&mcp.context(), secrets)
+    }
+
+    /// What may be spent.
+    fn budget_rules(&self) -> Result<Vec<BudgetRule>, Failure> {
+        self.budgets.rules().map_err(|faults| {
+            let told = faults
+                .iter()
+                .map(|fault| format!("budgets[{}].{}: {fault}", fault.index, fault.key));
+            let message = told.collect::<Vec<_>>().join("; ");
+            Failure::new(Code::InvalidConfig, format!("{message}."))
+        })
     }
 
     /// The settings of the built-in tools, of which some may stand in `mcp.tools`.
@@ -93,6 +110,7 @@ pub struct App {
     pub declared: Declared,
     /// Where context comes from.
     pub providers: Providers,
+    pub alerts: Alerts,
     pub front: Front,
     /// The connections that last.
     pub pipes: Pipes,
@@ -106,6 +124,8 @@ pub struct App {
     pub body_bytes_max: usize,
     tool_calls: Arc<RateLimiter>,
     secrets: SecretReader,
+    /// The limits of the configuration file.
+    budgets: ArcSwap<Vec<BudgetRule>>,
     loaded: ArcSwap<Loaded>,
 }
 
@@ -121,6 +141,9 @@ impl App {
     pub fn build(config: &AppConfig, parts: AppParts) -> Result<Arc<Self>, Failure> {
         let mut metrics = Metrics::new(&parts.clock);
         parts.store.register_metrics(metrics.registry());
+        let budgets = config.budget_rules()?;
+        parts.store.ledger().configure(budgets.clone());
+        let alerts = parts.alerts(config, &mut metrics)?;
         let client = forebay_runtime::http::trusted();
         let door = parts.door(config, client.clone())?;
         let models = parts.models(config, client.clone(), &mut metrics)?;
@@ -161,6 +184,7 @@ impl App {
             upstreams,
             declared,
             providers,
+            alerts,
             front,
             pipes: Pipes::default(),
             sessions,
@@ -173,6 +197,7 @@ impl App {
             body_bytes_max: config.server.body_bytes_max,
             tool_calls,
             secrets: parts.secrets,
+            budgets: ArcSwap::from_pointee(budgets),
             loaded: ArcSwap::from_pointee(Loaded {
                 at: started_at,
                 last_error: None,
@@ -196,6 +221,7 @@ impl App {
             &self.entropy,
         );
         Upstreams::check(&config.upstreams, &kit)?;
+        let budgets = config.budget_rules()?;
         self.announce("config:reload", "the configuration has changed").await?;
         // These go first, since they alone can still refuse: a folder or a secret may have gone since it was checked.
         self.catalogue.reconfigure(config.builtin_tools()?)?;
@@ -203,6 +229,9 @@ impl App {
         self.declared.reconfigure(&mcp.tools)?;
         self.providers.reconfigure(&mcp.context())?;
         self.upstreams.reconfigure(&config.upstreams)?;
+        self.alerts.reconfigure(&config.alerts)?;
+        self.store.ledger().configure(budgets.clone());
+        self.budgets.store(Arc::new(budgets));
         self.door.adopt(rules, &config.limits);
         self.models.reconfigure(models);
         self.models.keep_responses(config.responses.clone());
@@ -214,6 +243,11 @@ impl App {
             last_error: None,
         }));
         Ok(())
+    }
+
+    /// The limits of the configuration file.
+    pub(crate) fn budgets(&self) -> Arc<Vec<BudgetRule>> {
+        self.budgets.load_full()
     }
 
     /// Commits the audit event of something that the gateway does by itself, before it does it.

@@ -1,11 +1,15 @@
-//! The sections of the configuration that belong to the gateway process: `server`, `auth`, `limits`, `metrics`, and
-//! `mcp`, which nests what belongs to the parts behind it.
+//! The sections of the configuration that belong to the gateway process: `server`, `auth`, `limits`, `budgets`, `alerts`,
+//! `metrics`, and `mcp`, which nests what belongs to the parts behind it.
 //!
 //! These are wire types: what the file may say. What they mean once checked stands in the modules that use them.
 
+mod alerts;
 mod mcp;
+pub(crate) mod money;
 
+pub use alerts::{AlertsConfig, WebhookConfig};
 pub use mcp::McpConfig;
+pub use money::{BudgetConfig, BudgetFault, BudgetsConfig, WindowLength};
 
 use forebay_domain::Role;
 use forebay_runtime::SecretRef;

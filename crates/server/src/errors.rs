@@ -38,7 +38,7 @@ pub fn status(code: Code) -> StatusCode {
         Code::NotAcceptable => return StatusCode::NOT_ACCEPTABLE,
         Code::UnsupportedMediaType => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::MethodNotAllowed => return StatusCode::METHOD_NOT_ALLOWED,
-        Code::InvalidArguments => return StatusCode::UNPROCESSABLE_ENTITY,
+        Code::InvalidArguments | Code::IdempotencyKeyReused => return StatusCode::UNPROCESSABLE_ENTITY,
         _ => {}
     }
     match code.kind() {

@@ -3,7 +3,9 @@
 //! Handlers are thin. What a tool call, a model's answer or a row means is decided in the capability crates and in
 //! `domain`; here requests are let in, handed over, and answered in their dialect.
 
+pub mod alerts;
 pub mod app;
+mod billing;
 pub mod config;
 pub mod door;
 pub mod errors;
@@ -13,6 +15,7 @@ pub mod http;
 pub mod listen;
 pub mod loops;
 pub mod metrics;
+mod spending;
 pub mod surfaces;
 
 pub use app::{App, AppConfig, AppParts};

@@ -14,7 +14,9 @@ const DECLARED_EVERY: Duration = Duration::from_secs(15);
 const SESSIONS_EVERY: Duration = Duration::from_mins(1);
 /// How long messages of streams wait for whoever comes back for them.
 const STREAMS_KEPT: SignedDuration = SignedDuration::from_mins(5);
-const RESPONSES_EVERY: Duration = Duration::from_mins(10);
+const EXPIRED_EVERY: Duration = Duration::from_mins(10);
+/// Longer than any alert may be silenced.
+const TOLD_KEPT: SignedDuration = SignedDuration::from_hours(8 * 24);
 const STATE_KEYS_EVERY: Duration = Duration::from_secs(30);
 /// How the keys change that sign what MCP clients carry between two rounds.
 const STATE_KEYS: Rotation = Rotation {
@@ -48,8 +50,7 @@ pub fn start(app: &Arc<App>) {
         SESSIONS_EVERY,
         Nudge::new(),
     );
-    let expired = ExpiredResponses { app: app.clone() };
-    drive(&app.tasks, expired, RESPONSES_EVERY, Nudge::new());
+    drive(&app.tasks, Expired { app: app.clone() }, EXPIRED_EVERY, Nudge::new());
     drive(
         &app.tasks,
         StateKeys { app: app.clone() },
@@ -236,30 +237,43 @@ impl Loop for KeptSessions {
     }
 }
 
-/// Forgets the answers of models that were kept for as long as they are kept.
-struct ExpiredResponses {
+/// Forgets what was kept for as long as it is kept: answers of models, names of requests, what was told when.
+struct Expired {
     app: Arc<App>,
 }
 
-impl Loop for ExpiredResponses {
+enum Expiry {
+    Responses,
+    NamedRequests,
+    Alerts,
+}
+
+impl Loop for Expired {
     type Seen = ();
-    type Action = ();
+    type Action = Expiry;
 
     fn name(&self) -> &'static str {
-        "expired_responses"
+        "expired"
     }
 
     async fn observe(&mut self) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn decide(&self, (): &()) -> Vec<()> {
-        vec![()]
+    fn decide(&self, (): &()) -> Vec<Expiry> {
+        vec![Expiry::Responses, Expiry::NamedRequests, Expiry::Alerts]
     }
 
-    async fn act(&mut self, (): ()) -> Result<(), Failure> {
-        let now = self.app.clock.now();
-        self.app.store.responses().sweep(now).await?;
+    async fn act(&mut self, expiry: Expiry) -> Result<(), Failure> {
+        let (store, now) = (&self.app.store, self.app.clock.now());
+        match expiry {
+            Expiry::Responses => drop(store.responses().sweep(now).await?),
+            Expiry::NamedRequests => drop(store.named_requests().sweep(now).await?),
+            Expiry::Alerts => {
+                let before = now.checked_sub(TOLD_KEPT).unwrap_or(Timestamp::MIN);
+                store.alerts().sweep(before).await?;
+            }
+        }
         Ok(())
     }
 }

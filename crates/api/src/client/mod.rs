@@ -5,6 +5,8 @@
 mod chat;
 mod declared;
 mod error;
+mod gpu;
+mod money;
 mod tools;
 mod turn;
 mod upstreams;

@@ -2,9 +2,11 @@
 
 mod declared;
 mod explain;
+mod gpu;
 mod health;
 mod keys;
 mod mcp;
+mod money;
 mod problem;
 mod providers;
 mod records;
@@ -13,9 +15,17 @@ mod upstreams;
 
 pub use declared::{DeclaredTool, DeclaredToolList, ToolRef};
 pub use explain::{ExplainQuery, Explanation, LimitInfo, TraceExplanation};
+pub use gpu::{
+    GpuCreate, GpuCreated, GpuEndpoint, GpuExtend, GpuInstance, GpuInstanceList, GpuInstanceQuery, GpuLog, GpuLogQuery,
+    GpuMarket, GpuOffer, GpuOfferList, GpuOfferQuery, GpuQuote, GpuReport,
+};
 pub use health::{ConfigStatus, Health, Status, StoreStatus, UpstreamState};
 pub use keys::{KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery};
 pub use mcp::{McpListQuery, McpResourceRead};
+pub use money::{
+    BudgetInfo, BudgetList, BudgetQuery, BudgetRef, BudgetSet, SpendingCheck, SpendingInfo, SpendingQuery, SpendingWindow,
+    TransactionInfo, TransactionList, TransactionQuery,
+};
 pub use problem::{PROBLEM_TYPE, Problem};
 pub use providers::{
     ProviderCreate, ProviderDetail, ProviderInfo, ProviderItem, ProviderList, ProviderRef, ProviderTest,

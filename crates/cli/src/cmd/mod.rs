@@ -1,6 +1,7 @@
 //! The tree of commands. Each command is one file; what all of them take stands here.
 
 mod audit;
+mod budget;
 mod chat;
 mod child_guard;
 mod completions;
@@ -15,6 +16,7 @@ mod model;
 mod openapi;
 mod provider;
 mod serve;
+mod spend;
 mod status;
 mod stdio;
 mod test_endpoint;
@@ -37,6 +39,7 @@ Examples:
   forebay key create --role user --tenant acme    make a key for somebody
   forebay chat 'What is the capital of France?'   ask a model
   forebay tool call calculator '{\"expression\":\"6 * 7\"}'
+  forebay spend                                   see what is spent, and what is left
   forebay doctor                                  check the installation
 
 Exit codes: 0 done; 1 invalid input or configuration; 3 not allowed; 4 gateway or database not there;
@@ -80,6 +83,9 @@ enum Command {
     Config(config::Command),
     #[command(subcommand)]
     Key(key::Command),
+    Spend(spend::Args),
+    #[command(subcommand)]
+    Budget(budget::Command),
     #[command(subcommand)]
     Audit(audit::Command),
     Explain(explain::Args),
@@ -119,6 +125,10 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
         Command::Serve(args) => runtime(&mut Builder::new_multi_thread())?.block_on(serve::run(args, &context)),
         Command::Config(command) => config::run(&command, &context, printer).map(|()| done),
         Command::Key(command) => light()?.block_on(key::run(command, &context, printer)).map(|()| done),
+        Command::Spend(args) => light()?.block_on(spend::run(args, &context, printer)).map(|()| done),
+        Command::Budget(command) => light()?
+            .block_on(budget::run(command, &context, printer))
+            .map(|()| done),
         Command::Audit(command) => light()?.block_on(audit::run(command, &context, printer)),
         Command::Explain(args) => light()?.block_on(explain::run(args, &context, printer)).map(|()| done),
         Command::Chat(args) => light()?.block_on(chat::run(args, &context, printer)).map(|()| done),

@@ -1,7 +1,6 @@
 //! What later versions bring. It is refused by name, so that nobody believes that it is in force.
 
 const SECTIONS: &[&str] = &[
-    "budgets",
     "markets",
     "nodes",
     "prices",
@@ -12,7 +11,6 @@ const SECTIONS: &[&str] = &[
 
 /// Keys inside sections that this version has; `*` stands for any name.
 const KEYS: &[&[&str]] = &[
-    &["models", "*", "price"],
     // Contexts: where their server is, how many there may be, and how long it may take.
     &["mcp", "server_url"],
     &["mcp", "serverUrl"],

@@ -15,7 +15,8 @@ use forebay_llm::{ConfigFault, ModelConfig, Settings, TurnsConfig};
 use forebay_mcp::tools::{Config as ToolsConfig, FileReaderConfig};
 use forebay_runtime::{Clock, SecretRef, Tasks, http, secret::SecretReader};
 use forebay_server::{
-    config::JwtConfig,
+    alerts::Alerts,
+    config::{AlertsConfig, JwtConfig},
     door::{
         origin::Neighbours,
         token::{Outside, TokenVerifier},
@@ -126,6 +127,8 @@ impl<'a> Judge<'a> {
             let path: Vec<String> = parts(&fault.path).map(str::to_owned).collect();
             self.tell_at(&path, fault.problem, None);
         }
+        self.budgets();
+        self.webhooks(&some_webhook_secret(), Secrets::TakenForGranted);
         self.upstreams();
         self.collector();
     }
@@ -141,6 +144,7 @@ impl<'a> Judge<'a> {
         }
         let Config { store, auth, tools, .. } = self.config;
         self.credentials(reader);
+        self.webhooks(reader, Secrets::Read);
         let is_readable = |reference: &SecretRef| reader.read(reference).is_ok();
         if store.password.as_ref().is_none_or(is_readable) {
             self.store(store, data, reader);
@@ -211,6 +215,40 @@ impl<'a> Judge<'a> {
         }
     }
 
+    fn budgets(&mut self) {
+        // In a list whose items were put aside, the others have changed their places.
+        if self.mistakes.iter().any(|found| found.path.starts_with("budgets")) {
+            return;
+        }
+        for fault in self.config.budgets.rules().err().into_iter().flatten() {
+            self.tell(&format!("budgets.{}.{}", fault.index, fault.key), &fault.problem, None);
+        }
+    }
+
+    /// Each webhook by itself. A secret that cannot be read is told at its own key.
+    fn webhooks(&mut self, reader: &SecretReader, secrets: Secrets) {
+        for (name, webhook) in &self.config.alerts.webhooks {
+            let key = format!("alerts.webhooks.{name}");
+            let mut webhook = webhook.clone();
+            if secrets == Secrets::TakenForGranted {
+                webhook.secret = SecretRef::Env("PRESENT".to_owned());
+            }
+            let is_told = self.mistakes.iter().any(|found| found.path.starts_with(&key));
+            if is_told || reader.read(&webhook.secret).is_err() {
+                continue;
+            }
+            let alone = AlertsConfig {
+                webhooks: BTreeMap::from([(name.clone(), webhook)]),
+                ..AlertsConfig::default()
+            };
+            if let Err(failure) = Alerts::check(&alone, reader) {
+                let problem = without_key(&key, &failure).to_owned();
+                let path = ["alerts", "webhooks", name].map(str::to_owned);
+                self.tell_at(&path, problem, failure.hint);
+            }
+        }
+    }
+
     /// Each upstream by itself, so that each tells its own mistake.
     fn upstreams(&mut self) {
         for (name, upstream) in &self.config.upstreams.0 {
@@ -263,6 +301,18 @@ impl<'a> Judge<'a> {
 
 fn no_secrets() -> SecretReader {
     SecretReader::new(|_| None)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    Read,
+    TakenForGranted,
+}
+
+/// Where secrets are not looked at, every webhook has a good one.
+fn some_webhook_secret() -> SecretReader {
+    let variable = format!("whsec_{}", "A".repeat(32));
+    SecretReader::new(move |_| Some(variable.clone()))
 }
 
 /// Whether its keys stand on the gateway's machine: those that an issuer publishes are fetched later, and a choice that

@@ -26,7 +26,7 @@ use crate::env::Env;
 use forebay_runtime::{SecretRef, telemetry};
 use forebay_server::{
     AppConfig,
-    config::{AuthConfig, LimitsConfig, McpConfig, MetricsConfig, ServerConfig},
+    config::{AlertsConfig, AuthConfig, BudgetsConfig, LimitsConfig, McpConfig, MetricsConfig, ServerConfig},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,8 @@ pub struct Config {
     pub store: forebay_store::Config,
     pub auth: AuthConfig,
     pub limits: LimitsConfig,
+    pub budgets: BudgetsConfig,
+    pub alerts: AlertsConfig,
     pub models: forebay_llm::Config,
     pub turns: forebay_llm::TurnsConfig,
     pub responses: forebay_llm::ResponsesConfig,
@@ -60,6 +62,8 @@ impl Config {
             server: self.server.clone(),
             auth: self.auth.clone(),
             limits: self.limits.clone(),
+            budgets: self.budgets.clone(),
+            alerts: self.alerts.clone(),
             models: self.models.clone(),
             turns: self.turns.clone(),
             responses: self.responses.clone(),

@@ -134,14 +134,14 @@ fn an_unknown_key_gets_a_suggestion() {
         "xyz:",
         &no_such(
             "1:1: `xyz`",
-            "Here may stand: `auth`, `limits`, `mcp`, `metrics`, `models`, `responses`, `server`, `store`, `telemetry`, `tools`, `turns`, `upstreams`.",
+            "Here may stand: `alerts`, `auth`, `budgets`, `limits`, `mcp`, `metrics`, `models`, `responses`, `server`, `store`, `telemetry`, `tools`, `turns`, `upstreams`.",
         ),
     );
 }
 
 #[test]
 fn what_a_later_version_brings_is_refused_by_name() {
-    for section in ["budgets", "markets", "nodes", "prices", "providers", "tasks"] {
+    for section in ["markets", "nodes", "prices", "providers", "tasks"] {
         for value in ["[]", "{a: {}}", ""] {
             let words = refused(&format!("server: {{}}\n{section}: {value}"), &[]);
             assert!(
@@ -152,16 +152,61 @@ fn what_a_later_version_brings_is_refused_by_name() {
             );
         }
     }
-    let words = refused(
-        "models: {a: {backends: [{url: 'http://a/v1'}], price: {input: 1}}}",
-        &[],
+    let words = refused("mcp: {max_contexts: 5}", &[]);
+    assert!(words.contains("`mcp.max_contexts` is not in this version"), "{words}");
+}
+
+#[test]
+fn budgets_are_read_and_refused_by_their_place() {
+    let design =
+        "budgets: [ { scope: tenant, window: 60m, limit_usd: 50 }, { scope: tenant, window: 1440m, limit_usd: 1000 } ]";
+    let rules = loaded(design, &[]).config.budgets.rules().unwrap();
+    assert_eq!(
+        rules.iter().map(|rule| rule.window.minutes).collect::<Vec<_>>(),
+        [60, 1440]
     );
-    assert!(words.contains("`models.a.price` is not in this version"), "{words}");
+    check(
+        "budgets:\n- {scope: tenant, window: 60m, limit_usd: 50}\n- {scope: key, id: k1, window: 1h, limit_usd: 1}",
+        "3:3: `budgets[1].tenant`: which tenant's key it is has to be said",
+    );
+    check(
+        "budgets: [{scope: tenant, window: soon, limit_usd: 50}]",
+        "1:27: `budgets[0].window`: expected text, found text",
+    );
+    check(
+        "budgets: [{scope: tenant, window: 60m, limit_usd: -1}]",
+        "1:40: `budgets[0].limit_usd`: expected a number of at least 0, found -1",
+    );
+    check(
+        "budgets: [{scope: galaxy, window: 60m, limit_usd: 1}]",
+        "1:12: `budgets[0].scope`: expected one of `tenant`, `project`, `key`, `session`, found text",
+    );
+}
+
+#[test]
+fn webhooks_are_checked_with_their_secrets() {
+    let hook =
+        |more: &str| format!("alerts: {{webhooks: {{ops: {{url: 'https://a.example/', secret: {{env: S}}{more}}}}}}}");
+    let good = format!("whsec_{}", "A".repeat(32));
+    loaded(&hook(""), &[("S", &good)]);
+    let words = refused(&hook(""), &[("S", "sesame")]);
+    assert!(
+        words.contains("`alerts.webhooks.ops`: `secret`: it is no `whsec_`"),
+        "{words}"
+    );
+    assert!(!words.contains("sesame"), "{words}");
+    let words = refused(&hook(""), &[]);
+    assert!(
+        words.contains("`alerts.webhooks.ops.secret`: environment variable S is not set"),
+        "{words}"
+    );
+    let words = refused(&hook(", events: [spending.soft]"), &[("S", &good)]);
+    assert!(words.contains("there is no alert \"spending.soft\""), "{words}");
 }
 
 #[test]
 fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
-    let yaml = "limits: {requests_per_minute: x}\nbudgets: []\nserver:\n  listen: here\n  typo: 1\n\
+    let yaml = "limits: {requests_per_minute: x}\nnodes: []\nserver:\n  listen: here\n  typo: 1\n\
                 models:\n  a: {backends: []}\n  b: {backends: [{url: 'ftp://b', api_key: {env: UNSET}}]}\n";
     let words = refused(yaml, &[]);
     let lines: Vec<&str> = words
@@ -173,7 +218,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
         places,
         [
             "`limits.requests_per_minute`",
-            "`budgets`",
+            "`nodes`",
             "`server.listen`",
             "`server.typo`",
             "`models.a.backends`",

@@ -44,7 +44,7 @@ async fn a_good_file_is_taken_and_a_bad_one_is_left() {
 
     fs::write(
         gateway.config_file(),
-        "limits: {requests_per_minute: 400}\nbudgets: []\n",
+        "limits: {requests_per_minute: 400}\nnodes: []\n",
     )
     .unwrap();
     gateway.logged("the configuration was not taken").await;
@@ -52,7 +52,7 @@ async fn a_good_file_is_taken_and_a_bad_one_is_left() {
         last_error(&gateway)
             .await
             .unwrap()
-            .contains("`budgets` is not in this version")
+            .contains("`nodes` is not in this version")
     );
     assert_eq!(limit(&gateway).await, 300, "the one before stays in force");
     assert!(gateway.log().contains("forebay.yaml:2:1"), "{}", gateway.log());

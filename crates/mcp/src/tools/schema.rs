@@ -8,7 +8,8 @@ use serde_json::{Value, value::RawValue};
 /// How many mistakes in the arguments are told at once.
 const FAULTS_MAX: usize = 10;
 
-pub(crate) struct Schema {
+/// Says of arguments whether they fit.
+pub struct Schema {
     tool: String,
     validator: Validator,
 }
@@ -22,7 +23,7 @@ impl Schema {
     }
 
     /// Says what is wrong with a schema that cannot be used.
-    pub(crate) fn new(tool: &str, input: &Value) -> Result<Self, String> {
+    pub fn new(tool: &str, input: &Value) -> Result<Self, String> {
         // The linear engine: a pattern from outside must not be able to hang us. References stay local, because the
         // crate is built without a resolver for others.
         let validator = jsonschema::options()
@@ -36,7 +37,7 @@ impl Schema {
     }
 
     /// Reads the arguments and holds them against the schema, before anything runs.
-    pub(crate) fn read(&self, arguments: &RawValue) -> Result<Value, Failure> {
+    pub fn read(&self, arguments: &RawValue) -> Result<Value, Failure> {
         let value: Value = serde_json::from_str(arguments.get()).map_err(|fault| {
             Failure::new(
                 Code::InvalidArguments,

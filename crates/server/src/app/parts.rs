@@ -2,6 +2,7 @@
 
 use super::AppConfig;
 use crate::{
+    alerts::{self, Alerts, AlertsParts},
     config::McpConfig,
     door::{Door, DoorConfig, token::Outside},
     gateway::Opens,
@@ -115,6 +116,21 @@ impl AppParts {
             metrics: forebay_context::Metrics::register(metrics.registry()),
         };
         Providers::new(parts, &config.mcp.in_force().context())
+    }
+
+    pub(super) fn alerts(&self, config: &AppConfig, metrics: &mut Metrics) -> Result<Alerts, Failure> {
+        let parts = AlertsParts {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            tasks: self.tasks.clone(),
+            secrets: self.secrets.clone(),
+            http: forebay_runtime::http::trusted(),
+            metrics: alerts::Metrics::register(metrics.registry()),
+        };
+        let alerts = Alerts::start(&config.alerts, parts)?;
+        alerts.feed(&self.tasks, self.store.ledger().news());
+        Ok(alerts)
     }
 
     pub(super) fn sessions(&self) -> Sessions {

@@ -1,6 +1,10 @@
 //! The gate: what the row of a route asks for is checked here, in one order, for every route alike.
 
-use super::{Arrival, Caller, ended, limit, record::Passage};
+use super::{
+    Arrival, Caller, ended, limit,
+    named::{self, Way},
+    record::Passage,
+};
 use crate::{
     app::App,
     errors,
@@ -36,7 +40,7 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
     let Some(action) = route.access.action() else {
         return next.run(request).await;
     };
-    let entry = admit(app, route, action, request.headers(), &arrival).await;
+    let entry = admit(app, action, request.headers(), &arrival).await;
     let (mut response, verdict) = match entry {
         Ok(Entry { caller, reason }) => {
             let verdict = caller.verdict;
@@ -45,7 +49,7 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
                 caller: Some(caller.clone()),
                 reason: Some(reason),
             });
-            (run(app, route, &caller, next.run(request)).await, Some(verdict))
+            (pass(app, route, &caller, (request, next)).await, Some(verdict))
         }
         Err(Refusal {
             failure,
@@ -63,6 +67,27 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
         limit::write_headers(response.headers_mut(), &verdict, route.dialect);
     }
     response
+}
+
+/// Announces the action and runs the handler, unless the request was carried out before.
+async fn pass(app: &Arc<App>, route: &Route, caller: &Caller, (request, next): (Request, Next)) -> Response {
+    let (request, claim) = match named::look(app, route, caller, request).await {
+        Ok(Way::On(request, claim)) => (request, claim),
+        Ok(Way::Answered(response)) => return response,
+        Err(failure) => return errors::respond(route.dialect, &failure, caller.trace),
+    };
+    if let Access::Audited(action) = &route.access
+        && let Err(failure) = announce(app, route, action, caller).await
+    {
+        if let Some(claim) = &claim {
+            named::let_go(app, claim).await;
+        }
+        return errors::respond(route.dialect, &failure, caller.trace);
+    }
+    match claim {
+        None => run(app, route, caller, next.run(request)).await,
+        Some(claim) => run(app, route, caller, named::carry_out(app, claim, next.run(request))).await,
+    }
 }
 
 /// Runs the handler for as long as the caller's key or token is good.
@@ -97,14 +122,8 @@ impl From<Failure> for Refusal {
     }
 }
 
-/// Authenticate, limit, authorise, announce: in this order, so that a refused caller is limited too.
-async fn admit(
-    app: &App,
-    route: &Route,
-    action: &Action,
-    headers: &HeaderMap,
-    arrival: &Arrival,
-) -> Result<Entry, Refusal> {
+/// Authenticate, limit, authorise: in this order, so that a refused caller is limited too.
+async fn admit(app: &App, action: &Action, headers: &HeaderMap, arrival: &Arrival) -> Result<Entry, Refusal> {
     if !app.store.events().is_healthy() {
         return Err(
             Failure::new(Code::StoreUnavailable, "The gateway's database does not answer.")
@@ -133,10 +152,6 @@ async fn admit(
         .principal
         .require(action)
         .map_err(|failure| refuse(failure, Some(&reason)))?;
-    if let Access::Audited(_) = route.access {
-        let announced = announce(app, route, action, &caller, &reason).await;
-        announced.map_err(|failure| refuse(failure, None))?;
-    }
     Ok(Entry { caller, reason })
 }
 
@@ -152,13 +167,13 @@ async fn wait_for_room(app: &App) -> Result<(), Failure> {
 }
 
 /// Commits the audit event of an action that changes something, before the action.
-async fn announce(app: &App, route: &Route, action: &Action, caller: &Caller, reason: &str) -> Result<(), Failure> {
+async fn announce(app: &App, route: &Route, action: &Action, caller: &Caller) -> Result<(), Failure> {
     let intent = Intent {
         surface: route.surface,
         trace: caller.trace,
         actor: Some((&caller.principal).into()),
         action: action.to_string(),
-        reason: Some(reason.to_owned()),
+        reason: Some(caller.principal.decide(action).to_string()),
     };
     app.store
         .events()

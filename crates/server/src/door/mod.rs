@@ -2,8 +2,8 @@
 //!
 //! Two steps. The *edge* meets every request, known route or not: it gives it a trace, refuses strangers by Host and
 //! Origin, and leaves an event of how it ended. The *gate* stands before each route and reads that route's row in the
-//! table: it authenticates, authorises, limits, and writes the audit event of an action that changes something before
-//! the action. A handler behind it has a [`Caller`] and never sees a credential.
+//! table: it authenticates, authorises, limits, carries a request that has a name out once, and writes the audit event
+//! of an action that changes something before the action. A handler behind it has a [`Caller`] and never sees a credential.
 
 pub mod credentials;
 mod edge;
@@ -11,6 +11,7 @@ mod ended;
 mod gate;
 pub mod keys;
 pub mod limit;
+pub(crate) mod named;
 pub mod origin;
 mod record;
 pub mod token;

@@ -3,7 +3,8 @@
 //! A row says who may pass; the router is made from the rows, so there is no route without an answer to that. Handlers
 //! are thin: they read the request, call one function, and map the answer.
 
-mod body;
+pub(crate) mod body;
+mod budgets;
 mod declared;
 mod explain;
 mod explain_route;
@@ -19,7 +20,9 @@ mod providers;
 mod records;
 mod rest;
 mod servers;
+mod spending;
 mod status;
+mod transactions;
 mod upstreams;
 mod wellknown;
 
@@ -37,7 +40,7 @@ use axum::{
     extract::Request,
     middleware,
     response::Response,
-    routing::{MethodRouter, delete, get, post},
+    routing::{MethodRouter, delete, get, post, put},
 };
 use forebay_domain::{Action, Code, Failure, event::Surface};
 use http::{HeaderMap, header};
@@ -130,6 +133,11 @@ routes! {
     "GET" "/api/v1/tools" Api Problem Needs(TOOLS_READ), get(declared::list);
     "POST" "/api/v1/tools" Api Problem Audited(TOOLS_WRITE), post(declared::create);
     "DELETE" "/api/v1/tools/{name}" Api Problem Audited(TOOLS_WRITE), delete(declared::remove);
+    "GET" "/api/v1/spending" Api Problem Needs(Action::SPENDING_READ), get(spending::spending);
+    "GET" "/api/v1/budgets" Api Problem Needs(Action::BUDGETS_READ), get(budgets::list);
+    "PUT" "/api/v1/budgets" Api Problem Audited(Action::BUDGETS_WRITE), put(budgets::set);
+    "DELETE" "/api/v1/budgets" Api Problem Audited(Action::BUDGETS_WRITE), delete(budgets::remove);
+    "GET" "/api/v1/billing/transactions" Api Problem Needs(Action::BILLING_READ), get(transactions::list);
     "GET" "/v1/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::v1::list);
     "GET" "/v1/models/{*id}" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::v1::show);
     "POST" "/v1/chat/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::v1::chat);
@@ -299,10 +307,16 @@ fn cors(app: &Arc<App>, listener: Listener) -> CorsLayer {
         "x-trace-id",
         "ratelimit",
         "retry-after",
+        "idempotent-replayed",
     ];
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(known))
-        .allow_methods([http::Method::GET, http::Method::POST, http::Method::DELETE])
+        .allow_methods([
+            http::Method::GET,
+            http::Method::POST,
+            http::Method::PUT,
+            http::Method::DELETE,
+        ])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(ExposeHeaders::list(exposed.map(http::HeaderName::from_static)))
         .max_age(std::time::Duration::from_mins(10))

@@ -4,6 +4,7 @@
     reason = "a part that does not work shall fail its test at once"
 )]
 
+mod alerts;
 mod asking;
 mod bad_input;
 mod chat;
@@ -14,6 +15,8 @@ mod far;
 mod health;
 mod limits;
 mod matrix;
+mod money;
+mod named;
 mod rest;
 mod revocation;
 mod rig;

@@ -48,6 +48,11 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("GET /api/v1/tools", [401, 403, 403, 200, 200, 403]),
         ("POST /api/v1/tools", [401, 403, 403, 403, 201, 403]),
         ("DELETE /api/v1/tools/{name}", [401, 403, 403, 403, 404, 403]),
+        ("GET /api/v1/spending", [401, 403, 200, 200, 200, 200]),
+        ("GET /api/v1/budgets", [401, 403, 200, 200, 200, 200]),
+        ("PUT /api/v1/budgets", [401, 403, 403, 200, 200, 403]),
+        ("DELETE /api/v1/budgets", [401, 403, 403, 404, 404, 403]),
+        ("GET /api/v1/billing/transactions", [401, 403, 200, 200, 200, 200]),
         ("GET /v1/models", [401, 200, 200, 200, 200, 200]),
         ("GET /v1/models/{*id}", [401, 404, 200, 200, 200, 200]),
         ("POST /v1/chat/completions", [401, 403, 200, 200, 200, 200]),
@@ -120,6 +125,7 @@ fn body(route: &str) -> Option<Value> {
             Some(json!({"model": "none", "input": "hi"}))
         }
         "POST /mcp" | "POST /servers/{name}/mcp" | "POST /api/v1/mcp" => Some(discover),
+        "PUT /api/v1/budgets" => Some(json!({"scope": "tenant", "window": "60m", "limit_usd": 50})),
         "POST /api/v1/upstreams" => Some(json!({"name": "far", "url": "http://127.0.0.1:9/mcp"})),
         "POST /api/v1/providers" => {
             Some(json!({"name": "wiki", "type": "rest", "config": {"base_url": "https://wiki.example.com"}}))
@@ -152,6 +158,7 @@ async fn every_route_answers_every_role_as_its_row_says() {
         let path = match path {
             "/api/v1/explain" => "/api/v1/explain?action=tool:calculator".to_owned(),
             "/api/v1/explain/route" => "/api/v1/explain/route?model=stub".to_owned(),
+            "/api/v1/budgets" if method == "DELETE" => "/api/v1/budgets?scope=key&window=60m".to_owned(),
             path if path.ends_with("/models/{*id}") => path.replace("{*id}", "stub"),
             "/mcp/tools/{name}" => "/mcp/tools/calculator".to_owned(),
             path if path.starts_with("/servers/") => path.replace("{name}", "forebay"),

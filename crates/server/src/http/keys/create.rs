@@ -2,7 +2,7 @@
 
 use crate::{
     app::App,
-    door::Caller,
+    door::{Caller, named::Unkept},
     http::{ApiError, body},
 };
 use axum::{Extension, extract::State};
@@ -30,7 +30,7 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     body::Json(wanted): body::Json<KeyCreate>,
-) -> Result<(StatusCode, axum::Json<KeyCreated>), ApiError> {
+) -> Result<(StatusCode, Extension<Unkept>, axum::Json<KeyCreated>), ApiError> {
     let key = ApiKey::from_entropy(app.entropy.bytes(), app.entropy.bytes());
     let new = parse(&wanted, &key, &caller, app.clock.now()).map_err(|failure| caller.problem(failure))?;
     app.store
@@ -50,7 +50,7 @@ pub(crate) async fn create(
         created_at: new.created_at,
         expires_at: new.expires_at,
     };
-    Ok((StatusCode::CREATED, axum::Json(created)))
+    Ok((StatusCode::CREATED, Extension(Unkept), axum::Json(created)))
 }
 
 fn parse(wanted: &KeyCreate, key: &ApiKey, caller: &Caller, now: Timestamp) -> Result<NewKey, Failure> {

@@ -1,0 +1,205 @@
+//! `Idempotency-Key`: a request under a name is carried out once, however often it is sent.
+//!
+//! The rules are Stripe's. The name belongs to whoever sends it and to the route; the answer is kept for a day and given
+//! again to the same request; another request under that name is refused, and one that comes while the first is under
+//! way is told to wait. What fails on our side, or did not fit, is not kept, so that it can be tried again. A request with
+//! a name is carried to its end even where its sender goes away, since whoever sends it again relies on that.
+
+use super::Caller;
+use crate::{
+    app::App,
+    errors,
+    http::{Route, body},
+};
+use aws_lc_rs::digest::{Context, SHA256};
+use axum::{
+    body::{Body, to_bytes},
+    extract::Request,
+    response::Response,
+};
+use forebay_domain::{Code, ErrorKind, Failure, Principal};
+use forebay_store::named::{Begun, Claim, GivenAnswer, NAME_BYTES_MAX, RequestName};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+const HEADER: &str = "idempotency-key";
+/// Tells that an answer was given before. Stripe's name.
+const REPLAYED: &str = "idempotent-replayed";
+/// Answers of our own API are small; what is larger is none of them.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Left in the extensions of an answer that holds a secret: it is given once and kept nowhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unkept;
+
+/// How it goes on with a request.
+pub(super) enum Way {
+    /// It is carried out; under a name where there is a claim.
+    On(Request, Option<Claim>),
+    /// It was carried out before.
+    Answered(Response),
+}
+
+/// Looks whether a request has a name, and what is known under it.
+pub(super) async fn look(app: &App, route: &Route, caller: &Caller, request: Request) -> Result<Way, Failure> {
+    let Some(name) = name(route, request.headers())? else {
+        return Ok(Way::On(request, None));
+    };
+    let (parts, sent) = request.into_parts();
+    let sent = body::read(sent, app.body_bytes_max).await?;
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let request_name = RequestName {
+        tenant: caller.principal.tenant.clone(),
+        principal: sender(&caller.principal),
+        route: format!("{} {}", route.method, parts.uri.path()),
+        name,
+    };
+    let hash = hash(&[route.method.as_bytes(), target.as_bytes(), &sent]);
+    let begun = app
+        .store
+        .named_requests()
+        .begin(&request_name, hash, app.clock.now())
+        .await?;
+    match begun {
+        Begun::First(claim) => Ok(Way::On(Request::from_parts(parts, Body::from(sent)), Some(claim))),
+        Begun::Answered(answer) => replay(answer).map(Way::Answered),
+        Begun::UnderWay => Err(Failure::new(
+            Code::IdempotencyKeyInUse,
+            "A request with this Idempotency-Key is being carried out.",
+        )
+        .hint("Send it again in a moment, to get its answer.")
+        .retry_after(WAIT)),
+        Begun::Different => Err(Failure::new(
+            Code::IdempotencyKeyReused,
+            "This Idempotency-Key was used for another request.",
+        )
+        .hint("Use a new key for each request, and the same one only to repeat it as it was.")),
+    }
+}
+
+/// Carries a request out to its end, whoever waits for it, and keeps the answer.
+pub(super) async fn carry_out(
+    app: &Arc<App>,
+    claim: Claim,
+    handler: impl Future<Output = Response> + Send + 'static,
+) -> Response {
+    let (sender, answer) = oneshot::channel();
+    let inner = app.clone();
+    let work = async move {
+        let answered = keep(&inner, claim, handler.await).await;
+        // Whoever asked may have gone away.
+        sender.send(answered).ok();
+    };
+    app.tasks.spawn("named_request", |_| work.in_current_span());
+    answer.await.unwrap_or_else(|_| lost())
+}
+
+/// The process ends, or the handler panicked: what became of the request is not known under its name.
+fn lost() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.extensions_mut().insert(errors::FailedWith(Code::Overloaded));
+    response
+}
+
+/// Forgets a name of which nothing came.
+pub(super) async fn let_go(app: &App, claim: &Claim) {
+    if let Err(error) = app.store.named_requests().release(claim).await {
+        tracing::warn!(%error, "a named request stays under way until it is given up");
+    }
+}
+
+async fn keep(app: &App, claim: Claim, response: Response) -> Response {
+    let (parts, sent) = response.into_parts();
+    let Ok(sent) = to_bytes(sent, ANSWER_BYTES_MAX).await else {
+        return lost();
+    };
+    if is_worth_nothing(&parts) {
+        let_go(app, &claim).await;
+    } else {
+        let media_type = parts
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        let body = match parts.extensions.get::<Unkept>() {
+            Some(Unkept) => None,
+            None => Some((media_type.unwrap_or_default().to_owned(), sent.to_vec())),
+        };
+        let answer = GivenAnswer {
+            status: parts.status.as_u16(),
+            body,
+        };
+        if let Err(error) = app.store.named_requests().answered(&claim, answer).await {
+            tracing::warn!(%error, "the answer of a named request is not kept");
+        }
+    }
+    Response::from_parts(parts, Body::from(sent))
+}
+
+/// Nothing was done, or nobody knows: it may be tried again, also with what was wrong mended.
+fn is_worth_nothing(parts: &http::response::Parts) -> bool {
+    let kind = parts
+        .extensions
+        .get::<errors::FailedWith>()
+        .map(|failed| failed.0.kind());
+    parts.status.is_server_error() || matches!(kind, Some(ErrorKind::Invalid | ErrorKind::RateLimited))
+}
+
+fn replay(answer: GivenAnswer) -> Result<Response, Failure> {
+    let Some((media_type, sent)) = answer.body else {
+        return Err(Failure::new(
+            Code::Conflict,
+            "This request was carried out before, and its answer was not kept: it was too large, or held a secret.",
+        )
+        .hint("Look at what is there now; send a new request with another Idempotency-Key to do it again."));
+    };
+    let mut response = Response::new(Body::from(sent));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    if let Ok(value) = HeaderValue::from_str(&media_type)
+        && !media_type.is_empty()
+    {
+        response.headers_mut().insert(header::CONTENT_TYPE, value);
+    }
+    response
+        .headers_mut()
+        .insert(REPLAYED, HeaderValue::from_static("true"));
+    Ok(response)
+}
+
+/// The name that a request bears, where its route heeds one: those of our own API that are not the same done twice.
+fn name(route: &Route, headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    if route.method != "POST" || !route.path.starts_with("/api/v1/") || route.dialect != errors::Dialect::Problem {
+        return Ok(None);
+    }
+    let mut names = headers.get_all(HEADER).iter();
+    let Some(name) = names.next() else { return Ok(None) };
+    let is_fit =
+        |name: &&str| (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| (b' '..=b'~').contains(&b));
+    let fit = name.to_str().ok().filter(is_fit).filter(|_| names.next().is_none());
+    fit.map(|name| Some(name.to_owned())).ok_or_else(|| {
+        let message = format!("`Idempotency-Key` must be one key of 1 to {NAME_BYTES_MAX} printable ASCII characters.");
+        Failure::new(Code::InvalidRequest, message).hint("A UUID is a good one.")
+    })
+}
+
+/// Whose names these are: those of a key, or of a token's subject within its project.
+fn sender(principal: &Principal) -> String {
+    match (&principal.key, &principal.project) {
+        (Some(key), _) => format!("key {key}"),
+        (None, Some(project)) => format!("token {project} {}", principal.subject),
+        (None, None) => format!("token {}", principal.subject),
+    }
+}
+
+/// Each part with its length in front, so that no two requests share one.
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
