@@ -160,9 +160,9 @@ impl IoNet {
         self.deployments.iter_mut().find(|deployment| deployment.id == id)
     }
 
-    /// What an hour of it costs with the fee, in micro-dollars.
+    /// What an hour of it costs, and the fee on top, in micro-dollars.
     fn hourly(hardware: &Hardware) -> (i64, i64) {
-        (hardware.price, hardware.price * FEE_PERCENT / 100)
+        (hardware.price, (hardware.price * FEE_PERCENT + 99) / 100)
     }
 
     fn reply(&self, value: &Value) -> Answer {

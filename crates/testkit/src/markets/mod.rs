@@ -12,6 +12,7 @@ mod control;
 pub mod faults;
 pub mod ionet;
 mod line;
+pub mod runpod;
 mod serve;
 pub mod vast;
 

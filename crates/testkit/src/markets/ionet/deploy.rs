@@ -1,6 +1,7 @@
 //! A request for a deployment, judged as strictly as io.net's own schema does.
 
 use super::{Answer, Ask, Deployment, Hardware, IoNet, Phase, detail, invalid};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 const KEYS: [&str; 8] = [
@@ -94,13 +95,13 @@ impl IoNet {
             return detail(402, "Insufficient credits");
         }
         self.credit -= cost;
-        let id = format!("00000000-0000-4000-8000-{:012x}", self.deployments.len() + 1);
+        let id = self.next_id();
         let stocked = self.stock.iter_mut().find(|known| known.id == hardware.id);
         if let Some(stocked) = stocked {
             stocked.place.free -= 1;
         }
-        self.deployments
-            .push(deployment(&id, &body, hardware, hours, cost, ask, self));
+        let deployment = self.deployment_of(&id, &body, hardware, hours, cost, ask.now);
+        self.deployments.push(deployment);
         match ask.special {
             Some("payment-required-id") => {
                 Answer::json(200, &json!({ "status": "payment_required", "deployment_id": id }))
@@ -111,6 +112,18 @@ impl IoNet {
         }
     }
 
+    /// A deployment that was there before anybody looked, on the first of the stock.
+    pub fn add(&mut self, name: &str, now: Timestamp) {
+        let body = json!({ "resource_private_name": name, "container_config": { "traffic_port": 80 } });
+        let (hardware, id) = (self.stock[0].clone(), self.next_id());
+        self.deployments
+            .push(self.deployment_of(&id, &body, hardware, 1, 0, now));
+    }
+
+    fn next_id(&self) -> String {
+        format!("00000000-0000-4000-8000-{:012x}", self.deployments.len() + 1)
+    }
+
     fn asked_hardware(&self, body: &Value) -> Option<Hardware> {
         let place = &body["location_ids"][0];
         let fits = |known: &&Hardware| {
@@ -119,39 +132,39 @@ impl IoNet {
         };
         self.stock.iter().find(fits).cloned()
     }
-}
 
-fn deployment(
-    id: &str,
-    body: &Value,
-    hardware: Hardware,
-    hours: i64,
-    paid: i64,
-    ask: &Ask<'_>,
-    provider: &IoNet,
-) -> Deployment {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut config = body["container_config"].clone();
-    let secrets = config
-        .as_object_mut()
-        .and_then(|fields| fields.remove("secret_env_variables"));
-    Deployment {
-        id: id.to_owned(),
-        name: text(&body["resource_private_name"]),
-        hardware,
-        phase: Phase::Requested,
-        created_at: ask.now,
-        started_at: None,
-        finished_at: None,
-        hours,
-        paid,
-        refunded: 0,
-        config,
-        image: text(&body["registry_config"]["image_url"]),
-        secrets: secrets
-            .and_then(|secrets| serde_json::from_value(secrets).ok())
-            .unwrap_or_default(),
-        fails_boot: provider.fails_boot,
-        unseen: provider.list_lag,
+    fn deployment_of(
+        &self,
+        id: &str,
+        body: &Value,
+        hardware: Hardware,
+        hours: i64,
+        paid: i64,
+        now: Timestamp,
+    ) -> Deployment {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut config = body["container_config"].clone();
+        let secrets = config
+            .as_object_mut()
+            .and_then(|fields| fields.remove("secret_env_variables"));
+        Deployment {
+            id: id.to_owned(),
+            name: text(&body["resource_private_name"]),
+            hardware,
+            phase: Phase::Requested,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+            hours,
+            paid,
+            refunded: 0,
+            config,
+            image: text(&body["registry_config"]["image_url"]),
+            secrets: secrets
+                .and_then(|secrets| serde_json::from_value(secrets).ok())
+                .unwrap_or_default(),
+            fails_boot: self.fails_boot,
+            unseen: self.list_lag,
+        }
     }
 }
