@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 use std::{convert::Infallible, io, sync::Arc};
 use tokio::time::Instant;
@@ -156,10 +156,15 @@ fn whole(answer: Answer) -> Response {
 /// Announces all of the answer, sends half of it, and ends the connection.
 fn truncated(answer: &Answer) -> Response {
     let half = answer.body.slice(..answer.body.len() / 2);
-    let pieces = [Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionReset))];
+    let end = async {
+        // The half has to leave first: only whoever is not ready is flushed.
+        tokio::task::yield_now().await;
+        Err(io::Error::from(io::ErrorKind::ConnectionReset))
+    };
+    let pieces = stream::once(async { Ok(half) }).chain(stream::once(end));
     head(answer)
         .header("content-length", answer.body.len())
-        .body(Body::from_stream(stream::iter(pieces)))
+        .body(Body::from_stream(pieces))
         .expect("a fake's headers are headers")
 }
 
