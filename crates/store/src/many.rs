@@ -18,8 +18,7 @@ pub(crate) struct Insert {
 impl Insert {
     /// `tail` is what stands behind the rows, such as `ON CONFLICT …`.
     pub(crate) fn new(table: &str, columns: &[&str], tail: &str) -> Self {
-        // SQLite takes `$7` for a name and looks it up among all names before it, so that binding a statement of many
-        // rows takes time in the square of their number. A bare `?` has no name.
+        // Without names on SQLite, as `placeholder` says.
         let sqlite = CHUNKS.map(|rows| statement(table, columns, tail, rows, |_| "?".to_owned()));
         let postgres = CHUNKS.map(|rows| statement(table, columns, tail, rows, |number| format!("${number}")));
         Self { sqlite, postgres }
@@ -76,9 +75,18 @@ pub(crate) fn lists<T: Clone>(values: &[T]) -> Vec<Vec<T>> {
     values.chunks(longest).map(fill).collect()
 }
 
+/// The placeholder of a number. SQLite takes `$7` for a name and looks it up among all names before it, so that binding a
+/// statement of many takes time in the square of their number. A bare `?` has no name.
+pub(crate) fn placeholder(tx: &Tx, number: usize) -> String {
+    match tx {
+        Both::Sqlite(_) => "?".to_owned(),
+        Both::Postgres(_) => format!("${number}"),
+    }
+}
+
 /// So many placeholders, from the number `first` on.
-pub(crate) fn placeholders(first: usize, count: usize) -> String {
-    let all: Vec<String> = (first..first + count).map(|number| format!("${number}")).collect();
+pub(crate) fn placeholders(tx: &Tx, first: usize, count: usize) -> String {
+    let all: Vec<String> = (first..first + count).map(|number| placeholder(tx, number)).collect();
     all.join(", ")
 }
 
@@ -97,7 +105,6 @@ mod tests {
         assert!(text.ends_with("$11, $12) ON CONFLICT DO NOTHING"), "{text}");
         assert_eq!(insert.sqlite[0].matches('?').count(), 64 * 3);
         assert_eq!(CHUNKS.last(), Some(&1), "or some row would never be written");
-        assert_eq!(placeholders(3, 2), "$3, $4");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::rows::{BudgetRow, HoldRow, purse_name};
 use crate::{
     StoreError,
-    many::{lists, placeholders},
+    many::{lists, placeholder, placeholders},
     row::known,
     sql::{Both, Tx, on_both},
 };
@@ -96,7 +96,7 @@ async fn holds(tx: &mut Tx, ids: &BTreeSet<&HoldId>) -> Result<Vec<HoldRecord>, 
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     let mut found = Vec::new();
     for list in lists(&ids) {
-        let sql = AssertSqlSafe(format!("{HOLDS}({})", placeholders(1, list.len())));
+        let sql = AssertSqlSafe(format!("{HOLDS}({})", placeholders(tx, 1, list.len())));
         let rows: Vec<HoldRow> = on_both!(&mut *tx, |tx| {
             let mut query = sqlx::query_as(sql);
             for id in list {
@@ -153,7 +153,7 @@ async fn head_rows(tx: &mut Tx, names: &[String], locks: bool) -> Result<Vec<Hea
     let mut rows = Vec::new();
     for list in lists(names) {
         let end = if locks { ") ORDER BY name FOR UPDATE" } else { ")" };
-        let sql = AssertSqlSafe(format!("{HEADS}({}{end}", placeholders(1, list.len())));
+        let sql = AssertSqlSafe(format!("{HEADS}({}{end}", placeholders(tx, 1, list.len())));
         let more: Vec<HeadRow> = on_both!(&mut *tx, |tx| {
             let mut query = sqlx::query_as(sql);
             for name in &list {
@@ -169,7 +169,7 @@ async fn head_rows(tx: &mut Tx, names: &[String], locks: bool) -> Result<Vec<Hea
 async fn keyed(tx: &mut Tx, keys: &[String]) -> Result<HashMap<String, Keyed>, StoreError> {
     let mut found = HashMap::new();
     for list in lists(keys) {
-        let sql = AssertSqlSafe(format!("{KEYED}({})", placeholders(1, list.len())));
+        let sql = AssertSqlSafe(format!("{KEYED}({})", placeholders(tx, 1, list.len())));
         let rows: Vec<(String, Option<String>, i64, i64, i64)> = on_both!(&mut *tx, |tx| {
             let mut query = sqlx::query_as(sql);
             for key in &list {
@@ -200,8 +200,8 @@ async fn budgets(tx: &mut Tx, purses: &BTreeSet<Purse>) -> Result<Vec<BudgetRule
     for tenants in lists(&tenants) {
         for ids in lists(&ids) {
             let (one, other) = (
-                placeholders(1, tenants.len()),
-                placeholders(tenants.len() + 1, ids.len()),
+                placeholders(tx, 1, tenants.len()),
+                placeholders(tx, tenants.len() + 1, ids.len()),
             );
             let sql = AssertSqlSafe(format!("{BUDGETS}({one}) AND id IN ({other})"));
             let rows: Vec<BudgetRow> = on_both!(&mut *tx, |tx| {
@@ -230,11 +230,8 @@ async fn outside(tx: &mut Tx, facts: &mut Facts) -> Result<(), StoreError> {
     let pairs: Vec<(String, i64)> = asked.keys().cloned().collect();
     for list in lists(&pairs) {
         let pair = |number: usize| {
-            format!(
-                "(CAST(${} AS TEXT), CAST(${} AS BIGINT))",
-                2 * number + 1,
-                2 * number + 2
-            )
+            let (name, at_ms) = (placeholder(tx, 2 * number + 1), placeholder(tx, 2 * number + 2));
+            format!("(CAST({name} AS TEXT), CAST({at_ms} AS BIGINT))")
         };
         let values: Vec<String> = (0..list.len()).map(pair).collect();
         let sql = AssertSqlSafe(format!(

@@ -34,7 +34,7 @@ use forebay_domain::{
 use forebay_runtime::Tasks;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::warn;
 
 use crate::{
@@ -46,6 +46,7 @@ use crate::{
 use known::Known;
 use load::{Asked, Lock};
 use metrics::Metrics;
+use write::Ids;
 use writer::{Became, GroupWriter, Job};
 
 /// Cheap to clone; all clones are one ledger.
@@ -57,6 +58,7 @@ pub struct Ledger {
     known: Known,
     metrics: Metrics,
     news: broadcast::Sender<LedgerNews>,
+    moved: watch::Sender<u64>,
 }
 
 /// What somebody wants to set aside.
@@ -118,6 +120,7 @@ pub(crate) async fn start(spending: &Tasks, recording: &Tasks, db: Db) -> Result
     let (jobs, queue) = mpsc::channel(writer::QUEUE_MAX);
     let (later, later_queue) = mpsc::channel(later::LATER_MAX);
     let (news, _) = broadcast::channel(news::NEWS_MAX);
+    let moved = watch::Sender::new(0);
     let (known, metrics) = (Known::default(), Metrics::new());
     let writer = GroupWriter {
         db: db.clone(),
@@ -125,7 +128,12 @@ pub(crate) async fn start(spending: &Tasks, recording: &Tasks, db: Db) -> Result
         known: known.clone(),
         metrics: metrics.clone(),
         news: news.clone(),
+        ids: Ids {
+            group: 0,
+            process: db.entropy().bytes(),
+        },
         later: later.clone(),
+        moved: moved.clone(),
     };
     recording.spawn("store.ledger", |stop| writer.run(stop));
     let ledger = Ledger {
@@ -135,6 +143,7 @@ pub(crate) async fn start(spending: &Tasks, recording: &Tasks, db: Db) -> Result
         known,
         metrics,
         news,
+        moved,
     };
     // Whoever asks first must not be taken for somebody without limits.
     ledger.refresh().await?;
@@ -159,6 +168,11 @@ impl Ledger {
     /// What somebody may want to be told from now on.
     pub fn news(&self) -> broadcast::Receiver<LedgerNews> {
         self.news.subscribe()
+    }
+
+    /// Changes whenever money was moved here.
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
     }
 
     /// Sets something aside, or says which limit is against it. Whoever stops waiting has no hold, unless it has a key.

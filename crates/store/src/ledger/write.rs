@@ -80,14 +80,17 @@ static REFUNDS: LazyLock<Insert> = LazyLock::new(|| {
 /// Identifiers of rows that are written together: by time, then in their order, and unlike those of any other group.
 #[derive(Clone, Copy)]
 pub(super) struct Ids {
-    pub salt: [u8; 8],
+    /// Which group of this process it is.
+    pub group: u32,
+    /// What tells this process from others.
+    pub process: [u8; 4],
 }
 
 impl Ids {
     fn of(self, at_ms: i64, number: usize) -> String {
         let number = u16::try_from(number).unwrap_or(u16::MAX);
-        let salt = u64::from_be_bytes(self.salt);
-        format!("{:012x}{number:04x}{salt:016x}", at_ms.max(0))
+        let (group, process) = (self.group, u32::from_be_bytes(self.process));
+        format!("{:012x}{group:08x}{number:04x}{process:08x}", at_ms.max(0))
     }
 }
 

@@ -11,7 +11,7 @@ use forebay_domain::{
 use forebay_runtime::Stop;
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -52,8 +52,10 @@ pub(super) struct GroupWriter {
     pub known: Known,
     pub metrics: Metrics,
     pub news: broadcast::Sender<LedgerNews>,
+    pub ids: Ids,
     /// Where a hold is voided whose owner is gone before it could be told.
     pub later: mpsc::Sender<Request>,
+    pub moved: watch::Sender<u64>,
 }
 
 impl GroupWriter {
@@ -93,7 +95,7 @@ impl GroupWriter {
         }
     }
 
-    async fn commit(&self, jobs: Vec<Job>) {
+    async fn commit(&mut self, jobs: Vec<Job>) {
         let (requests, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.request, job.answer)).unzip();
         let requests: Arc<[Request]> = requests.into();
         let became = match self.write(requests.clone()).await {
@@ -105,9 +107,10 @@ impl GroupWriter {
         for ((request, became), answer) in requests.iter().zip(became).zip(answers) {
             self.tell(request, became, answer);
         }
+        self.moved.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    async fn write_each(&self, requests: &[Request]) -> Vec<Result<Became, StoreError>> {
+    async fn write_each(&mut self, requests: &[Request]) -> Vec<Result<Became, StoreError>> {
         let mut all = Vec::with_capacity(requests.len());
         for request in requests {
             let one = self.write([request.clone()].into()).await;
@@ -121,12 +124,11 @@ impl GroupWriter {
         all
     }
 
-    async fn write(&self, requests: Arc<[Request]>) -> Result<Vec<Became>, StoreError> {
+    async fn write(&mut self, requests: Arc<[Request]>) -> Result<Vec<Became>, StoreError> {
+        self.ids.group = self.ids.group.wrapping_add(1);
         let group = Group {
             now_ms: self.db.clock().now().as_millisecond(),
-            ids: Ids {
-                salt: self.db.entropy().bytes(),
-            },
+            ids: self.ids,
             rules: self.known.configured(),
             requests,
         };

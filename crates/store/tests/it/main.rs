@@ -13,6 +13,7 @@ mod events;
 mod faults;
 mod foreign;
 mod keys;
+mod ledger;
 mod mcp;
 mod named;
 mod opening;

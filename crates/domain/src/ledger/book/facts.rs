@@ -16,7 +16,8 @@ pub struct Head {
     pub burn: UsdRate,
     /// All that was ever posted; what was taken off again is not taken off here.
     pub posted: Usd,
-    /// When something was last posted. Nothing is ever posted before that, even where a clock jumped back.
+    /// When something last happened to it. Nothing ever happens before that, even where a clock jumps back: what had left a
+    /// window would come back into it, and meet what was let in instead.
     pub last_at_ms: i64,
 }
 
@@ -57,7 +58,7 @@ impl Facts {
         self.heads.get(purse).copied().unwrap_or_default()
     }
 
-    /// The time at which something happens to a tenant: now, but never before what was posted last. All that a movement
+    /// The time at which something happens to a tenant: now, but never before what happened last. All that a movement
     /// counts for belongs to the tenant, and so does not lie after it.
     pub fn at_ms(&self, tenant: &TenantId) -> i64 {
         let purse = Purse {

@@ -391,8 +391,8 @@ impl Book {
             // What is taken off again is taken off at its own time, and stands elsewhere.
             if posted > Usd::ZERO {
                 state.posted = state.posted.checked_add(posted).ok_or(Refusal::TooMuch)?;
-                state.last_at_ms = at_ms;
             }
+            state.last_at_ms = at_ms;
             after.push(state);
         }
         for (purse, state) in purses.into_iter().zip(after) {

@@ -1,0 +1,117 @@
+//! Limits that are set at run time.
+
+use super::{Timed, came_to, once, payer, usd};
+use crate::{open, until};
+use forebay_domain::{
+    Code, Failure,
+    ledger::{BudgetRule, Enforcement, PurseName, Scope, Window},
+};
+use forebay_store::ledger::{BudgetKey, HoldError};
+use forebay_testkit::db::TestDb;
+
+fn of(scope: Scope, id: Option<&str>, minutes: u32) -> BudgetKey {
+    BudgetKey {
+        tenant: "acme".parse().unwrap(),
+        scope,
+        id: id.map(str::to_owned),
+        minutes,
+    }
+}
+
+fn window(minutes: u32, limit: &str) -> Window {
+    Window::new(minutes, usd(limit), Enforcement::Hard).unwrap()
+}
+
+#[tokio::test]
+async fn a_limit_counts_as_soon_as_it_is_set_and_until_it_is_removed() {
+    for db in TestDb::both().await {
+        let timed = Timed::open(&db).await;
+        let ledger = timed.ledger();
+        let (ours, theirs) = (payer("acme", "k1"), payer("acme", "k2"));
+        ledger
+            .set_budget(of(Scope::Key, Some("k1"), 0), window(60, "0.50"))
+            .await
+            .unwrap();
+        assert!(ledger.limits(&ours) && !ledger.limits(&theirs), "{}", db.name());
+        let hold = ledger.hold(once("0.50")).await.unwrap();
+        assert!(matches!(ledger.hold(once("0.01")).await, Err(HoldError::Refused(_))));
+        ledger
+            .set_budget(of(Scope::Key, Some("k1"), 0), window(60, "0.75"))
+            .await
+            .unwrap();
+        ledger.settle(&hold.id, came_to("0.50")).await.unwrap();
+        ledger.hold(once("0.25")).await.unwrap();
+
+        ledger
+            .set_budget(of(Scope::Key, None, 0), window(5, "9"))
+            .await
+            .unwrap();
+        assert!(ledger.limits(&theirs), "each key of the tenant");
+        ledger
+            .set_budget(of(Scope::Tenant, Some("acme"), 0), window(5, "9"))
+            .await
+            .unwrap();
+        let rules = ledger.budgets(Some(&ours.tenant)).await.unwrap();
+        let named = |scope, id: Option<&str>, window| BudgetRule {
+            scope,
+            of: Some(PurseName {
+                tenant: ours.tenant.clone(),
+                id: id.map(str::to_owned),
+            }),
+            window,
+        };
+        let expected = [
+            named(Scope::Key, None, window(5, "9")),
+            named(Scope::Key, Some("k1"), window(60, "0.75")),
+            named(Scope::Tenant, None, window(5, "9")),
+        ];
+        assert_eq!(rules, expected);
+        assert!(
+            ledger
+                .budgets(Some(&payer("zeta", "k").tenant))
+                .await
+                .unwrap()
+                .is_empty()
+        );
+
+        assert!(ledger.remove_budget(of(Scope::Key, Some("k1"), 60)).await.unwrap());
+        assert!(!ledger.remove_budget(of(Scope::Key, Some("k1"), 60)).await.unwrap());
+        ledger.hold(once("5")).await.unwrap();
+        for (scope, id) in [(Scope::Tenant, "zeta"), (Scope::Key, "a b"), (Scope::Key, "a\nb")] {
+            let refused = ledger
+                .set_budget(of(scope, Some(id), 0), window(5, "1"))
+                .await
+                .unwrap_err();
+            assert_eq!(Failure::from(refused).code, Code::InvalidRequest, "{id}");
+        }
+        timed.close().await;
+    }
+}
+
+#[tokio::test]
+async fn others_learn_of_it_and_a_hold_knows_at_once() {
+    for db in TestDb::both().await {
+        let (one, other) = (open(&db).await, open(&db).await);
+        let (here, there) = (one.store.ledger(), other.store.ledger());
+        here.set_budget(of(Scope::Tenant, None, 0), window(60, "0.50"))
+            .await
+            .unwrap();
+        assert!(
+            matches!(there.hold(once("0.51")).await, Err(HoldError::Refused(_))),
+            "{}",
+            db.name()
+        );
+        until("the other process knows", || async {
+            there.limits(&payer("acme", "k1"))
+        })
+        .await;
+        one.close().await;
+        other.close().await;
+        let again = open(&db).await;
+        assert!(
+            again.store.ledger().limits(&payer("acme", "k1")),
+            "known before anybody asks"
+        );
+        again.close().await;
+    }
+}
