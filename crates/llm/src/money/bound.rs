@@ -33,6 +33,8 @@ const INDENT: u64 = 4;
 /// The limits of the APIs, and those that some engines know beside them.
 const LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
 const OTHER_LIMITS: [&str; 2] = ["n_predict", "max_new_tokens"];
+/// How many answers are wanted, in the words of the APIs and of llama.cpp.
+const ANSWERS: [&str; 3] = ["n", "best_of", "n_cmpl"];
 
 /// Fields of a request that make its size depend on something else.
 const OPEN_FIELDS: [&str; 7] = [
@@ -95,7 +97,7 @@ impl Bound {
     pub(crate) fn of(endpoint: Endpoint, request: &Map) -> Result<Self, Failure> {
         let mut reader = Reader::default();
         reader.request(request);
-        let wanted = |field: &str| Ok::<_, Failure>(count(request, field)?.unwrap_or(1));
+        let answers = largest(request, &ANSWERS)?.unwrap_or(1);
         let texts = match endpoint {
             Endpoint::Completions => several(request.get("prompt")),
             Endpoint::Embeddings => several(request.get("input")),
@@ -106,7 +108,7 @@ impl Bound {
             input: reader.tokens(),
             open: reader.open,
             texts,
-            answers: wanted("n")?.max(wanted("best_of")?).max(1).saturating_mul(texts),
+            answers: answers.max(1).saturating_mul(texts),
             each: largest(request, &LIMITS)?,
             other: largest(request, &OTHER_LIMITS)?.unwrap_or(0),
             predicted: prediction.map_or(0, length),

@@ -1,7 +1,7 @@
 //! What asking a model costs: held before a byte goes upstream, settled at what the engine says that it used.
 //!
-//! [`bound`] tells the most that a request can come to, [`price`] what tokens cost, [`bill`] holds and settles, and
-//! [`output`] puts a limit on the answer where the client set none. The record of a request carries its bill, so
+//! [`bound`] tells the most that a request can come to, [`price`] what tokens cost, [`bill`] holds and settles by the
+//! [`verdict`] on what is known, and [`output`] puts a limit on the answer where the client set none. The record of a request carries its bill, so
 //! whatever ends the one ends the other: an answer, a failure, a dropped future.
 //!
 //! It refuses to guess in the payer's favour: what may have been spent is posted, and what cannot be bounded is not sent
@@ -12,6 +12,7 @@ mod bound;
 mod output;
 mod price;
 mod spent;
+mod verdict;
 mod work;
 
 pub(crate) use bill::{Bill, Billing, Opened, Order};

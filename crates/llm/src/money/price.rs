@@ -2,6 +2,7 @@
 
 use crate::config::PriceConfig;
 use forebay_domain::{event::Usage, money::Usd, price::Price};
+use std::fmt;
 
 /// What one request used, or may use at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,8 +50,8 @@ impl From<Tokens> for Usage {
 /// The prices of one model: dollars for a million tokens, and for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Prices {
-    pub(crate) input: Usd,
-    pub(crate) output: Usd,
+    input: Usd,
+    output: Usd,
     cached: Usd,
     written: Usd,
     request: Usd,
@@ -65,6 +66,16 @@ impl From<&PriceConfig> for Prices {
             cached: or_input(config.cached_input),
             written: or_input(config.cache_write),
             request: config.per_request.unwrap_or_default().usd(),
+        }
+    }
+}
+
+impl fmt::Display for Prices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${} in and ${} out for a million tokens", self.input, self.output)?;
+        match self.request {
+            Usd::ZERO => Ok(()),
+            request => write!(f, " and ${request} a request"),
         }
     }
 }

@@ -276,6 +276,7 @@ fn the_output_is_what_the_request_allows() {
         (Endpoint::Chat, json!({ "max_tokens": 10, "n": 3 }), 30),
         (Endpoint::Chat, json!({ "max_tokens": 10, "n_predict": 500 }), 500),
         (Endpoint::Chat, json!({ "n_predict": 5 }), 4_096),
+        (Endpoint::Chat, json!({ "max_tokens": 10, "n_cmpl": 4 }), 40),
         (
             Endpoint::Chat,
             json!({ "max_tokens": 10, "prediction": { "type": "content", "content": "" } }),

@@ -311,6 +311,25 @@ async fn the_dearest_that_may_answer_is_held_and_who_answers_is_paid() {
 }
 
 #[tokio::test]
+async fn explained_are_the_price_and_whether_a_budget_counts() {
+    let world = priced().await;
+    let outcome = |world: &World| {
+        let told = world.router.explain_route(&user(), "qwen", None).unwrap();
+        told.steps[0].outcome.clone()
+    };
+    let costs = "backend 0 takes it; it costs $1000.00 in and $2000.00 out for a million tokens";
+    assert_eq!(outcome(&world), format!("{costs}, and no budget counts"));
+    limit(&world, "1");
+    let held = "and a budget counts: what it may cost is held first";
+    assert_eq!(outcome(&world), format!("{costs}, {held}"));
+    let unpriced = World::new().await;
+    assert_eq!(outcome(&unpriced), "backend 0 takes it");
+    limit(&unpriced, "1");
+    let refused = "backend 0 takes it; it has no price, and a budget counts, so that it is not asked";
+    assert_eq!(outcome(&unpriced), refused);
+}
+
+#[tokio::test]
 async fn more_than_was_held_is_posted_in_full_and_blocks_at_once() {
     let world = priced().await;
     limit(&world, "20");

@@ -3,6 +3,7 @@
 mod batch;
 mod chain;
 mod lab;
+mod paying;
 mod search;
 mod telling;
 
