@@ -132,7 +132,12 @@ impl Router {
             .models
             .get(model)
             .ok_or_else(|| self.unknown(principal, model))?;
-        Ok(routing::explain(&settings, principal, found, affinity))
+        let mut told = routing::explain(&settings, principal, found, affinity);
+        for step in &mut told.steps {
+            let prices = settings.models.get(&step.model).and_then(|model| model.prices);
+            step.outcome.push_str(&self.desk.billing.words(principal, prices));
+        }
+        Ok(told)
     }
 
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {

@@ -1,0 +1,124 @@
+"""What asking models costs, through the whole gateway: refused before anything is sent, and never repeated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+import harness
+import scripted as script
+from harness import MODEL, Engine, Gateway, Key
+from scripted import Scripted
+
+# A tenth of a cent a token of input, two tenths a token of output: the script's usage comes to 0.025.
+PRICE = {"input": 1_000, "output": 2_000}
+ONE_ANSWER_USD = 0.025
+
+
+def config(url: str, limit_usd: float, **model: Any) -> dict[str, Any]:
+    paid = {"backends": [{"url": url, "model": "by-script"}], "price": PRICE} | model
+    return {
+        "models": {"paid": paid},
+        "budgets": [{"scope": "key", "window": "60m", "limit_usd": limit_usd}],
+        "limits": {"requests_per_minute": 1_000_000, "tool_calls_per_minute": 1_000_000},
+    }
+
+
+class Client:
+    """OpenAI's client, willing to repeat what fails, with a count of what it sent."""
+
+    def __init__(self, gateway: Gateway, key: Key) -> None:
+        self.sent = 0
+
+        def count(_: httpx.Request) -> None:
+            self.sent += 1
+
+        http = openai.DefaultHttpxClient(trust_env=False, event_hooks={"request": [count]})
+        self.api = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key.key, max_retries=4, http_client=http)
+
+    def ask(self, model: str = "paid", **more: Any) -> Any:
+        asked = {"model": model, "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 10} | more
+        return self.api.chat.completions.create(**asked)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_over_budget_is_refused_once(start: Callable[..., Gateway], scripted: Scripted, stream: bool) -> None:
+    gateway = start(config(scripted.url, 0.1))
+    client = Client(gateway, gateway.new_key("user"))
+    before = len(scripted.heard)
+    with pytest.raises(openai.RateLimitError) as caught:
+        client.ask(stream=stream)
+    assert (caught.value.code, caught.value.type) == ("insufficient_quota", "insufficient_quota")
+    assert caught.value.body["forebay_code"] == "spending_limit_exceeded"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert client.sent == 1, "a client that repeats what fails does not repeat this"
+    assert len(scripted.heard) == before, "nothing reached the engine"
+
+
+def test_a_key_spends_until_its_window_is_full(start: Callable[..., Gateway], scripted: Scripted) -> None:
+    gateway = start(config(scripted.url, 1.0))
+    one, other = (Client(gateway, gateway.new_key("user")) for _ in range(2))
+    answered = 0
+    with pytest.raises(openai.RateLimitError) as caught:
+        for _ in range(60):
+            scripted.will(script.say())
+            one.ask()
+            answered += 1
+    assert caught.value.code == "insufficient_quota"
+    # The hold of one more would be beyond what is left, though what it comes to would not.
+    assert 1 < answered < 1.0 / ONE_ANSWER_USD
+    assert f"${answered * ONE_ANSWER_USD:.6g}"[:4] in caught.value.message, caught.value.message
+    assert other.ask().choices, "the budget is each key's own"
+
+
+def test_clients_of_anthropics_api_are_told_in_its_form(start: Callable[..., Gateway], scripted: Scripted) -> None:
+    gateway = start(config(scripted.url, 0.1))
+    body = {"model": "paid", "max_tokens": 10, "messages": [{"role": "user", "content": "Why?"}]}
+    answer = gateway.http.post("/v1/messages", json=body, headers=gateway.new_key("user").bearer)
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (429, "false")
+    assert answer.json()["error"]["type"] == "billing_error"
+
+
+def test_a_model_without_a_price_is_refused_and_a_free_one_is_not(
+    start: Callable[..., Gateway], scripted: Scripted
+) -> None:
+    made = config(scripted.url, 0)
+    made["models"]["unknown"] = {"backends": made["models"]["paid"]["backends"]}
+    made["models"]["free"] = made["models"]["paid"] | {"price": {"input": 0, "output": 0}}
+    gateway = start(made)
+    client = Client(gateway, gateway.new_key("user"))
+    with pytest.raises(openai.RateLimitError) as caught:
+        client.ask("unknown")
+    assert caught.value.body["forebay_code"] == "unpriced_model"
+    assert client.ask("free").choices
+
+
+def test_the_bound_is_never_below_what_a_real_engine_counts(
+    start: Callable[..., Gateway], gateway: Gateway, engine: Engine, user: Key
+) -> None:
+    """A dollar a token, so that the refusal names the bound itself."""
+    bounding = start(config(engine.url, 0, price={"input": 1_000_000, "output": 0}))
+    asking = Client(bounding, bounding.new_key("user"))
+    texts = [
+        "Why?",
+        "漢字とかな " * 20,
+        "{}[]()<>;:'\\\n\t" * 30,
+        "a" * 500,
+        "🦀🚀é" * 40,
+        'fn main() { println!("x"); }\n' * 10,
+    ]
+    for text in texts:
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+        with pytest.raises(openai.RateLimitError) as caught:
+            asking.ask(messages=messages, max_tokens=1)
+        bound = float(re.search(r"\$([0-9.]+) more would be", caught.value.message).group(1))
+        body = harness.chat_body(messages=messages, max_tokens=1) | {"model": MODEL}
+        answer = gateway.http.post("/v1/chat/completions", json=body, headers=user.bearer)
+        assert answer.status_code == 200, answer.text
+        counted = answer.json()["usage"]["prompt_tokens"]
+        assert counted <= bound, f"{counted} tokens, and a bound of {bound} for {text[:20]!r}"
