@@ -169,7 +169,8 @@ impl Rentals {
 
 impl Flow {
     async fn run(mut self) -> Done<Rental> {
-        let (rentals, steps) = (self.rentals.clone(), self.rentals.0.steps);
+        let rentals = self.rentals.clone();
+        let steps = &rentals.0.steps;
         let row = self.record.to_row()?;
         if let Inserted::Repeat(earlier) = rentals.0.store.insert(&row).await? {
             let earlier = Record::read(*earlier)?;

@@ -23,7 +23,10 @@ use forebay_store::{
     rentals::{RentalQuery, RentalState},
     responses::ResponseOwner,
 };
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 const HOUR: Duration = Duration::from_hours(1);
 /// Most lines of a log.
@@ -293,10 +296,13 @@ impl Rentals {
         let record = self.of_token(token).await?;
         let hash = bootstrap::hash(token);
         let now = self.now();
-        let version = record.version;
+        // Of two with the same token one is the first to write; what the other reads then has no token any more.
+        let is_first = AtomicBool::new(false);
         let redeemed = self
             .change(record, |record| {
-                if record.row.token_hash == Some(hash) {
+                let is_good = record.row.token_hash == Some(hash);
+                is_first.store(is_good, Ordering::Relaxed);
+                if is_good {
                     record.row.token_hash = None;
                     record.body.reported_at = Some(now);
                     record.body.used_at = Some(now);
@@ -304,8 +310,7 @@ impl Rentals {
                 Vec::new()
             })
             .await?;
-        // Somebody else was quicker with the same token.
-        if redeemed.version == version || redeemed.body.reported_at != Some(now) {
+        if !is_first.into_inner() {
             return Err(bad_token());
         }
         redeemed.view()

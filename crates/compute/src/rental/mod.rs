@@ -17,6 +17,8 @@ mod quote;
 mod reconcile;
 mod record;
 mod state;
+#[cfg(test)]
+mod state_tests;
 mod steps;
 mod types;
 mod view;
@@ -131,6 +133,12 @@ impl Rentals {
     #[doc(hidden)]
     pub fn dying_at(parts: RentalsParts, step: Step) -> Result<Self, Failure> {
         Self::with_steps(parts, Steps::up_to(step))
+    }
+
+    /// Waits until the last step is done.
+    #[doc(hidden)]
+    pub async fn died(&self) {
+        self.0.steps.died().await;
     }
 
     fn with_steps(parts: RentalsParts, steps: Steps) -> Result<Self, Failure> {

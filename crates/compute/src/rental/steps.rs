@@ -1,6 +1,7 @@
 //! The steps of renting a machine, each of which may be a process' last.
 
-use std::future::pending;
+use std::{future::pending, sync::Arc};
+use tokio::sync::watch;
 
 /// What was done when a process died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,22 +23,37 @@ impl Step {
 }
 
 /// How far whoever rents gets.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Steps(Option<Step>);
+#[derive(Debug, Clone)]
+pub(super) struct Steps {
+    last: Option<Step>,
+    is_dead: Arc<watch::Sender<bool>>,
+}
 
 impl Steps {
     pub(super) fn all() -> Self {
-        Self(None)
+        Self {
+            last: None,
+            is_dead: Arc::default(),
+        }
     }
 
     pub(super) fn up_to(step: Step) -> Self {
-        Self(Some(step))
+        Self {
+            last: Some(step),
+            ..Self::all()
+        }
     }
 
     /// Goes on after a step, or never.
-    pub(super) async fn done(self, step: Step) {
-        if self.0 == Some(step) {
+    pub(super) async fn done(&self, step: Step) {
+        if self.last == Some(step) {
+            self.is_dead.send_replace(true);
             pending::<()>().await;
         }
+    }
+
+    pub(super) async fn died(&self) {
+        // The sender lives as long as this does.
+        self.is_dead.subscribe().wait_for(|is_dead| *is_dead).await.ok();
     }
 }

@@ -4,8 +4,7 @@
 use super::{
     Rentals,
     body::{Paying, Payment},
-    quote::HORIZON,
-    record::{Record, after},
+    record::Record,
     state::{self, Todo, next_bill, todo},
     types::{Done, ask},
 };
@@ -91,7 +90,12 @@ impl Rentals {
             None => self.forgotten_hold(&record).await?,
         };
         if let Some(hold) = hold {
-            self.0.ledger.void(&hold).await?;
+            let voided = self.0.ledger.void(&hold).await?;
+            if voided.is_repeat {
+                // It had lapsed while nobody looked, and was posted for safety's sake.
+                let all = record.body.money.first_hold;
+                self.0.ledger.refund(&hold, all, "never_made").await?;
+            }
         }
         self.close(record).await
     }
@@ -160,7 +164,7 @@ impl Rentals {
             id: machine,
             label: record.label.clone(),
             since: record.body.asked_at.unwrap_or(record.created_at),
-            until: after(ended_at, HORIZON),
+            until: ended_at,
         };
         let charged = match self.market(record.provider) {
             Some(market) => market.charged(&query).await.unwrap_or_default(),

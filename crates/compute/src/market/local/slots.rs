@@ -1,10 +1,12 @@
 //! What of this machine can be had: its GPUs as its driver names them, or shares of its CPU.
 
 use forebay_domain::market::nominal_vram_gb;
+use nvml_wrapper::{Nvml, error::NvmlError};
 use std::{num::NonZero, thread::available_parallelism};
 
 /// Shares of the CPU where nobody says how many.
 const CPU_SLOTS_MAX: u32 = 8;
+const BYTES_PER_MIB: u64 = 1 << 20;
 const KIB_PER_GB: f64 = 1_048_576.0;
 
 /// A part of this machine.
@@ -55,9 +57,22 @@ pub fn slots(cpu_slots: Option<u32>) -> Vec<Slot> {
     divide(&gpus(), cpu_slots, cores, memory_gb())
 }
 
-/// The GPUs of this machine; none where there is no driver.
+/// The GPUs of this machine; none where there is no driver. One that cannot be read is no offer.
 fn gpus() -> Vec<Gpu> {
-    Vec::new()
+    // Drivers bring the library under this name; the one without a number comes with what one builds against it.
+    let Ok(nvml) = Nvml::builder().lib_path("libnvidia-ml.so.1".as_ref()).init() else {
+        return Vec::new();
+    };
+    let read = |index| -> Result<Gpu, NvmlError> {
+        let device = nvml.device_by_index(index)?;
+        Ok(Gpu {
+            name: device.name()?,
+            memory_mib: device.memory_info()?.total / BYTES_PER_MIB,
+            uuid: device.uuid()?,
+        })
+    };
+    let count = nvml.device_count().unwrap_or_default();
+    (0..count).filter_map(|index| read(index).ok()).collect()
 }
 
 fn divide(gpus: &[Gpu], cpu_slots: Option<u32>, cores: u32, memory_gb: Option<f64>) -> Vec<Slot> {

@@ -1,0 +1,339 @@
+//! The rules of a rental against a provider of a few lines: whatever happens in whatever order, a machine that is there
+//! is never given up, and one that is to end does.
+
+use super::{
+    body::{Body, Ending, Money, Ordered, Paying, Why},
+    record::{Record, after},
+    state::{self, Fact, Sight, Todo},
+};
+use crate::market::{Created, Destroyed, Machine, MachineState, MarketFault};
+use forebay_domain::{market::Provider, money::UsdRate};
+use forebay_store::{
+    rentals::{Desired, RentalState, StoredRental},
+    responses::{OwnerKind, ResponseOwner},
+};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+use std::{collections::BTreeMap, time::Duration};
+
+const START: i64 = 1_795_280_000_000;
+
+fn start() -> Timestamp {
+    Timestamp::from_millisecond(START).unwrap()
+}
+
+fn record() -> Record {
+    let row = StoredRental {
+        id: "r1".to_owned(),
+        owner: ResponseOwner {
+            tenant: "acme".parse().unwrap(),
+            project: None,
+            kind: OwnerKind::Key,
+            subject: "ann".parse().unwrap(),
+        },
+        provider: Provider::Vast,
+        seat: "vast.ai".to_owned(),
+        label: "fb:acme:r1".to_owned(),
+        offer: "1".to_owned(),
+        machine: None,
+        state: RentalState::Intended,
+        desired: Desired::Up,
+        open: true,
+        token_hash: Some([1; 32]),
+        idempotency_key: None,
+        created_at: start(),
+        version: 1,
+        body: RawValue::NULL.to_owned(),
+    };
+    let body = Body {
+        key: None,
+        session: None,
+        trace: String::new(),
+        request: String::new(),
+        ordered: Ordered {
+            gpu: String::new(),
+            gpus: 1,
+            vram_gb: 24,
+            country: None,
+            image: "x".to_owned(),
+            disk_gb: 1,
+            hours: 24,
+            ports: Vec::new(),
+            bare: true,
+        },
+        nanos_per_hour: UsdRate::per_hour("0.4".parse().unwrap()).nanos_per_hour(),
+        paying: Paying::Accrues,
+        money: Money {
+            hold: Some("h1".parse().unwrap()),
+            ..Money::default()
+        },
+        asked_at: None,
+        lifetime: Duration::from_hours(24),
+        ends_by: after(start(), Duration::from_hours(24)),
+        idle: None,
+        used_at: None,
+        reported_at: None,
+        seen: None,
+        has_run: false,
+        misses: 0,
+        missed_at: None,
+        absent_since: None,
+        ending: Ending::default(),
+        ended_at: None,
+        why: None,
+        fault: None,
+    };
+    Record {
+        row,
+        body: Box::new(body),
+    }
+}
+
+fn machine() -> Machine {
+    Machine {
+        id: "27913406".to_owned(),
+        label: "fb:acme:r1".to_owned(),
+        state: MachineState::Running,
+        status: "running".to_owned(),
+        rate: None,
+        paid: None,
+        started_at: None,
+        ends_at: None,
+        endpoints: BTreeMap::new(),
+    }
+}
+
+/// How the provider was asked, and what became of that.
+#[derive(Debug, Clone, Copy)]
+enum Asking {
+    Confirmed,
+    /// Nobody got the answer; whether it was made.
+    Lost(bool),
+    /// It said that it failed, with the id of what it had made.
+    ErrorWithId,
+    /// Whoever asked has died; whether it was made.
+    Died(bool),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Wait(u16),
+    Look,
+    Blind,
+    WantGone,
+    /// Its provider is asked to end it, where that is to be done; whether it answers.
+    End(bool),
+    /// It ends by itself.
+    Vanish,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (1_u16..400).prop_map(Event::Wait),
+        6 => Just(Event::Look),
+        2 => Just(Event::Blind),
+        1 => Just(Event::WantGone),
+        3 => any::<bool>().prop_map(Event::End),
+        1 => Just(Event::Vanish),
+    ]
+}
+
+fn asking() -> impl Strategy<Value = Asking> {
+    prop_oneof![
+        Just(Asking::Confirmed),
+        any::<bool>().prop_map(Asking::Lost),
+        Just(Asking::ErrorWithId),
+        any::<bool>().prop_map(Asking::Died),
+    ]
+}
+
+/// A rental and the truth about its machine.
+struct Truth {
+    record: Record,
+    is_there: bool,
+    now: Timestamp,
+    /// Lists that do not have it yet.
+    lag: u32,
+}
+
+impl Truth {
+    fn begin(asking: Asking, lag: u32) -> Self {
+        let mut record = record();
+        state::asking(&mut record, start());
+        let lost = || MarketFault::Unreachable(String::new());
+        let (answer, is_there) = match asking {
+            Asking::Confirmed => (Some(Created::Confirmed { id: machine().id }), true),
+            Asking::Lost(is_made) => (Some(Created::Ambiguous { why: lost(), id: None }), is_made),
+            Asking::ErrorWithId => {
+                let id = Some(machine().id);
+                (Some(Created::Ambiguous { why: lost(), id }), true)
+            }
+            Asking::Died(is_made) => (None, is_made),
+        };
+        if let Some(answer) = answer {
+            state::answered(&mut record, &answer, start());
+        }
+        Self {
+            record,
+            is_there,
+            now: start(),
+            lag,
+        }
+    }
+
+    fn wait(&mut self, seconds: u16) {
+        self.now = after(self.now, Duration::from_secs(seconds.into()));
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Wait(seconds) => self.wait(seconds),
+            Event::Look => self.look(),
+            Event::Blind => drop(state::look(&mut self.record, Sight::Blind, self.now)),
+            Event::WantGone => drop(state::end(&mut self.record, Why::Asked, self.now)),
+            Event::End(answers) => self.end(answers),
+            Event::Vanish => self.is_there = false,
+        }
+    }
+
+    fn look(&mut self) {
+        let is_shown = self.is_there && self.lag == 0;
+        // No provider hides a machine for longer than a list or two, or for minutes.
+        let is_new = super::record::between(start(), self.now) < Duration::from_mins(1);
+        self.lag = if is_new { self.lag } else { self.lag.saturating_sub(1) };
+        let machine = machine();
+        let sight = if is_shown {
+            Sight::Present(&machine)
+        } else {
+            Sight::Absent
+        };
+        state::look(&mut self.record, sight, self.now);
+    }
+
+    fn end(&mut self, answers: bool) {
+        if state::todo(&self.record, self.now) != Todo::End || self.record.row.machine.is_none() {
+            return;
+        }
+        let answer = match (answers, self.is_there) {
+            (false, _) => Err(MarketFault::Broken(String::new())),
+            (true, true) => Ok(Destroyed::Accepted),
+            (true, false) => Ok(Destroyed::Gone),
+        };
+        self.is_there &= !answers;
+        state::ended(&mut self.record, &answer, self.now);
+    }
+
+    fn is_given_up(&self) -> bool {
+        !self.record.row.state.is_live()
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_there_is_never_given_up_and_what_is_to_end_ends(
+        asking in asking(),
+        lag in 0_u32..3,
+        events in prop::collection::vec(event(), 0..60),
+    ) {
+        let mut truth = Truth::begin(asking, lag);
+        for event in events {
+            truth.happens(event);
+            prop_assert!(!(truth.is_given_up() && truth.is_there), "given up after {event:?}: {:?}", truth.record.row.state);
+            if truth.record.row.state == RentalState::Refused {
+                prop_assert!(truth.record.row.token_hash.is_none());
+            }
+        }
+        truth.happens(Event::WantGone);
+        for _ in 0..60 {
+            truth.wait(30);
+            truth.look();
+            truth.end(true);
+        }
+        prop_assert!(truth.is_given_up() && !truth.is_there, "{:?}", truth.record.row.state);
+    }
+
+    #[test]
+    fn blindness_decides_nothing(asking in asking(), waits in prop::collection::vec(1_u16..600, 1..100)) {
+        let mut truth = Truth::begin(asking, 0);
+        for seconds in waits {
+            truth.wait(seconds);
+            truth.happens(Event::Blind);
+            prop_assert!(!truth.is_given_up());
+        }
+    }
+
+    #[test]
+    fn what_it_cost_never_falls_and_stops_at_its_end(seconds in prop::collection::vec(1_u16..600, 1..50)) {
+        let mut truth = Truth::begin(Asking::Confirmed, 0);
+        let mut before = truth.record.accrued(truth.now);
+        for wait in seconds {
+            truth.wait(wait);
+            truth.look();
+            let now = truth.record.accrued(truth.now);
+            prop_assert!(now >= before);
+            before = now;
+        }
+        truth.is_there = false;
+        let missed_at = truth.now;
+        for _ in 0..4 {
+            truth.wait(60);
+            truth.look();
+        }
+        prop_assert_eq!(truth.record.row.state, RentalState::Gone);
+        let until = after(missed_at, Duration::from_mins(1)).min(truth.now);
+        prop_assert!(truth.record.accrued(truth.now) <= truth.record.body.rate().cost_of(super::record::between(start(), until)));
+    }
+}
+
+#[test]
+fn one_list_that_is_read_three_times_is_one() {
+    let mut truth = Truth::begin(Asking::Confirmed, 0);
+    truth.wait(300);
+    truth.is_there = false;
+    for _ in 0..10 {
+        truth.look();
+    }
+    assert_eq!(truth.record.row.state, RentalState::Up);
+    assert_eq!(truth.record.body.misses, 1);
+}
+
+#[test]
+fn an_intent_that_nobody_followed_is_let_go() {
+    let mut record = record();
+    let later = |minutes| after(start(), Duration::from_mins(minutes));
+    state::look(&mut record, Sight::Blind, later(1));
+    assert_eq!(record.row.state, RentalState::Intended);
+    state::look(&mut record, Sight::Blind, later(2));
+    assert_eq!(
+        (record.row.state, record.body.why),
+        (RentalState::Refused, Some(Why::NeverAsked))
+    );
+    assert_eq!(state::todo(&record, later(2)), Todo::Release);
+}
+
+#[test]
+fn somebody_is_told_when_an_end_fails_and_when_it_costs_more() {
+    let mut truth = Truth::begin(Asking::Confirmed, 0);
+    let mut dearer = machine();
+    dearer.rate = Some(UsdRate::per_hour("0.5".parse().unwrap()));
+    let told = state::look(&mut truth.record, Sight::Present(&dearer), truth.now);
+    assert!(matches!(told.as_slice(), [Fact::PriceDrift { .. }]));
+    assert!(
+        state::look(&mut truth.record, Sight::Present(&dearer), truth.now).is_empty(),
+        "once"
+    );
+    assert_eq!(
+        truth.record.body.rate(),
+        UsdRate::per_hour("0.4".parse().unwrap()),
+        "nothing is accepted"
+    );
+
+    truth.happens(Event::WantGone);
+    let fails = |truth: &mut Truth| {
+        let answer = Err(MarketFault::Broken(String::new()));
+        state::ended(&mut truth.record, &answer, truth.now)
+    };
+    let alarms: Vec<bool> = (0..5).map(|_| !fails(&mut truth).is_empty()).collect();
+    assert_eq!(alarms, [false, false, true, true, true]);
+}

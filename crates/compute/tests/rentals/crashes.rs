@@ -1,0 +1,161 @@
+//! A process that dies at any point of renting leaves one machine that is tracked, or none and nothing held.
+
+use crate::world::{Known, MINUTE, World, ann, usd, wish};
+use forebay_compute::rental::{Rental, RentalNews, Step, Whose};
+use forebay_domain::money::Usd;
+use forebay_store::rentals::RentalState;
+use forebay_testkit::{
+    db::TestDb,
+    markets::{Fault, runpod::RunPod},
+};
+
+/// What a process that starts anew makes of it.
+async fn after_a_restart(world: &World<RunPod>, what: &str) -> Rental {
+    let gateway = world.gateway().await;
+    world.pass(&gateway, 9 * MINUTE).await;
+    let all = gateway.rentals.list(&ann(), Whose::Mine, false).await.unwrap();
+    assert_eq!(all.len(), 1, "{what}");
+    let rental = all[0].clone();
+    let standing = gateway.standing().await;
+    let (created, live) = (world.fake.created(), world.fake.live());
+    match rental.state {
+        RentalState::Up => {
+            assert_eq!((created, live), (1, 1), "{what}: one machine");
+            assert!(rental.machine.is_some() && standing.held > Usd::ZERO, "{what}");
+            assert!(standing.posted > Usd::ZERO, "{what}: it costs from its first moment");
+        }
+        RentalState::Refused => {
+            assert_eq!((created, live), (0, 0), "{what}: no machine");
+            assert_eq!(
+                (standing.held, standing.posted),
+                (Usd::ZERO, Usd::ZERO),
+                "{what}: nothing held"
+            );
+        }
+        state => panic!("{what}: {state:?}"),
+    }
+    gateway.close().await;
+    rental
+}
+
+#[tokio::test]
+async fn death_after_any_step_leaves_one_machine_or_none() {
+    for step in Step::ALL {
+        for db in TestDb::both().await {
+            let what = format!("{step:?} on {}", db.name());
+            let world = World::<RunPod>::on(db).await;
+            let gateway = world.dying_at(step).await;
+            let offer = gateway.offer("4090").await;
+            let renting = gateway.rent(&offer.id);
+            tokio::select! {
+                done = renting => panic!("{what}: it did not die: {done:?}"),
+                () = gateway.rentals.died() => {}
+            }
+            gateway.die().await;
+            let rental = after_a_restart(&world, &what).await;
+            let is_asked = step >= Step::Answered;
+            assert_eq!(rental.state == RentalState::Up, is_asked, "{what}: {:?}", rental.state);
+        }
+    }
+}
+
+#[tokio::test]
+async fn death_while_the_provider_works_is_found_out_by_the_label() {
+    for (fault, is_made) in [(Fault::HeldAfter, true), (Fault::Held, false)] {
+        let world = World::<RunPod>::sqlite().await;
+        let gateway = world.gateway().await;
+        let offer = gateway.offer("4090").await;
+        world.fake.fault("create", fault.clone());
+        let renting = gateway.rent(&offer.id);
+        tokio::select! {
+            done = renting => panic!("it was answered: {done:?}"),
+            () = world.fake.asked("create", 1) => {}
+        }
+        if is_made {
+            while world.fake.created() == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        gateway.die().await;
+        let rental = after_a_restart(&world, &format!("{fault:?}")).await;
+        assert_eq!(rental.state == RentalState::Up, is_made, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_comes_late_is_nobodys_and_ends() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    world.fake.fault("create", Fault::DropAfter);
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    assert_eq!(rental.state, RentalState::FindingOut);
+    // The provider takes so long to show it that it is taken for never made.
+    world.fake.with(|runpod| runpod.pods[0].unseen = 100);
+    let mut news = gateway.rentals.news();
+    world.pass(&gateway, 7 * MINUTE).await;
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Refused);
+    assert_eq!(gateway.standing().await.held, Usd::ZERO);
+    world.fake.with(|runpod| runpod.pods[0].unseen = 0);
+    world.pass(&gateway, 12 * MINUTE).await;
+    assert_eq!(
+        (world.fake.created(), world.fake.live()),
+        (1, 0),
+        "it is not left running"
+    );
+    let orphans = crate::world::told(&mut news);
+    assert!(
+        orphans.iter().any(|one| matches!(one, RentalNews::Orphan { .. })),
+        "and somebody is told"
+    );
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn machines_of_others_are_never_touched() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    // Somebody else's, one of another installation, and one that only looks like ours.
+    let names = world.fake.with(|runpod| {
+        let ours = runpod.pods[0].clone();
+        let mut names = Vec::new();
+        for name in ["training", "fb-acme-01xcjd3zk7xw5qxc0000000000000a", "fb-acme"] {
+            let mut pod = ours.clone();
+            pod.id = format!("other{}", names.len());
+            name.clone_into(&mut pod.name);
+            runpod.pods.push(pod);
+            names.push(name);
+        }
+        names
+    });
+    gateway.rentals.destroy(&ann(), &rental.id).await.unwrap();
+    world.pass(&gateway, 20 * MINUTE).await;
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Gone);
+    assert_eq!(world.fake.live(), names.len(), "theirs are there");
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn the_same_key_and_the_same_quote_rent_once() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let keyed = || {
+        let mut wish = wish(&offer.id);
+        wish.idempotency_key = Some("mine".to_owned());
+        wish
+    };
+    let (one, two) = tokio::join!(gateway.create(keyed()), gateway.create(keyed()));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one.id, two.id);
+    let again = gateway.create(keyed()).await.unwrap();
+    assert_eq!((again.id, world.fake.created()), (one.id, 1));
+    let mut other = keyed();
+    other.disk_gb = Some(50);
+    assert_eq!(gateway.create(other).await.unwrap_err().code.as_str(), "conflict");
+    assert!(usd("0.3") < gateway.standing().await.held);
+    assert_eq!(<RunPod as Known>::PROVIDER, again.offer.provider);
+    gateway.close().await;
+}

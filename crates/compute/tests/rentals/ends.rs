@@ -1,0 +1,218 @@
+//! Every machine ends: when somebody wants it, when it has had its time, when nobody uses it; and its bill is posted.
+
+use crate::world::{MINUTE, World, ann, principal, told, wish};
+use forebay_compute::{
+    ApprovalConfig,
+    rental::{CreateOutcome, Mode, QuoteRequest, RentalNews, What, Whose, Why},
+};
+use forebay_domain::{access::Role, money::Usd};
+use forebay_store::rentals::RentalState;
+use forebay_testkit::markets::runpod::{RunPod, Status};
+
+#[tokio::test]
+async fn what_it_came_to_is_what_the_provider_charged() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    assert!(rental.is_live() && world.fake.live() == 1);
+    world.pass(&gateway, 30 * MINUTE).await;
+    let running = gateway.get(&rental.id).await;
+    assert_eq!(running.endpoints.len(), 1, "{running:?}");
+    assert_eq!(gateway.rentals.endpoints(&ann()).await.unwrap().len(), 1);
+    gateway.rentals.destroy(&ann(), &rental.id).await.unwrap();
+    world.pass(&gateway, 2 * MINUTE).await;
+    let gone = gateway.get(&rental.id).await;
+    assert_eq!((gone.state, gone.why), (RentalState::Gone, Some(Why::Asked)));
+    world.pass(&gateway, 60 * MINUTE).await;
+    let charged = world.fake.with(|runpod| runpod.pods[0].cost());
+    let spent = gateway.get(&rental.id).await.spent.micros();
+    assert!((spent - charged).abs() <= 1_000, "posted {spent}, charged {charged}");
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn a_lifetime_and_an_idle_time_end_it() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let mut short = wish(&offer.id);
+    short.lifetime = Some(20 * MINUTE);
+    let mut idle = wish(&offer.id);
+    idle.idle = Some(10 * MINUTE);
+    let mut used = idle.clone();
+    used.idle = Some(10 * MINUTE);
+    let short = gateway.create(short).await.unwrap();
+    let idle = gateway.create(idle).await.unwrap();
+    let used = gateway.create(used).await.unwrap();
+    for _ in 0..3 {
+        world.pass(&gateway, 8 * MINUTE).await;
+        gateway.rentals.touch(&used.id).await.unwrap();
+    }
+    let why = async |id: &str| {
+        let rental = gateway.get(id).await;
+        (rental.state, rental.why)
+    };
+    assert_eq!(why(&short.id).await, (RentalState::Gone, Some(Why::Lifetime)));
+    assert_eq!(why(&idle.id).await, (RentalState::Gone, Some(Why::Idle)));
+    assert_eq!(why(&used.id).await, (RentalState::Up, None));
+    let longer = gateway.rentals.extend(&ann(), &used.id, 60 * MINUTE).await.unwrap();
+    assert_eq!(longer.ends_by.duration_since(used.ends_by).as_secs(), 3_600);
+    let refused = gateway
+        .rentals
+        .extend(&ann(), &used.id, 60 * MINUTE * 24 * 30)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code.as_str(), "invalid_arguments");
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn what_does_not_start_is_destroyed_and_dearer_than_agreed_is_told() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    world.fake.with(|runpod| runpod.fails_boot = true);
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.pass(&gateway, 40 * MINUTE).await;
+    let gone = gateway.get(&rental.id).await;
+    assert_eq!(
+        (gone.state, gone.why, world.fake.live()),
+        (RentalState::Gone, Some(Why::NeverStarted), 0)
+    );
+    world
+        .fake
+        .with(|runpod| runpod.pods.iter_mut().for_each(|pod| pod.status = Status::Terminated));
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn a_machine_is_its_owners_and_a_token_is_good_once() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    let body = world.fake.seen_at("create")[0].json();
+    let env = &body["env"];
+    assert_eq!(env["FOREBAY_URL"], "https://gateway.example.com");
+    let token = env["FOREBAY_TOKEN"].as_str().unwrap();
+    assert_eq!(gateway.rentals.recognise(token).await.unwrap().id, rental.id);
+    let (one, two) = tokio::join!(gateway.rentals.redeem(token), gateway.rentals.redeem(token));
+    assert_eq!(u8::from(one.is_ok()) + u8::from(two.is_ok()), 1, "good once");
+    assert_eq!(
+        gateway.rentals.recognise(token).await.unwrap_err().code.as_str(),
+        "invalid_token"
+    );
+    assert!(gateway.get(&rental.id).await.reported_at.is_some());
+
+    let (bob, boss) = (principal("bob", Role::User), principal("boss", Role::Operator));
+    assert_eq!(
+        gateway.rentals.get(&bob, &rental.id).await.unwrap_err().code.as_str(),
+        "unknown_instance"
+    );
+    assert!(gateway.rentals.destroy(&bob, &rental.id).await.is_err());
+    assert!(gateway.rentals.list(&bob, Whose::All, true).await.unwrap().is_empty());
+    assert_eq!(gateway.rentals.list(&boss, Whose::All, true).await.unwrap().len(), 1);
+    let mut stranger = boss.clone();
+    stranger.tenant = "other".parse().unwrap();
+    assert!(gateway.rentals.get(&stranger, &rental.id).await.is_err());
+    let machine = rental.machine.clone().unwrap();
+    for name in [
+        rental.id.as_str(),
+        &machine,
+        rental.offer.id(),
+        &rental.offer.to_string(),
+    ] {
+        assert_eq!(
+            gateway.rentals.find(&ann(), None, name).await.unwrap().id,
+            rental.id,
+            "{name}"
+        );
+    }
+    let second = gateway.rent(&offer.id).await.unwrap();
+    let both = gateway.rentals.find(&ann(), None, rental.offer.id()).await.unwrap_err();
+    assert!(
+        both.message.contains(&rental.id) && both.message.contains(&second.id),
+        "{}",
+        both.message
+    );
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn what_has_to_be_agreed_to_is_quoted_and_rented_at_the_quoted_price() {
+    let mut world = World::<RunPod>::sqlite().await;
+    world.config.approval = ApprovalConfig::Always;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let mut dry = wish(&offer.id);
+    dry.mode = Mode::DryRun;
+    let said = gateway.rentals.create(&ann(), dry).await.unwrap();
+    assert!(matches!(said, CreateOutcome::DryRun(_)));
+    let CreateOutcome::NeedsApproval(quote) = gateway.rentals.create(&ann(), wish(&offer.id)).await.unwrap() else {
+        panic!("nobody was asked");
+    };
+    assert_eq!((world.fake.created(), gateway.standing().await.held), (0, Usd::ZERO));
+    let agreed = |id: &str| {
+        let mut wish = wish(&offer.id);
+        wish.what = What::Quote(id.to_owned());
+        wish
+    };
+    // The price rises meanwhile: what was not agreed to is not rented.
+    let raise = |by: i64| {
+        world
+            .fake
+            .with(|runpod| runpod.gpus[0].price.iter_mut().for_each(|price| *price += by));
+    };
+    raise(10_000);
+    assert_eq!(
+        gateway.create(agreed(&quote.id)).await.unwrap_err().code.as_str(),
+        "conflict"
+    );
+    raise(-10_000);
+    let rental = gateway.create(agreed(&quote.id)).await.unwrap();
+    assert_eq!(rental.rate, quote.rate);
+    assert_eq!(
+        gateway.create(agreed(&quote.id)).await.unwrap().id,
+        rental.id,
+        "a quote is rented once"
+    );
+    let request = QuoteRequest {
+        offer: offer.id.clone(),
+        image: None,
+        disk_gb: None,
+        lifetime: None,
+        idle: None,
+    };
+    let late = gateway.rentals.quote(&ann(), request).await.unwrap();
+    world.clock.advance(11 * MINUTE);
+    assert_eq!(
+        gateway.create(agreed(&late.id)).await.unwrap_err().code.as_str(),
+        "unknown_quote"
+    );
+    assert_eq!(world.fake.created(), 1);
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn every_change_is_told() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let other = world.gateway().await;
+    let (mut changed, mut elsewhere) = (gateway.rentals.watch(), other.rentals.watch());
+    let mut news = gateway.rentals.news();
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    assert!(changed.has_changed().unwrap());
+    changed.mark_unchanged();
+    elsewhere.mark_unchanged();
+    world.pass(&other, MINUTE).await;
+    assert!(elsewhere.has_changed().unwrap(), "another replica notices");
+    gateway.rentals.destroy(&ann(), &rental.id).await.unwrap();
+    world.pass(&gateway, 5 * MINUTE).await;
+    assert!(changed.has_changed().unwrap());
+    let told = told(&mut news);
+    assert!(told.iter().any(|one| matches!(one, RentalNews::Ending(_))));
+    gateway.close().await;
+    other.close().await;
+}

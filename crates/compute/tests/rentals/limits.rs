@@ -1,0 +1,144 @@
+//! Limits hold however many ask at once, and what runs ends before it meets one.
+
+use crate::world::{MINUTE, World, ann, limit, told, usd};
+use forebay_compute::rental::{Advice, QuoteRequest, RentalNews, Whose, Why};
+use forebay_domain::{
+    id::TraceId,
+    ledger::{Payer, Purpose, PurposeKind},
+    money::Usd,
+};
+use forebay_store::{ledger::Posting, rentals::RentalState};
+use forebay_testkit::{
+    db::TestDb,
+    markets::{Answer, Fault, runpod::RunPod},
+};
+use futures_util::future::join_all;
+
+#[tokio::test]
+async fn of_fifty_at_once_as_many_are_rented_as_there_is_room_for() {
+    for db in TestDb::both().await {
+        let name = db.name();
+        let world = World::<RunPod>::on(db).await;
+        let gateway = world.gateway().await;
+        let offer = gateway.offer("4090").await;
+        let three = offer.rate.hourly().micros() * 3;
+        limit(&gateway.store, &Usd::from_micros(three + 1_000).to_string());
+        let asked = join_all((0..50).map(|_| gateway.rent(&offer.id))).await;
+        let (rented, refused): (Vec<_>, Vec<_>) = asked.into_iter().partition(Result::is_ok);
+        assert_eq!(rented.len(), 3, "{name}");
+        for failure in refused {
+            assert_eq!(failure.unwrap_err().code.as_str(), "spending_limit_exceeded", "{name}");
+        }
+        assert_eq!((world.fake.created(), world.fake.live()), (3, 3), "{name}");
+        let standing = gateway.standing().await;
+        assert!(standing.used() <= standing.window.limit, "{name}: {standing:?}");
+        assert_eq!(gateway.rentals.list(&ann(), Whose::Mine, true).await.unwrap().len(), 3);
+        gateway.close().await;
+    }
+}
+
+#[tokio::test]
+async fn real_money_needs_a_limit_first() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    gateway.store.ledger().configure(Vec::new());
+    let request = QuoteRequest {
+        offer: offer.id.clone(),
+        image: None,
+        disk_gb: None,
+        lifetime: None,
+        idle: None,
+    };
+    let quote = gateway.rentals.quote(&ann(), request).await.unwrap();
+    assert_eq!(quote.advice, Advice::NoLimit);
+    let refused = gateway.rent(&offer.id).await.unwrap_err();
+    assert_eq!(refused.code.as_str(), "no_spending_limit");
+    assert_eq!(world.fake.created(), 0);
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn an_end_begins_before_the_limit_and_goes_on_for_as_long_as_it_fails() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    limit(&gateway.store, "1");
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.pass(&gateway, 10 * MINUTE).await;
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Up);
+    // Somebody else spends nearly all that is left, without asking.
+    let used = gateway.standing().await.posted;
+    let gap = rental.rate.cost_of(9 * MINUTE);
+    gateway.store.ledger().post_soon(Posting {
+        payer: Payer::from(&ann()),
+        purpose: Purpose {
+            kind: PurposeKind::Tool,
+            name: "web_search".to_owned(),
+        },
+        amount: usd("1").saturating_sub(used).saturating_sub(gap),
+        trace: TraceId::from_bytes([9; 16]).unwrap(),
+        estimated: false,
+    });
+    while gateway.standing().await.posted < usd("0.8") {
+        tokio::task::yield_now().await;
+    }
+    let mut news = gateway.rentals.news();
+    world.fake.faults("destroy", Fault::Instead(Answer::empty(503)), None);
+    while gateway.get(&rental.id).await.state == RentalState::Up {
+        world.pass(&gateway, MINUTE).await;
+        let posted = gateway.standing().await.posted;
+        assert!(posted <= usd("1"), "the end begins before the limit: {posted}");
+    }
+    let ending = gateway.get(&rental.id).await;
+    assert_eq!((ending.state, ending.why), (RentalState::Destroying, Some(Why::Limit)));
+    assert!(world.fake.seen_at("destroy").len() == 1, "and at once");
+    let begun = told(&mut news);
+    assert!(begun.iter().any(|one| matches!(one, RentalNews::NearLimit { .. })));
+
+    let before = ending.spent;
+    world.pass(&gateway, 60 * MINUTE).await;
+    let tried = world.fake.seen_at("destroy").len();
+    assert!((55..=300).contains(&tried), "asked again all the while: {tried}");
+    let alarms = told(&mut news);
+    assert!(
+        alarms
+            .iter()
+            .any(|one| matches!(one, RentalNews::DestroyFailing { failures, .. } if *failures >= 50))
+    );
+    let later = gateway.get(&rental.id).await;
+    assert_eq!((later.state, world.fake.live()), (RentalState::Destroying, 1));
+    let hour = rental.rate.hourly();
+    assert!(
+        later.spent.saturating_sub(before) >= hour.saturating_sub(usd("0.01")),
+        "what it costs is posted all the same"
+    );
+
+    world.fake.no_more_faults();
+    world.pass(&gateway, 3 * MINUTE).await;
+    let gone = gateway.get(&rental.id).await;
+    assert_eq!((gone.state, world.fake.live()), (RentalState::Gone, 0));
+    assert_eq!(gateway.standing().await.held, Usd::ZERO);
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_always_fits_runs_on() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let hour = offer.rate.hourly();
+    // A quarter of an hour more than what an hour costs.
+    limit(
+        &gateway.store,
+        &hour.saturating_add(offer.rate.cost_of(15 * MINUTE)).to_string(),
+    );
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    for _ in 0..30 {
+        world.pass(&gateway, 5 * MINUTE).await;
+        let standing = gateway.standing().await;
+        assert!(standing.used() <= standing.window.limit, "{standing:?}");
+    }
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Up);
+    gateway.close().await;
+}

@@ -1,0 +1,15 @@
+//! Rentals against fake providers and real databases: whatever dies, lies or says nothing, no machine is lost, none is
+//! made twice, and what is spent is posted.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a part that does not work shall fail its test at once"
+)]
+
+mod crashes;
+mod ends;
+mod limits;
+mod prepaid;
+mod slow;
+mod unclear;
+mod world;

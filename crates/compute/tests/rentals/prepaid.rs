@@ -1,0 +1,74 @@
+//! Time that is paid before it begins: posted once the machine is there, given back when it ends early, and bought only
+//! where it fits.
+
+use crate::world::{MINUTE, World, ann, limit, usd, wish};
+use forebay_domain::money::Usd;
+use forebay_store::rentals::RentalState;
+use forebay_testkit::markets::{Fault, ionet::IoNet};
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+#[tokio::test]
+async fn what_is_given_back_leaves_no_room_that_was_never_there() {
+    let world = World::<IoNet>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let mut long = wish(&offer.id);
+    long.lifetime = Some(4 * HOUR);
+    let rental = gateway.create(long).await.unwrap();
+    let paid = gateway.standing().await.posted;
+    assert_eq!(paid, offer.rate.cost_of(4 * HOUR), "all of it is posted at once");
+    assert_eq!(gateway.standing().await.held, Usd::ZERO);
+    world.pass(&gateway, 30 * MINUTE).await;
+    assert_eq!(gateway.standing().await.posted, paid, "and no more while it runs");
+    gateway.rentals.destroy(&ann(), &rental.id).await.unwrap();
+    world.pass(&gateway, 15 * MINUTE).await;
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Gone);
+    let kept = gateway.standing().await.posted;
+    let first_hour = offer.rate.hourly();
+    assert!(
+        kept >= first_hour && kept < offer.rate.cost_of(2 * HOUR),
+        "{kept} of {paid} is kept"
+    );
+    // An hour after it was paid it counts no longer, and nor does what was given back.
+    world.pass(&gateway, 20 * MINUTE).await;
+    let later = gateway.standing().await;
+    assert_eq!(later.posted, Usd::ZERO, "no phantom headroom");
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn more_time_is_gated_bought_once_and_found_out() {
+    let world = World::<IoNet>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.pass(&gateway, 5 * MINUTE).await;
+    let paid = gateway.standing().await.posted;
+    limit(&gateway.store, &paid.saturating_add(usd("0.01")).to_string());
+    let refused = gateway.rentals.extend(&ann(), &rental.id, HOUR).await.unwrap_err();
+    assert_eq!(refused.code.as_str(), "spending_limit_exceeded");
+    assert_eq!(world.fake.seen_at("extend").len(), 0, "nobody was asked");
+
+    limit(&gateway.store, "100");
+    let longer = gateway.rentals.extend(&ann(), &rental.id, HOUR).await.unwrap();
+    assert_eq!(longer.ends_by.duration_since(rental.ends_by).as_secs(), 3_600);
+    let twice = gateway.standing().await.posted;
+    assert!(twice > paid, "{twice} after {paid}");
+
+    world.fake.fault("extend", Fault::DropAfter);
+    let unclear = gateway.rentals.extend(&ann(), &rental.id, HOUR).await.unwrap_err();
+    assert_eq!(unclear.code.as_str(), "upstream_failed");
+    assert!(gateway.standing().await.held > Usd::ZERO, "it stays set aside");
+    let again = gateway.rentals.extend(&ann(), &rental.id, HOUR).await.unwrap_err();
+    assert_eq!(again.code.as_str(), "conflict");
+    world.pass(&gateway, 5 * MINUTE).await;
+    let found = gateway.get(&rental.id).await;
+    assert_eq!(found.ends_by.duration_since(longer.ends_by).as_secs(), 3_600);
+    let standing = gateway.standing().await;
+    assert_eq!(standing.held, Usd::ZERO);
+    assert!(standing.posted > twice);
+    assert_eq!(world.fake.seen_at("extend").len(), 2);
+    gateway.close().await;
+}
