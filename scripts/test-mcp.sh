@@ -9,6 +9,7 @@ usage: scripts/test-mcp.sh METHOD [NAME [JSON]]
   scripts/test-mcp.sh initialize
   scripts/test-mcp.sh tools/list
   scripts/test-mcp.sh tools/call calculator '{"expression":"6 * 7"}'
+  scripts/test-mcp.sh tools/call list_gpu_instances '{"provider":"all"}'
   scripts/test-mcp.sh resources/list
   scripts/test-mcp.sh resources/read forebay://status
 

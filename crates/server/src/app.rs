@@ -9,12 +9,14 @@ use crate::{
     config::{AlertsConfig, AuthConfig, BudgetsConfig, LimitsConfig, McpConfig, ServerConfig},
     door::{Door, Rules, per_minute, token::Outside},
     gateway::Opens,
+    gpu::Gpu,
     http::Pipes,
     metrics::Metrics,
     surfaces::{self, OpenSurface},
 };
 use arc_swap::ArcSwap;
 use forebay_api::{ConfigStatus, Status, StoreStatus, UpstreamState};
+use forebay_compute::{MarketsConfig, Rentals, RentalsConfig};
 use forebay_context::Providers;
 use forebay_domain::{
     Action, Code, Failure, Principal,
@@ -25,16 +27,17 @@ use forebay_domain::{
 };
 use forebay_llm::Router;
 use forebay_mcp::{
-    Catalogue, CatalogueParts, Front, Sessions, StatusSource,
+    Catalogue, CatalogueParts, Front, PricesConfig, Sessions, StatusSource,
     declared::Declared,
     upstream::{UpstreamStatus, Upstreams},
 };
-use forebay_runtime::{Clock, Entropy, Tasks, rate::RateLimiter, secret::SecretReader};
+use forebay_runtime::{Clock, Entropy, Tasks, http::Guarded, rate::RateLimiter, secret::SecretReader};
 use forebay_store::Store;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, OnceLock, Weak},
 };
 
@@ -45,7 +48,10 @@ pub struct AppConfig {
     pub auth: AuthConfig,
     pub limits: LimitsConfig,
     pub budgets: BudgetsConfig,
+    pub prices: PricesConfig,
     pub alerts: AlertsConfig,
+    pub markets: MarketsConfig,
+    pub rentals: RentalsConfig,
     pub models: forebay_llm::Config,
     pub turns: forebay_llm::TurnsConfig,
     pub responses: forebay_llm::ResponsesConfig,
@@ -67,6 +73,8 @@ impl AppConfig {
         model_settings(self, secrets)?;
         self.check_tools(secrets, &outside.clock)?;
         self.budget_rules()?;
+        self.prices.check()?;
+        self.rentals.check()?;
         Alerts::check(&self.alerts, secrets)?;
         Upstreams::check(&self.upstreams, &kit)
     }
@@ -111,6 +119,13 @@ pub struct App {
     /// Where context comes from.
     pub providers: Providers,
     pub alerts: Alerts,
+    /// The machines that are rented.
+    pub rentals: Rentals,
+    /// For what the operator configured, and this machine's own slots.
+    pub(crate) http: reqwest::Client,
+    /// For what providers of machines have said.
+    pub(crate) guarded: Guarded,
+    binary: PathBuf,
     pub front: Front,
     /// The connections that last.
     pub pipes: Pipes,
@@ -166,6 +181,11 @@ impl App {
             secrets: parts.secrets.clone(),
             tools: config.builtin_tools()?,
         })?;
+        catalogue.set_prices(&config.prices)?;
+        let gpu = Gpu::new()?;
+        catalogue.join(gpu.clone());
+        let rentals = parts.rentals(config, client.clone(), &mut metrics)?;
+        alerts.feed_machines(&parts.tasks, rentals.news());
         let declared = parts.declared(config, &catalogue)?;
         let providers = parts.providers(config, client.clone(), (&models, &catalogue), &mut metrics)?;
         models.introduce(Arc::new(catalogue.clone()), Arc::new(providers.clone()));
@@ -185,6 +205,10 @@ impl App {
             declared,
             providers,
             alerts,
+            rentals,
+            http: client,
+            guarded: crate::gpu::guarded(),
+            binary: parts.binary,
             front,
             pipes: Pipes::default(),
             sessions,
@@ -204,6 +228,8 @@ impl App {
             }),
         });
         whole.set(Arc::downgrade(&app)).expect("set here alone");
+        gpu.begin(&app);
+        app.rentals.start();
         Ok(app)
     }
 
@@ -222,6 +248,7 @@ impl App {
         );
         Upstreams::check(&config.upstreams, &kit)?;
         let budgets = config.budget_rules()?;
+        config.prices.check()?;
         self.announce("config:reload", "the configuration has changed").await?;
         // These go first, since they alone can still refuse: a folder or a secret may have gone since it was checked.
         self.catalogue.reconfigure(config.builtin_tools()?)?;
@@ -230,6 +257,9 @@ impl App {
         self.providers.reconfigure(&mcp.context())?;
         self.upstreams.reconfigure(&config.upstreams)?;
         self.alerts.reconfigure(&config.alerts)?;
+        let urls = parts::urls(config, self.bound, self.opens);
+        self.rentals.reconfigure(&config.markets, &config.rentals, urls)?;
+        self.catalogue.set_prices(&config.prices)?;
         self.store.ledger().configure(budgets.clone());
         self.budgets.store(Arc::new(budgets));
         self.door.adopt(rules, &config.limits);
@@ -243,6 +273,13 @@ impl App {
             last_error: None,
         }));
         Ok(())
+    }
+
+    /// The binary that this is, for a machine that comes home.
+    pub(crate) async fn binary(&self) -> Result<tokio::fs::File, Failure> {
+        tokio::fs::File::open(&self.binary).await.map_err(|error| {
+            Failure::new(Code::InternalError, "The gateway's own binary cannot be read.").caused_by(error)
+        })
     }
 
     /// The limits of the configuration file.

@@ -126,6 +126,7 @@ impl Gateway {
         let store = Store::open(&store_url, store_parts).await?;
         let first_key = first_start::ensure_admin(&store, &data, &clock, &entropy).await?;
         let patience = Duration::from_secs(config.server.drain_seconds);
+        let binary = children.guard.clone();
         let launcher = Launcher::new(children.guard, children.environment, tasks.clone(), clock.clone());
         let app = App::build(
             &config,
@@ -140,6 +141,7 @@ impl Gateway {
                 mcp_bound: mcp_listener.as_ref().map(address).transpose()?,
                 metrics_bound: metrics_listener.as_ref().map(address).transpose()?,
                 opens,
+                binary,
             },
         )?;
         loops::start(&app);

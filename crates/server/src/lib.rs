@@ -11,6 +11,7 @@ pub mod door;
 pub mod errors;
 pub mod first_start;
 pub mod gateway;
+pub mod gpu;
 pub mod http;
 pub mod listen;
 pub mod loops;

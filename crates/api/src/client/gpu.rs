@@ -2,8 +2,8 @@
 
 use super::{Client, ClientError};
 use crate::wire::{
-    GpuCreate, GpuCreated, GpuExtend, GpuInstance, GpuInstanceList, GpuInstanceQuery, GpuLog, GpuLogQuery, GpuOfferList,
-    GpuOfferQuery, GpuQuote,
+    GpuCreate, GpuCreated, GpuExtend, GpuInstance, GpuInstanceList, GpuInstanceQuery, GpuLog, GpuLogQuery,
+    GpuOfferList, GpuOfferQuery, GpuQuote,
 };
 use reqwest::Method;
 use std::time::Duration;

@@ -9,6 +9,8 @@ mod config;
 mod declare;
 mod doctor;
 mod explain;
+mod gpu;
+mod instance_agent;
 mod key;
 mod man;
 mod mcp;
@@ -40,6 +42,7 @@ Examples:
   forebay chat 'What is the capital of France?'   ask a model
   forebay tool call calculator '{\"expression\":\"6 * 7\"}'
   forebay spend                                   see what is spent, and what is left
+  forebay gpu list --min-vram 24                  find a machine to rent
   forebay doctor                                  check the installation
 
 Exit codes: 0 done; 1 invalid input or configuration; 3 not allowed; 4 gateway or database not there;
@@ -87,6 +90,8 @@ enum Command {
     #[command(subcommand)]
     Budget(budget::Command),
     #[command(subcommand)]
+    Gpu(gpu::Command),
+    #[command(subcommand)]
     Audit(audit::Command),
     Explain(explain::Args),
     Chat(chat::Args),
@@ -115,6 +120,8 @@ enum Command {
     Openapi(openapi::Args),
     #[command(hide = true)]
     ChildGuard(child_guard::Args),
+    #[command(hide = true)]
+    InstanceAgent(instance_agent::Args),
 }
 
 /// Runs the command that was asked for.
@@ -129,6 +136,7 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
         Command::Budget(command) => light()?
             .block_on(budget::run(command, &context, printer))
             .map(|()| done),
+        Command::Gpu(command) => light()?.block_on(gpu::run(command, &context, printer)).map(|()| done),
         Command::Audit(command) => light()?.block_on(audit::run(command, &context, printer)),
         Command::Explain(args) => light()?.block_on(explain::run(args, &context, printer)).map(|()| done),
         Command::Chat(args) => light()?.block_on(chat::run(args, &context, printer)).map(|()| done),
@@ -165,6 +173,9 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
         Command::Man(args) => man::run(&args, printer).map(|()| done),
         Command::Openapi(openapi::Args {}) => openapi::run(printer).map(|()| done),
         Command::ChildGuard(args) => child_guard::run(&args),
+        Command::InstanceAgent(instance_agent::Args {}) => {
+            light()?.block_on(instance_agent::run(&context)).map(|()| done)
+        }
     }
 }
 

@@ -1,9 +1,7 @@
 //! What later versions bring. It is refused by name, so that nobody believes that it is in force.
 
 const SECTIONS: &[&str] = &[
-    "markets",
     "nodes",
-    "prices",
     "providers",
     "secrets_dir",
     "tasks",

@@ -128,6 +128,7 @@ impl<'a> Judge<'a> {
             self.tell_at(&path, fault.problem, None);
         }
         self.budgets();
+        self.machines();
         self.webhooks(&some_webhook_secret(), Secrets::TakenForGranted);
         self.upstreams();
         self.collector();
@@ -222,6 +223,20 @@ impl<'a> Judge<'a> {
         }
         for fault in self.config.budgets.rules().err().into_iter().flatten() {
             self.tell(&format!("budgets.{}.{}", fault.index, fault.key), &fault.problem, None);
+        }
+    }
+
+    fn machines(&mut self) {
+        let is_told = |section: &str, judge: &Self| judge.mistakes.iter().any(|found| found.path.starts_with(section));
+        if let Err(failure) = self.config.prices.check()
+            && !is_told("prices", self)
+        {
+            self.tell("prices", failure.message.trim_end_matches('.'), failure.hint);
+        }
+        if let Err(failure) = self.config.rentals.check()
+            && !is_told("rentals", self)
+        {
+            self.tell("rentals", failure.message.trim_end_matches('.'), failure.hint);
         }
     }
 

@@ -134,14 +134,14 @@ fn an_unknown_key_gets_a_suggestion() {
         "xyz:",
         &no_such(
             "1:1: `xyz`",
-            "Here may stand: `alerts`, `auth`, `budgets`, `limits`, `mcp`, `metrics`, `models`, `responses`, `server`, `store`, `telemetry`, `tools`, `turns`, `upstreams`.",
+            "Here may stand: `alerts`, `auth`, `budgets`, `limits`, `markets`, `mcp`, `metrics`, `models`, `prices`, `rentals`, `responses`, `server`, `store`, `telemetry`, `tools`, `turns`, `upstreams`.",
         ),
     );
 }
 
 #[test]
 fn what_a_later_version_brings_is_refused_by_name() {
-    for section in ["markets", "nodes", "prices", "providers", "tasks"] {
+    for section in ["nodes", "providers", "tasks"] {
         for value in ["[]", "{a: {}}", ""] {
             let words = refused(&format!("server: {{}}\n{section}: {value}"), &[]);
             assert!(

@@ -87,6 +87,16 @@ impl Guarded {
         self.in_time(&host, self.exchange(request)).await
     }
 
+    /// The head of an answer, whose body the caller reads as it comes, within bounds of its own. A redirect is an answer
+    /// like any other.
+    pub async fn open(&self, mut request: Request) -> Result<reqwest::Response, Failure> {
+        self.rules.check_url(request.url())?;
+        let host = host_of(request.url());
+        request.headers_mut().remove(HOST);
+        let opened = async { self.client.execute(request).await.map_err(|error| failed(&host, error)) };
+        self.in_time(&host, opened).await
+    }
+
     /// Follows at most so many redirects, each checked like the first request. Going elsewhere drops all headers but
     /// `Accept` and `Content-Type`, since the others were meant for the first host; going back to plain HTTP is refused.
     pub async fn follow(&self, request: Request, redirects_max: usize) -> Result<Response<Bytes>, Failure> {

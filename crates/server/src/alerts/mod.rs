@@ -6,6 +6,7 @@
 mod deliver;
 mod feed;
 mod kind;
+mod machines;
 mod sign;
 
 pub use kind::{Alert, Kind};

@@ -8,6 +8,7 @@ use crate::{
     gateway::Opens,
     metrics::Metrics,
 };
+use forebay_compute::{Rentals, RentalsParts, Urls, market::local::AgentProgram, rental::AGENT_WORDS};
 use forebay_context::{Providers, ProvidersParts};
 use forebay_domain::Failure;
 use forebay_llm::{Router, RouterParts, Settings};
@@ -19,7 +20,7 @@ use forebay_mcp::{
 use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, secret::SecretReader};
 use forebay_store::Store;
 use serde_json::{json, value::RawValue};
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 /// What the process brings along.
 pub struct AppParts {
@@ -37,6 +38,8 @@ pub struct AppParts {
     /// The other port on which everything is served too, where there is one.
     pub mcp_bound: Option<SocketAddr>,
     pub opens: Opens,
+    /// The binary that this is.
+    pub binary: PathBuf,
 }
 
 /// What can be made of that, one part after another.
@@ -133,6 +136,33 @@ impl AppParts {
         Ok(alerts)
     }
 
+    pub(super) fn rentals(
+        &self,
+        config: &AppConfig,
+        http: reqwest::Client,
+        metrics: &mut Metrics,
+    ) -> Result<Rentals, Failure> {
+        let parts = RentalsParts {
+            markets: config.markets.clone(),
+            config: config.rentals.clone(),
+            urls: urls(config, self.bound, self.opens),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            secrets: self.secrets.clone(),
+            http,
+            launcher: self.launcher.clone(),
+            agent: AgentProgram {
+                program: self.binary.display().to_string(),
+                args: AGENT_WORDS.map(str::to_owned).into(),
+            },
+            tasks: self.tasks.clone(),
+        };
+        let rentals = Rentals::new(parts)?;
+        rentals.metrics().register(metrics.registry());
+        Ok(rentals)
+    }
+
     pub(super) fn sessions(&self) -> Sessions {
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
         Sessions::new(SessionLimits::default(), clock, entropy, &self.store)
@@ -148,6 +178,20 @@ impl AppParts {
             states: forebay_mcp::StateKeys::new(self.clock.clone(), self.entropy.clone()),
             charge: door.charge(),
         })
+    }
+}
+
+/// Where rented machines reach the gateway: none of them where nothing is opened.
+pub(super) fn urls(config: &AppConfig, bound: SocketAddr, opens: Opens) -> Urls {
+    let public = config.server.public_url.as_ref();
+    let local = match bound.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv6() => format!("http://[::1]:{}", bound.port()),
+        ip if ip.is_unspecified() => format!("http://127.0.0.1:{}", bound.port()),
+        _ => format!("http://{bound}"),
+    };
+    Urls {
+        public: public.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+        local: (opens == Opens::Listeners).then_some(local),
     }
 }
 

@@ -8,6 +8,7 @@ mod budgets;
 mod declared;
 mod explain;
 mod explain_route;
+mod gpu;
 mod health;
 mod keys;
 mod mcp;
@@ -56,12 +57,14 @@ pub enum Access {
     Needs(Action),
     /// The same, and an audit event is committed before the handler runs.
     Audited(Action),
+    /// A rented machine's own token, which is no key and which the handler hands to rentals.
+    Machine,
 }
 
 impl Access {
     pub fn action(&self) -> Option<&Action> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Machine => None,
             Self::Needs(action) | Self::Audited(action) => Some(action),
         }
     }
@@ -91,7 +94,7 @@ macro_rules! routes {
     };
 }
 
-use Access::{Anonymous, Audited, Needs};
+use Access::{Anonymous, Audited, Machine, Needs};
 
 const PROVIDERS_READ: Action = Action::named("providers:read");
 const PROVIDERS_WRITE: Action = Action::named("providers:write");
@@ -138,6 +141,16 @@ routes! {
     "PUT" "/api/v1/budgets" Api Problem Audited(Action::BUDGETS_WRITE), put(budgets::set);
     "DELETE" "/api/v1/budgets" Api Problem Audited(Action::BUDGETS_WRITE), delete(budgets::remove);
     "GET" "/api/v1/billing/transactions" Api Problem Needs(Action::BILLING_READ), get(transactions::list);
+    "GET" "/api/v1/gpu/offers" Api Problem Needs(Action::GPU_READ), get(gpu::offers);
+    "POST" "/api/v1/gpu/quotes" Api Problem Needs(Action::GPU_READ), post(gpu::quote);
+    "POST" "/api/v1/gpu/instances" Api Problem Audited(Action::GPU_CREATE), post(gpu::create);
+    "GET" "/api/v1/gpu/instances" Api Problem Needs(Action::GPU_READ), get(gpu::list);
+    "GET" "/api/v1/gpu/instances/{id}" Api Problem Needs(Action::GPU_READ), get(gpu::show);
+    "DELETE" "/api/v1/gpu/instances/{id}" Api Problem Audited(Action::GPU_DESTROY), delete(gpu::destroy);
+    "POST" "/api/v1/gpu/instances/{id}/extend" Api Problem Audited(Action::GPU_CREATE), post(gpu::extend);
+    "GET" "/api/v1/gpu/instances/{id}/logs" Api Problem Needs(Action::GPU_READ), get(gpu::logs);
+    "POST" "/api/v1/gpu/agent" Api Problem Machine, post(gpu::report);
+    "GET" "/dist/forebay" Api Problem Machine, get(gpu::binary);
     "GET" "/v1/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::v1::list);
     "GET" "/v1/models/{*id}" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::v1::show);
     "POST" "/v1/chat/completions" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::v1::chat);
@@ -249,6 +262,16 @@ pub fn base_url(app: &App, headers: &HeaderMap) -> String {
         Some(host) => format!("http://{host}"),
         None => format!("http://{}", app.bound),
     }
+}
+
+/// All addresses under which clients reach this gateway, as far as it knows them.
+pub(crate) fn base_url_of(app: &App) -> Vec<url::Url> {
+    let bound = [
+        format!("http://{}", app.bound),
+        format!("http://localhost:{}", app.bound.port()),
+    ];
+    let bound = bound.iter().filter_map(|text| text.parse().ok());
+    app.door.rules().public_url.clone().into_iter().chain(bound).collect()
 }
 
 async fn unknown_route(request: Request) -> Response {

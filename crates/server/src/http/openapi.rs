@@ -22,6 +22,8 @@ use utoipa::{
         super::providers::test, super::declared::list, super::declared::create, super::declared::remove,
         super::spending::spending, super::budgets::list, super::budgets::set, super::budgets::remove,
         super::transactions::list,
+        super::gpu::offers, super::gpu::quote, super::gpu::create, super::gpu::list, super::gpu::show,
+        super::gpu::destroy, super::gpu::extend, super::gpu::logs, super::gpu::report, super::gpu::binary,
         super::openai::v1::list, super::openai::v1::show, super::openai::v1::chat, super::openai::v1::completions,
         super::openai::v1::embeddings, super::openai::v1::responses, super::openai::v1::messages,
         super::openai::bare::list, super::openai::bare::show, super::openai::bare::chat, super::openai::bare::completions,

@@ -12,6 +12,7 @@ mod connections;
 mod declared;
 mod documents;
 mod far;
+mod gpu;
 mod health;
 mod limits;
 mod matrix;

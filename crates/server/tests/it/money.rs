@@ -132,7 +132,7 @@ async fn spending_is_told_as_the_windows_stand() {
 }
 
 #[tokio::test]
-async fn one_tenant_never_sees_anothers_money() {
+async fn no_tenant_sees_the_money_of_another() {
     let rig = with_budgets(json!([{"scope": "tenant", "window": "60m", "limit_usd": 50}])).await;
     let ann = rig.key("acme", "ann", Role::User, &[]).await;
     let otto = rig.key("acme", "otto", Role::Operator, &[]).await;

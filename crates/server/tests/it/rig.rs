@@ -185,6 +185,7 @@ fn secrets() -> SecretReader {
     SecretReader::new(|name| match name {
         "BACKEND_KEY" => Some("sk-backend-canary-3f1c".to_owned()),
         "JWT_SECRET" => Some(SECRET.to_owned()),
+        "VAST_KEY" => Some(forebay_testkit::markets::vast::KEY.to_owned()),
         // Of 32 bytes.
         "WEBHOOK_SECRET" => Some("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned()),
         "WEAK_SECRET" => Some("secret".to_owned()),

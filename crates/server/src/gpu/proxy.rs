@@ -1,0 +1,462 @@
+//! `proxy_inference_request`: a request to an endpoint of one of the caller's own machines, or to a model route of this
+//! gateway. Nothing else is reached, however it is spelled.
+//!
+//! Where a machine is reached its provider has said, who is believed in nothing: such an address is asked through the
+//! guarded client, which reaches public addresses alone. Only the machine that the gateway runs on is asked directly.
+
+use crate::{app::App, http::base_url_of};
+use bytes::{Bytes, BytesMut};
+use forebay_compute::rental::{Rental, Whose};
+use forebay_domain::{
+    Code, Event, Failure, Principal,
+    event::{Class, Outcome as Ending},
+    json as strict,
+    market::Provider,
+    model::{AnswerForm, Endpoint, Hints, ModelRequest},
+    port::AskModel,
+};
+use forebay_mcp::call::{CallContext, LogLevel, Outcome, Step};
+use forebay_runtime::http::{AllowList, Guarded, Rules, Schemes};
+use futures_util::{Stream, StreamExt};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, time::Duration};
+use url::Url;
+
+/// The largest answer that is given whole.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+const BEGIN_MAX: Duration = Duration::from_mins(5);
+const SILENCE_MAX: Duration = Duration::from_mins(2);
+/// A piece of a stream as the client is told it.
+const PIECE_BYTES_MAX: usize = 16 << 10;
+const LOGGER: &str = "proxy_inference_request";
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Wish {
+    target_url: String,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    body: Option<Value>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+/// Where a request goes.
+enum Target {
+    Model(Endpoint),
+    Models,
+    Machine { rental: Box<Rental>, url: Url },
+}
+
+pub(super) async fn run(
+    app: &App,
+    principal: &Principal,
+    wish: Wish,
+    context: &CallContext,
+) -> Result<Outcome, Failure> {
+    let method = wish.method.as_deref().unwrap_or("POST").parse();
+    let method: Method = method.map_err(|_| Failure::new(Code::InvalidArguments, "`method` is none of HTTP's."))?;
+    let began = app.clock.monotonic();
+    let target = target(app, principal, &wish.target_url, &method).await?;
+    let (action, told) = match target {
+        Target::Models => ("proxy:models".to_owned(), Ok(models(app, principal))),
+        Target::Model(endpoint) => {
+            let action = format!("proxy:{}", endpoint.path());
+            (action, model(app, principal, (endpoint, wish.body), context).await)
+        }
+        Target::Machine { rental, url } => {
+            let action = format!("proxy:{}", rental.id);
+            (action, machine(app, (&rental, url, method), wish, context).await)
+        }
+    };
+    // Models' own events have the tokens; this one says that it came this way, and what went to a machine.
+    let (ending, bytes_out) = match &told {
+        Ok(answer) => (Ending::Ok, answer.bytes),
+        Err(failure) => (Ending::Failed(failure.code), 0),
+    };
+    let took = app.clock.monotonic().saturating_sub(began);
+    app.store.events().record(Event {
+        at: app.clock.now(),
+        class: Class::Activity,
+        surface: context.via.surface,
+        trace: context.via.trace,
+        actor: Some(principal.into()),
+        action,
+        outcome: ending,
+        reason: None,
+        duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        bytes_in: 0,
+        bytes_out: bytes_out as u64,
+        usage: None,
+        count: 1,
+    });
+    told.map(|answer| super::complete(&answer.told))
+}
+
+/// An answer, and how much of it came over the wire.
+struct Answered {
+    told: Value,
+    bytes: usize,
+}
+
+/// What is meant, or the refusal. It says the same whatever else would be there.
+async fn target(app: &App, principal: &Principal, text: &str, method: &Method) -> Result<Target, Failure> {
+    let own = base_url_of(app);
+    if let Some(path) = own_path(text, &own) {
+        return model_route(&path, method);
+    }
+    let url = Url::parse(text).map_err(|_| refused())?;
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    if !is_plain || !matches!(url.scheme(), "http" | "https") {
+        return Err(refused());
+    }
+    let mine = app.rentals.list(principal, Whose::Mine, true).await?;
+    let is_of = |rental: &Rental| {
+        let mut endpoints = rental
+            .endpoints
+            .values()
+            .filter_map(|endpoint| Url::parse(endpoint).ok());
+        endpoints.any(|endpoint| is_same_place(&endpoint, &url))
+    };
+    let rental = mine.into_iter().find(is_of).ok_or_else(refused)?;
+    Ok(Target::Machine {
+        rental: Box::new(rental),
+        url,
+    })
+}
+
+fn is_same_place(endpoint: &Url, url: &Url) -> bool {
+    let place = |url: &Url| {
+        (
+            url.scheme().to_owned(),
+            url.host().map(|host| host.to_owned()),
+            url.port_or_known_default(),
+        )
+    };
+    place(endpoint) == place(url)
+}
+
+fn refused() -> Failure {
+    Failure::new(
+        Code::AddressNotAllowed,
+        "`target_url` is neither an endpoint of a machine of yours that is up, nor a model route of this gateway.",
+    )
+    .hint("`get_gpu_instance` shows the endpoints of a machine; a model route is `/v1/chat/completions`.")
+}
+
+/// The path of a URL that is this gateway's own: one that says nothing else, or one at an address of the gateway.
+fn own_path(text: &str, own: &[Url]) -> Option<String> {
+    if text.starts_with('/') && !text.starts_with("//") && !text.contains('\\') {
+        let base = Url::parse("http://gateway.invalid").ok()?;
+        let url = base.join(text).ok()?;
+        return (url.host_str() == Some("gateway.invalid")).then(|| url.path().to_owned());
+    }
+    let url = Url::parse(text).ok()?;
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    let is_own = own.iter().any(|base| is_same_place(base, &url));
+    (is_plain && is_own).then(|| url.path().to_owned())
+}
+
+fn model_route(path: &str, method: &Method) -> Result<Target, Failure> {
+    let bare = path
+        .strip_prefix("/v1/")
+        .or_else(|| path.strip_prefix('/'))
+        .unwrap_or_default();
+    if bare == "models" && method == Method::GET {
+        return Ok(Target::Models);
+    }
+    let endpoint = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path() == bare);
+    match endpoint {
+        Some(endpoint) if method == Method::POST => Ok(Target::Model(endpoint)),
+        Some(_) | None => Err(refused()),
+    }
+}
+
+fn models(app: &App, principal: &Principal) -> Answered {
+    let models = AskModel::models(app.models.as_ref(), principal);
+    let list: Vec<Value> = models
+        .iter()
+        .map(|model| json!({"id": model.name, "object": "model"}))
+        .collect();
+    Answered {
+        told: json!({"status": 200, "body": {"object": "list", "data": list}}),
+        bytes: 0,
+    }
+}
+
+/// A model of the gateway, asked as everybody asks it: policy, limits and money are the router's.
+async fn model(
+    app: &App,
+    principal: &Principal,
+    (endpoint, body): (Endpoint, Option<Value>),
+    context: &CallContext,
+) -> Result<Answered, Failure> {
+    let body = body.unwrap_or_default();
+    let body = match body {
+        Value::String(text) => Bytes::from(text),
+        other => Bytes::from(other.to_string()),
+    };
+    strict::check_strict(&body)?;
+    let named: Map<String, Value> = serde_json::from_slice(&body)
+        .map_err(|_| Failure::new(Code::InvalidArguments, "`body` must be a JSON object with `model`."))?;
+    let model = named.get("model").and_then(Value::as_str);
+    let model = model.ok_or_else(|| Failure::new(Code::InvalidArguments, "`body` names no `model`."))?;
+    let request = ModelRequest {
+        endpoint,
+        model: model.to_owned(),
+        body,
+        hints: Hints::default(),
+    };
+    let answer = app.models.complete(principal, request, context.via).await?;
+    let form = match answer.form {
+        AnswerForm::Whole => Form::Json,
+        AnswerForm::Events => Form::Stream,
+    };
+    let body = collect(answer.body, form, context).await?;
+    Ok(Answered {
+        bytes: body.len(),
+        told: json!({"status": 200, "body": shown(&body, form)}),
+    })
+}
+
+/// How an answer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Text,
+    /// Told piece by piece on the way, too.
+    Stream,
+}
+
+async fn machine(
+    app: &App,
+    (rental, url, method): (&Rental, Url, Method),
+    wish: Wish,
+    context: &CallContext,
+) -> Result<Answered, Failure> {
+    let mut request = reqwest::Request::new(method, url);
+    *request.headers_mut() = headers(&wish.headers)?;
+    if let Some(body) = wish.body {
+        let (bytes, media_type) = match body {
+            Value::String(text) => (text, "text/plain; charset=utf-8"),
+            other => (other.to_string(), "application/json"),
+        };
+        let headers = request.headers_mut();
+        headers
+            .entry(header::CONTENT_TYPE)
+            .or_insert(HeaderValue::from_static(media_type));
+        *request.body_mut() = Some(bytes.into());
+    }
+    let answer = open(app, rental, request).await?;
+    let status = answer.status().as_u16();
+    let media_type = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let media_type = media_type.unwrap_or_default().to_owned();
+    let form = match media_type.split(';').next().unwrap_or_default().trim() {
+        "text/event-stream" | "application/x-ndjson" => Form::Stream,
+        "application/json" => Form::Json,
+        _ => Form::Text,
+    };
+    let chunks = answer.bytes_stream().map(|chunk| {
+        chunk.map_err(|error| {
+            Failure::new(Code::UpstreamTruncated, "The machine broke off its answer.").caused_by(error.without_url())
+        })
+    });
+    let body = collect(chunks.boxed(), form, context).await?;
+    // It was used, so it is not idle.
+    app.rentals.touch(&rental.id).await?;
+    Ok(Answered {
+        bytes: body.len(),
+        told: json!({"status": status, "content_type": media_type, "body": shown(&body, form)}),
+    })
+}
+
+async fn open(app: &App, rental: &Rental, request: reqwest::Request) -> Result<reqwest::Response, Failure> {
+    if rental.provider() == Provider::Local {
+        let asked = tokio::time::timeout(BEGIN_MAX, app.http.execute(request)).await;
+        return asked
+            .map_err(|_| Failure::new(Code::UpstreamTimedOut, "The machine did not answer in time."))?
+            .map_err(|error| {
+                Failure::new(Code::UpstreamFailed, "The machine could not be reached.").caused_by(error.without_url())
+            });
+    }
+    app.guarded.open(request).await
+}
+
+/// The client for what providers say of their machines.
+pub(crate) fn guarded() -> Guarded {
+    Guarded::new(Rules {
+        schemes: Schemes::HttpAndHttps,
+        allow: AllowList::default(),
+        body_bytes_max: ANSWER_BYTES_MAX,
+        deadline: BEGIN_MAX,
+    })
+}
+
+/// The headers that go along: none that carry credentials, belong to the connection, or say who is asked.
+fn headers(wished: &BTreeMap<String, String>) -> Result<HeaderMap, Failure> {
+    const DROPPED: [&str; 22] = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "api-key",
+        "x-auth-token",
+        "host",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "expect",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "via",
+    ];
+    let mut kept = HeaderMap::new();
+    for (name, value) in wished {
+        let unfit = || Failure::new(Code::InvalidArguments, format!("`headers`: {name:?} cannot be sent."));
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| unfit())?;
+        if DROPPED.contains(&name.as_str()) {
+            continue;
+        }
+        kept.insert(name, HeaderValue::try_from(value.as_str()).map_err(|_| unfit())?);
+    }
+    Ok(kept)
+}
+
+/// Reads an answer within its bounds. What streams is told on the way, to a client that wants to hear.
+async fn collect(
+    mut chunks: impl Stream<Item = Result<Bytes, Failure>> + Unpin,
+    form: Form,
+    context: &CallContext,
+) -> Result<Bytes, Failure> {
+    let mut body = BytesMut::new();
+    let mut pieces = 0.0;
+    loop {
+        let next = tokio::time::timeout(SILENCE_MAX, chunks.next()).await;
+        let next = next.map_err(|_| Failure::new(Code::UpstreamTimedOut, "The answer stopped in the middle."))?;
+        let Some(chunk) = next.transpose()? else {
+            return Ok(body.freeze());
+        };
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            let message = format!("The answer has more than {ANSWER_BYTES_MAX} bytes.");
+            return Err(Failure::new(Code::UpstreamTruncated, message));
+        }
+        if form == Form::Stream {
+            pieces += 1.0;
+            let piece = String::from_utf8_lossy(&chunk[..chunk.len().min(PIECE_BYTES_MAX)]).into_owned();
+            context.client.log(LogLevel::Info, LOGGER, &json!({"chunk": piece}));
+            context.client.report(Step {
+                progress: pieces,
+                total: None,
+                message: Some(piece),
+            });
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
+/// JSON as it is, text as text; what is neither is told by its size.
+fn shown(body: &Bytes, form: Form) -> Value {
+    if form == Form::Json
+        && let Ok(value) = serde_json::from_slice(body)
+    {
+        return value;
+    }
+    match str::from_utf8(body) {
+        Ok(text) => json!(text),
+        Err(_) => json!({"bytes": body.len()}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> Vec<Url> {
+        ["http://127.0.0.1:8080", "https://ai.example.com"]
+            .map(|url| url.parse().unwrap())
+            .to_vec()
+    }
+
+    fn check(text: &str, expected: Option<&str>) {
+        assert_eq!(own_path(text, &own()).as_deref(), expected, "{text}");
+    }
+
+    #[test]
+    fn the_gateways_own_routes_are_known_in_every_honest_spelling() {
+        check("/v1/chat/completions", Some("/v1/chat/completions"));
+        check("http://127.0.0.1:8080/v1/embeddings?x=1", Some("/v1/embeddings"));
+        check("https://ai.example.com/chat/completions", Some("/chat/completions"));
+        check("https://ai.example.com:443/v1/models", Some("/v1/models"));
+        for other in [
+            "//127.0.0.1:8080/v1/models",
+            "/\\evil.example/v1/models",
+            "http://127.0.0.1:8081/v1/models",
+            "https://127.0.0.1:8080/v1/models",
+            "http://user@127.0.0.1:8080/v1/models",
+            "http://ai.example.com.evil.example/v1/models",
+            "v1/models",
+            "",
+        ] {
+            check(other, None);
+        }
+    }
+
+    #[test]
+    fn of_the_gateway_only_models_are_reached() {
+        let reached = |path: &str, method| model_route(path, &method).is_ok();
+        for path in [
+            "/v1/chat/completions",
+            "/chat/completions",
+            "/v1/responses",
+            "/v1/messages",
+            "/v1/embeddings",
+        ] {
+            assert!(reached(path, Method::POST) && !reached(path, Method::GET), "{path}");
+        }
+        assert!(reached("/v1/models", Method::GET));
+        for path in [
+            "/api/v1/keys",
+            "/metrics",
+            "/mcp",
+            "/v1/../api/v1/keys",
+            "/v1/chat/completions/",
+            "/v1//models",
+            "/",
+            "/v1/models/x",
+            "/api/v1/mcp",
+        ] {
+            assert!(!reached(path, Method::POST) && !reached(path, Method::GET), "{path}");
+        }
+    }
+
+    #[test]
+    fn no_credential_and_nothing_of_the_connection_goes_along() {
+        let wished = [
+            "Authorization",
+            "X-API-Key",
+            "Cookie",
+            "Host",
+            "Transfer-Encoding",
+            "X-Forwarded-For",
+            "Accept",
+        ];
+        let wished = wished.map(|name| (name.to_owned(), "v".to_owned())).into();
+        let kept = headers(&wished).unwrap();
+        assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+        let bad = BTreeMap::from([("a".to_owned(), "x\r\nhost: evil".to_owned())]);
+        assert!(headers(&bad).is_err());
+    }
+}

@@ -1,0 +1,192 @@
+"""Machines over MCP as clients in the field call them: against a fake vast.ai, and over `local` for real."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+import requests
+
+import harness
+from harness import Gateway, Key
+from test_mcp_upstreams import connect
+
+FAKES = harness.TARGET / "debug" / "forebay-fakes"
+SCRIPT = harness.ROOT / "scripts" / "test-mcp.sh"
+BUDGETS = [
+    {"scope": "tenant", "window": "60m", "limit_usd": 50},
+    {"scope": "tenant", "window": "1440m", "limit_usd": 1000},
+]
+
+
+class PlainClient:
+    """The client that the documentation shows, in its own words."""
+
+    def __init__(self, base_url: str, api_key: str) -> None:
+        self.base_url = base_url
+        self.headers = {"Content-Type": "application/json", "X-API-Key": api_key}
+        self.request_id = 0
+
+    def call_tool(self, tool_name: str, arguments: dict[str, Any] | None = None) -> Any:
+        self.request_id += 1
+        payload = {
+            "jsonrpc": "2.0",
+            "method": "tools/call",
+            "params": {"name": tool_name, "arguments": arguments or {}},
+            "id": self.request_id,
+        }
+        answer = requests.post(f"{self.base_url}/api/v1/mcp", headers=self.headers, json=payload, timeout=60)
+        return answer.json()
+
+    def told(self, tool_name: str, arguments: dict[str, Any] | None = None) -> Any:
+        result = self.call_tool(tool_name, arguments)["result"]
+        assert not result.get("isError"), result
+        return json.loads(result["content"][0]["text"])
+
+
+@pytest.fixture(scope="module")
+def market() -> Iterator[str]:
+    """A fake vast.ai as a process of its own; its key is the one that fakes begin with."""
+    command = [str(FAKES), "vast", "--set", "boot_step_ms=0"]
+    fake = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert fake.stdout
+    yield json.loads(fake.stdout.readline())["url"]
+    fake.terminate()
+    fake.wait(harness.WAIT_SECONDS_MAX)
+
+
+@pytest.fixture(scope="module")
+def machines(folder: pathlib.Path, market: str) -> Iterator[Gateway]:
+    config = {
+        "budgets": BUDGETS,
+        "limits": {"requests_per_minute": 100_000, "tool_calls_per_minute": 100_000},
+        "markets": {"vast": {"api_key": {"env": "VAST_KEY"}, "url": market}, "local": {"cpu_slots": 2}},
+    }
+    with harness.closing(Gateway(folder / "machines", config, VAST_KEY="vast-key-0123456789abcdef")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def owner(machines: Gateway) -> Key:
+    return machines.new_key("user")
+
+
+@pytest.fixture(scope="module")
+def client(machines: Gateway, owner: Key) -> PlainClient:
+    return PlainClient(machines.url, owner.key)
+
+
+def test_all_available_instances_under_two_dollars_are_shown(client: PlainClient) -> None:
+    found = client.told("list_gpu_instances", {"max_price": 2.0})["instances"]
+    assert found and all(one["price_per_hour_usd"] <= 2.0 for one in found)
+    assert {"provider", "instance_id", "gpu", "vram_gb", "price_per_hour_usd"} <= found[0].keys()
+    assert {"vast.ai", "local"} <= {one["provider"] for one in client.told("list_gpu_instances")["instances"]}
+
+
+def test_whether_it_can_be_afforded_is_said_for_each_window(client: PlainClient) -> None:
+    checked = client.told("check_spending_limit", {"estimated_cost": 3.0})
+    assert checked["allowed"] is True
+    assert {window["window_minutes"]: window["limit_usd"] for window in checked["windows"]} == {60: 50.0, 1440: 1000.0}
+    assert client.told("check_spending_limit", {"estimated_cost": 51})["allowed"] is False
+
+
+def test_an_instance_is_created_and_destroyed_by_the_id_of_its_offer(client: PlainClient) -> None:
+    offer = client.told("list_gpu_instances", {"provider": "vast.ai"})["instances"][0]["instance_id"]
+    created = client.told("create_gpu_instance", {"provider": "vast.ai", "instance_id": offer})
+    assert created["instance"]["offer_id"] == f"vast.ai:{offer}"
+    held = client.told("get_spending_info")["windows"][0]["held_usd"]
+    assert held > 0
+    client.told("destroy_gpu_instance", {"provider": "vast.ai", "instance_id": offer})
+    harness.wait_for("the machine is gone", lambda: not client.told("list_my_gpu_instances")["instances"])
+    spent = client.told("get_billing_transactions")["transactions"]
+    assert {one["purpose"] for one in spent} == {"machine"}
+
+
+def test_a_local_slot_is_rented_reports_itself_and_ends(machines: Gateway, client: PlainClient) -> None:
+    slot = client.told("list_gpu_instances", {"provider": "local"})["instances"][0]
+    made = client.told("create_gpu_instance", {"provider": "local", "instance_id": slot["instance_id"]})["instance"]
+
+    def reported() -> bool:
+        return client.told("get_gpu_instance", {"instance_id": made["id"]})["agent"] == "reported"
+
+    harness.wait_for("its agent has reported itself", reported)
+    listed = machines.cli("gpu", "ps", "-o", "json", key=client.headers["X-API-Key"])
+    assert [one["id"] for one in json.loads(listed.stdout)] == [made["id"]], listed.stderr
+    client.told("destroy_gpu_instance", {"provider": "local", "instance_id": made["id"]})
+    harness.wait_for("the slot is free", lambda: not client.told("list_my_gpu_instances")["instances"])
+
+
+def test_the_command_line_quotes_tries_rents_and_destroys(machines: Gateway, owner: Key) -> None:
+    def cli(*words: str) -> Any:
+        done = machines.cli("gpu", *words, "-o", "json", key=owner.key)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    offer = cli("list", "--provider", "vast.ai", "--min-vram", "24")["offers"][0]["id"]
+    quote = cli("quote", offer, "--hours", "2")
+    assert quote["allowed"] and quote["hours"] == 2
+    assert cli("create", offer, "--dry-run")["outcome"] == "dry_run"
+    assert cli("ps") == []
+    made = cli("create", "--quote", quote["id"])["instance"]
+    assert cli("destroy", made["id"], "--dry-run")["state"] not in ("destroying", "gone")
+    cli("destroy", made["id"])
+    harness.wait_for("it is gone", lambda: cli("ps") == [])
+    beyond = machines.cli("spend", "--can", "1001", key=owner.key)
+    assert beyond.returncode == 6 and "limit" in beyond.stderr, beyond.stderr
+
+
+def test_the_script_of_the_documentation_calls_the_endpoint(machines: Gateway, owner: Key) -> None:
+    def script(*words: str) -> Any:
+        env = harness.clean_env(FOREBAY_URL=machines.url, FOREBAY_KEY=owner.key, no_proxy="*")
+        done = subprocess.run([str(SCRIPT), *words], env=env, capture_output=True, text=True, timeout=60, check=True)
+        return json.loads(done.stdout)["result"]
+
+    assert script("initialize")["protocolVersion"] == "2024-11-05"
+    assert "list_gpu_instances" in {tool["name"] for tool in script("tools/list")["tools"]}
+    listed = script("tools/call", "list_gpu_instances", '{"provider":"all"}')
+    assert json.loads(listed["content"][0]["text"])["instances"]
+    assert script("resources/read", "spending://current")["contents"][0]["uri"] == "spending://current"
+
+
+@pytest.mark.anyio
+@pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
+async def test_subscribers_hear_of_machines_and_of_money(machines: Gateway, client: PlainClient, owner: Key) -> None:
+    heard: dict[str, anyio.Event] = {"gpu://instances": anyio.Event(), "spending://current": anyio.Event()}
+
+    async def note(message: Any) -> None:
+        if getattr(message, "method", "") == "notifications/resources/updated":
+            heard[str(message.params.uri)].set()
+
+    async with connect(machines, owner, "legacy", "/servers/gpu/mcp", message_handler=note) as subscriber:
+        for uri in heard:
+            await subscriber.subscribe_resource(uri)
+        offers = await anyio.to_thread.run_sync(lambda: client.told("list_gpu_instances", {"provider": "vast.ai"}))
+        wish = {"provider": "vast.ai", "instance_id": offers["instances"][0]["instance_id"]}
+        made = await anyio.to_thread.run_sync(lambda: client.told("create_gpu_instance", wish))
+        with anyio.fail_after(harness.WAIT_SECONDS_MAX):
+            for event in heard.values():
+                await event.wait()
+        gone = {"provider": "vast.ai", "instance_id": made["instance"]["id"]}
+        await anyio.to_thread.run_sync(lambda: client.told("destroy_gpu_instance", gone))
+
+
+def test_a_gateway_that_is_killed_after_a_create_still_has_the_machine(folder: pathlib.Path, market: str) -> None:
+    config = {"budgets": BUDGETS, "markets": {"vast": {"api_key": {"env": "VAST_KEY"}, "url": market}}}
+    env = {"VAST_KEY": "vast-key-0123456789abcdef"}
+    first = Gateway(folder / "killed", config, **env)
+    key = first.new_key("user")
+    client = PlainClient(first.url, key.key)
+    offer = client.told("list_gpu_instances", {"provider": "vast.ai"})["instances"][0]["instance_id"]
+    made = client.told("create_gpu_instance", {"provider": "vast.ai", "instance_id": offer})["instance"]
+    first.close()
+    with harness.closing(Gateway(folder / "killed", config, **env)) as second:
+        client = PlainClient(second.url, key.key)
+        mine = client.told("list_my_gpu_instances")["instances"]
+        assert [one["id"] for one in mine] == [made["id"]]
+        client.told("destroy_gpu_instance", {"provider": "vast.ai", "instance_id": made["id"]})
+        harness.wait_for("it is gone", lambda: not client.told("list_my_gpu_instances")["instances"])
