@@ -225,6 +225,47 @@ async fn what_is_ordered_arrives_and_secrets_stay_secret() {
 }
 
 #[tokio::test]
+async fn the_list_says_of_ours_what_they_cost_and_where_they_are() {
+    let (fake, market) = kind().await;
+    let id = rented(&fake, &market).await;
+    let seen = fake.now();
+    fake.with(|vendor| vendor.add("somebody-elses", seen));
+    let machines = market.machines().await.unwrap();
+    let ours = machines.iter().find(|machine| machine.id == id).unwrap();
+    assert_eq!((ours.paid, ours.endpoints.len()), (Some(usd("0.33")), 1));
+    assert_eq!(Some(ours), market.machine(&id).await.unwrap().as_ref());
+    let asked = fake.seen_at("get");
+    assert!(
+        asked.iter().all(|seen| seen.path.ends_with(&id)),
+        "nobody else's is looked into"
+    );
+    for name in ["drop-before", "empty-500", "garbage", "not-found", "locked-out"] {
+        fake.fault("get", named(name));
+        let again = market.machines().await.unwrap();
+        assert_eq!(again, machines, "what it last said still holds: {name}");
+        fake.fault("containers", named(name));
+        assert_eq!(market.machines().await.unwrap(), machines, "{name}");
+    }
+    fake.fault("get", named("empty-500"));
+    let stranger = crate::market(&fake).machines().await.unwrap();
+    let ours = stranger.iter().find(|machine| machine.id == id).unwrap();
+    assert_eq!(
+        (ours.state, ours.paid, ours.endpoints.len()),
+        (MachineState::Running, None, 0),
+        "it is there all the same"
+    );
+    market.destroy(&id).await.unwrap();
+    fake.fault("get", named("empty-500"));
+    let ending = market.machines().await.unwrap();
+    let ours = ending.iter().find(|machine| machine.id == id).unwrap();
+    assert_eq!(
+        (ours.state, ours.endpoints.len()),
+        (MachineState::Ending, 0),
+        "the list is newer"
+    );
+}
+
+#[tokio::test]
 async fn a_partners_text_stays_a_text() {
     let (fake, market) = kind().await;
     let offer = "caas:gpu_1x_l40:1:FI".to_owned();

@@ -625,6 +625,19 @@ async fn settings_of_the_fake_do_what_they_say() {
     assert!(fake.with(|vendor| vendor.set("nothing", &json!(1))).is_err());
 }
 
+#[test]
+fn a_configuration_names_no_price_below_zero() {
+    let config = |price: Value| {
+        let config = json!({ "api_key": { "env": "KEY" }, "disk_usd_per_gb_month": price });
+        serde_json::from_value::<RunPodConfig>(config)
+    };
+    assert_eq!(config(json!(0)).unwrap().disk_usd_per_gb_month, Usd::ZERO);
+    assert_eq!(config(json!(0.2)).unwrap().url.as_str(), "https://api.runpod.io/v2");
+    assert!(config(json!(-0.1)).is_err() && config(json!("much")).is_err());
+    let stranger = json!({ "api_key": { "env": "KEY" }, "urls": "http://x" });
+    assert!(serde_json::from_value::<RunPodConfig>(stranger).is_err());
+}
+
 /// JSON out of the words that RunPod uses, in any order.
 fn odd_json() -> impl Strategy<Value = Value> {
     let key = prop::sample::select(vec![

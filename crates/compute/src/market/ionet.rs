@@ -46,13 +46,17 @@ pub struct IoNetConfig {
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub api_key: SecretRef,
     /// The base address of its API.
-    #[serde(default = "real")]
+    #[serde(default = "real", skip_serializing_if = "is_real")]
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub url: Url,
 }
 
 fn real() -> Url {
     Url::parse("https://api.io.solutions").expect("it is written here")
+}
+
+fn is_real(url: &Url) -> bool {
+    *url == real()
 }
 
 /// The provider.
@@ -67,6 +71,8 @@ pub struct IoNet {
 struct Seen {
     label: String,
     paid: Option<Usd>,
+    /// As its detail last said it.
+    machine: Option<Machine>,
 }
 
 impl IoNet {

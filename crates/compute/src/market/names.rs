@@ -7,7 +7,7 @@
 //! And ids: those that may stand in a path, and parts of an offer's, which must be printable and without a colon.
 
 /// With which every label of ours begins.
-const OURS: &str = "fb:";
+pub(super) const OURS: &str = "fb:";
 const ID_BYTES_MAX: usize = 100;
 /// Stands in front of what has no character of its own in a name; itself where it stands twice.
 const ESCAPE: char = 'x';

@@ -24,7 +24,7 @@ use http::{Method, StatusCode};
 use pods::{Bill, Pod};
 use reqwest::Client;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -45,17 +45,28 @@ pub struct RunPodConfig {
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub api_key: SecretRef,
     /// The base address of its API, with the version.
-    #[serde(default = "real")]
+    #[serde(default = "real", skip_serializing_if = "is_real")]
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub url: Url,
     /// What a GB of disk costs in a month, in US dollars: the API does not tell.
-    #[serde(default = "disk_price")]
+    #[serde(default = "disk_price", deserialize_with = "not_below_zero")]
     #[schemars(with = "f64", range(min = 0), extend("x-forebay-reload" = "live"))]
     pub disk_usd_per_gb_month: Usd,
 }
 
 fn real() -> Url {
     Url::parse("https://api.runpod.io/v2").expect("it is written here")
+}
+
+fn is_real(url: &Url) -> bool {
+    *url == real()
+}
+
+/// A disk that gives money back would hide what the pod costs.
+fn not_below_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usd, D::Error> {
+    let price = Usd::deserialize(deserializer)?;
+    let fault = || de::Error::custom("a price is not below zero");
+    Some(price).filter(|price| !price.is_negative()).ok_or_else(fault)
 }
 
 fn disk_price() -> Usd {

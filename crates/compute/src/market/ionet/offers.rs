@@ -208,7 +208,7 @@ pub(super) fn stays_paid(detail: &Detail, before: Option<Usd>) -> Option<Usd> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::shape::in_hours, *};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -239,6 +239,14 @@ mod tests {
         ] {
             assert_eq!(OfferKey::parse(id), None, "{id}");
         }
+    }
+
+    #[test]
+    fn hours_are_whole_however_their_minutes_are_rounded() {
+        let minutes = |minutes: u64| in_hours(Duration::from_mins(minutes)).as_secs() / 60;
+        assert_eq!([59, 60, 61, 178, 182].map(minutes), [60, 60, 60, 180, 180]);
+        assert_eq!([0, 1, 57, 150].map(minutes), [0, 1, 57, 150]);
+        assert!(in_hours(Duration::MAX) >= Duration::from_secs(u64::MAX / 2));
     }
 
     #[test]

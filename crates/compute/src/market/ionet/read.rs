@@ -2,10 +2,11 @@
 
 use super::{
     IoNet, judge,
-    shape::{self, Containers, Detail, Listed, Page, state},
+    shape::{self, Containers, Detail, Listed, Page, in_hours, state},
 };
 use crate::market::{Machine, MachineState, MarketFault, names};
 use forebay_domain::money::{Usd, UsdRate};
+use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
@@ -15,6 +16,9 @@ const PAGE_SIZE: usize = 100;
 const PAGES_MAX: usize = 200;
 /// For all pages together.
 const LIST_TIME_MAX: Duration = Duration::from_mins(1);
+/// For what one of ours costs and where it is reached.
+const DETAIL_TIME_MAX: Duration = Duration::from_secs(10);
+const DETAILS_AT_ONCE: usize = 8;
 
 impl IoNet {
     /// All pages. Its specifications disagree on whether the first is 0 or 1: the first is asked for without a number,
@@ -50,7 +54,8 @@ impl IoNet {
         )))
     }
 
-    pub(super) async fn all_machines(&self) -> Result<Vec<Machine>, MarketFault> {
+    /// All machines, as the list shows them.
+    async fn listed_machines(&self) -> Result<Vec<Machine>, MarketFault> {
         let listed = timeout(LIST_TIME_MAX, self.listed()).await;
         let late = |_| MarketFault::Unreachable(format!("its list took longer than {} s", LIST_TIME_MAX.as_secs()));
         let listed = listed.map_err(late)??;
@@ -70,6 +75,41 @@ impl IoNet {
             }
         });
         Ok(machines.collect())
+    }
+
+    pub(super) async fn all_machines(&self) -> Result<Vec<Machine>, MarketFault> {
+        let machines = self.listed_machines().await?;
+        let whole = stream::iter(machines).map(|machine| self.with_detail(machine));
+        Ok(whole.buffered(DETAILS_AT_ONCE).collect().await)
+    }
+
+    /// The list says neither what was paid nor where a machine is reached. That it is there the list alone tells: where
+    /// the detail of one of ours cannot be read now, what it said last still holds.
+    async fn with_detail(&self, listed: Machine) -> Machine {
+        if !listed.label.starts_with(names::OURS) || listed.state == MachineState::Ended {
+            return listed;
+        }
+        let detailed = async {
+            let detail = self.detail(&listed.id).await.ok().flatten()?;
+            self.machine_of(detail).await.ok()
+        };
+        if let Ok(Some(fresh)) = timeout(DETAIL_TIME_MAX, detailed).await {
+            return Machine {
+                label: listed.label,
+                ..fresh
+            };
+        }
+        let Some(last) = self.seen.get(&listed.id).and_then(|seen| seen.machine) else {
+            return listed;
+        };
+        let is_running = listed.state == MachineState::Running;
+        Machine {
+            label: listed.label,
+            state: listed.state,
+            status: listed.status,
+            endpoints: if is_running { last.endpoints } else { BTreeMap::new() },
+            ..last
+        }
     }
 
     /// `None` where io.net itself says that it knows none of this id.
@@ -100,19 +140,27 @@ impl IoNet {
     }
 
     pub(super) async fn one_machine(&self, id: &str) -> Result<Option<Machine>, MarketFault> {
-        let Some(detail) = self.detail(id).await? else {
+        match self.detail(id).await? {
+            Some(detail) => Ok(Some(self.machine_of(detail).await?)),
             // A 404 alone is no end: whoever has lost his rights may get one too. The list has to agree.
-            return Ok(self.all_machines().await?.into_iter().find(|machine| machine.id == id));
-        };
+            None => Ok(self
+                .listed_machines()
+                .await?
+                .into_iter()
+                .find(|machine| machine.id == id)),
+        }
+    }
+
+    async fn machine_of(&self, detail: Detail) -> Result<Machine, MarketFault> {
         let state = state(&detail.status);
         let mut endpoints = BTreeMap::new();
         if let (MachineState::Running, Some(port)) = (state, detail.port()) {
-            let workers = self.containers(id).await?.workers;
+            let workers = self.containers(&detail.id).await?.workers;
             let url = workers.into_iter().find_map(|worker| web_address(&worker.public_url?));
             endpoints.extend(url.map(|url| (port, url)));
         }
-        Ok(Some(Machine {
-            label: self.seen.get(id).map(|seen| seen.label).unwrap_or_default(),
+        let machine = Machine {
+            label: self.seen.get(&detail.id).map(|seen| seen.label).unwrap_or_default(),
             state,
             status: MarketFault::words(&detail.status),
             rate: rate(&detail),
@@ -121,12 +169,14 @@ impl IoNet {
             ends_at: detail.ends_at(),
             endpoints,
             id: detail.id,
-        }))
+        };
+        self.remember(&machine.id, |seen| seen.machine = Some(machine.clone()));
+        Ok(machine)
     }
 
     /// Whether the whole list knows nothing of it, or only that it was.
     pub(super) async fn is_over(&self, id: &str) -> Result<bool, MarketFault> {
-        let machines = self.all_machines().await?;
+        let machines = self.listed_machines().await?;
         let machine = machines.iter().find(|machine| machine.id == id);
         Ok(machine.is_none_or(|machine| machine.state == MachineState::Ended))
     }
@@ -135,10 +185,10 @@ impl IoNet {
 /// What an hour of what was bought costs.
 fn rate(detail: &Detail) -> Option<UsdRate> {
     let nanos = |paid: Usd| i128::from(paid.micros()) * 1_000 * 3_600_000;
-    let bought = detail
-        .bought()
-        .and_then(|bought| i128::try_from(bought.as_millis()).ok());
-    let bought = bought.filter(|bought| *bought > 0)?;
+    let bought = i128::try_from(in_hours(detail.bought()?).as_millis()).ok()?;
+    if bought == 0 {
+        return None;
+    }
     let hourly = (nanos(detail.paid()?) + bought - 1) / bought;
     i64::try_from(hourly).ok().map(UsdRate::from_nanos_per_hour)
 }

@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{fmt, time::Duration};
 
+const HOUR: u64 = 3_600;
+
 /// An id of hardware or a place: a number with io.net's own machines, a text with its partners'.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -56,6 +58,17 @@ pub(super) fn parsed<T: DeserializeOwned>(value: Value) -> Result<T, MarketFault
 /// A number of minutes, as a whole or a broken one.
 fn minutes(value: Option<f64>) -> Option<Duration> {
     Duration::try_from_secs_f64(value? * 60.0).ok()
+}
+
+/// Time is bought in whole hours, of which minutes that were rounded one by one may miss some.
+pub(super) fn in_hours(bought: Duration) -> Duration {
+    const MISSED_MAX: u64 = 120;
+    let (hours, over) = (bought.as_secs() / HOUR, bought.as_secs() % HOUR);
+    match over {
+        0..=MISSED_MAX if hours > 0 => Duration::from_secs(hours * HOUR),
+        over if over >= HOUR - MISSED_MAX => Duration::from_secs(hours.saturating_add(1).saturating_mul(HOUR)),
+        _ => bought,
+    }
 }
 
 /// What is null is not there.
@@ -261,7 +274,7 @@ impl Listed {
 
     pub(super) fn ends_at(&self) -> Option<Timestamp> {
         let bought = minutes(self.compute_minutes_served)?.checked_add(minutes(self.compute_minutes_remaining)?)?;
-        self.started_at()?.checked_add(bought).ok()
+        self.started_at()?.checked_add(in_hours(bought)).ok()
     }
 }
 
@@ -330,7 +343,7 @@ impl Detail {
     /// When it ends by itself, or when it has ended.
     pub(super) fn ends_at(&self) -> Option<Timestamp> {
         let ended = time(self.finished_at.as_deref());
-        ended.or_else(|| self.started_at()?.checked_add(self.bought()?).ok())
+        ended.or_else(|| self.started_at()?.checked_add(in_hours(self.bought()?)).ok())
     }
 }
 
