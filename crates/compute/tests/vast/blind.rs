@@ -25,7 +25,8 @@ fn kind(fault: &MarketFault) -> Option<Is> {
     }
 }
 
-const FAULTS: [(&str, Is); 19] = [
+const FAULTS: [(&str, Is); 20] = [
+    ("done-json-500", Is::Broken),
     ("auth-404", Is::LockedOut),
     ("auth-401", Is::LockedOut),
     ("auth-403", Is::LockedOut),

@@ -77,6 +77,7 @@ async fn each_fault_of_a_create_means_one_thing_and_is_asked_once() {
         ("empty-503", Is::Ambiguous),
         ("html-404", Is::Ambiguous),
         ("done-500", Is::Ambiguous),
+        ("done-json-500", Is::Ambiguous),
         ("done-504", Is::Ambiguous),
         ("held", Is::Ambiguous),
         ("held-after", Is::Ambiguous),

@@ -1,7 +1,7 @@
 //! How often vast.ai is asked: no oftener than it documents, and not at all while it wants to be left alone.
 
 use crate::world::World;
-use forebay_compute::market::{Market, MarketFault, Wanted};
+use forebay_compute::market::{Created, Market, MarketFault, Order, Wanted};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -18,12 +18,12 @@ async fn the_documented_rates_are_kept() {
     assert!(world.market.offers(&wanted).await.unwrap().len() > 150);
     for label in ["fb:acme:1", "fb:acme:2"] {
         let offer = world.cheapest().await;
-        let order = forebay_compute::market::Order {
+        let order = Order {
             offer: offer.id.id().to_owned(),
             ..crate::world::order(label)
         };
         let created = world.market.create(&order).await;
-        let forebay_compute::market::Created::Confirmed { id } = created else {
+        let Created::Confirmed { id } = created else {
             panic!("{created:?}");
         };
         for _ in 0..3 {
@@ -115,4 +115,29 @@ async fn the_searches_of_a_day_are_not_asked_for_again() {
         tokio::time::advance(Duration::from_secs(10)).await;
     }
     assert_eq!(world.fake.seen_at("search").len(), 1);
+}
+
+/// One create in four and a half seconds. Some wait; whoever would wait for too long is refused before anything is sent.
+#[tokio::test(start_paused = true)]
+async fn creates_wait_for_each_other_and_none_is_sent_too_soon() {
+    let world = World::with(20).await;
+    world.fake.with(|vast| vast.enforces_rates = true);
+    let orders: Vec<Order> = (0..10)
+        .map(|number| Order {
+            offer: (21_874_411 + 17 * number).to_string(),
+            ..crate::world::order(&format!("fb:acme:{number}"))
+        })
+        .collect();
+    let created = futures_util::future::join_all(orders.iter().map(|order| world.market.create(order))).await;
+    let (confirmed, others): (Vec<_>, Vec<_>) = created
+        .into_iter()
+        .partition(|created| matches!(created, Created::Confirmed { .. }));
+    assert_eq!(confirmed.len(), 7);
+    for other in others {
+        assert!(
+            matches!(other, Created::Refused(MarketFault::RateLimited { .. })),
+            "{other:?}"
+        );
+    }
+    assert_eq!((world.fake.created(), world.fake.seen_at("create").len()), (7, 7));
 }

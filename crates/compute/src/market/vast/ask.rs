@@ -135,7 +135,8 @@ impl Vast {
 
     /// Asks once, and gives the answer whatever it is. Before it is sent nothing has happened; see [`Lost`].
     pub(super) async fn ask_once(&self, route: Route, call: Call) -> Result<Answer, Lost> {
-        let turn = self.paces.of(route).turn(WAIT_MAX).await;
+        // Whoever wants a machine rather waits for some others to get theirs than to be told to come again.
+        let turn = self.paces.of(route).turn(CALL_TIME_MAX).await;
         turn.map_err(|why| Lost {
             why,
             may_have_arrived: false,

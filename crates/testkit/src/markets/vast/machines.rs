@@ -4,7 +4,8 @@ use super::{Rented, Vast, failure, rented::New, success};
 use crate::markets::{Answer, Ask};
 use forebay_domain::money::Usd;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 const PAGE_MAX: usize = 25;
 const DISK_GB_MIN: u64 = 8;
@@ -124,62 +125,45 @@ impl Vast {
                 &json!({ "success": true, "instances_found": 0, "instances": null }),
             );
         }
-        let limit = ask.seen.query("limit").and_then(|limit| limit.parse().ok());
-        let limit: usize = limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
-        let after: u64 = ask
-            .seen
-            .query("after_token")
-            .and_then(|token| token.parse().ok())
-            .unwrap_or(0);
-        let filters: Value = ask
-            .seen
-            .query("select_filters")
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default();
-        if let Some(key) = filters
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| key)
-            .find(|key| COMPUTED.contains(&key.as_str()))
-        {
+        let query = |name: &str| ask.seen.query(name).unwrap_or_default();
+        let limit = query("limit").parse().unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+        let after: u64 = query("after_token").parse().unwrap_or(0);
+        let filters: Map<String, Value> = serde_json::from_str(query("select_filters")).unwrap_or_default();
+        if let Some(key) = filters.keys().find(|key| COMPUTED.contains(&key.as_str())) {
             let body = json!({ "error": "invalid_request", "msg": format!("{key} cannot be filtered") });
             return Answer::json(400, &body);
         }
-        let now = ask.now;
-        let fits = |row: &Value| {
-            filters
-                .as_object()
-                .into_iter()
-                .flatten()
-                .all(|(key, filter)| row[key] == filter["eq"])
-        };
-        let shown = self.machines.values_mut().filter_map(|machine| {
-            // A page further on is the same list still.
-            let is_hidden = machine.hidden > 0;
-            if is_hidden && after == 0 {
-                machine.hidden -= 1;
-            }
-            (!is_hidden).then(|| machine.row(now))
-        });
-        let all: Vec<Value> = shown.filter(|row| fits(row)).collect();
-        let rest = all.iter().filter(|row| row["id"].as_u64() > Some(after) || after == 0);
+        let mut all = self.shown(after == 0, ask.now);
+        all.retain(|row| filters.iter().all(|(key, filter)| row[key] == filter["eq"]));
+        let rest = all.iter().filter(|row| row["id"].as_u64() > Some(after));
         let mut page: Vec<Value> = rest.clone().take(limit).cloned().collect();
-        let has_more = rest.count() > limit;
-        let last = page.last().map(|row| row["id"].to_string()).unwrap_or_default();
-        let next_token = match ask.special {
-            Some("same-token") => json!("1"),
-            _ if has_more => json!(last),
+        let next_token = match (ask.special, page.last()) {
+            (Some("same-token"), _) => json!("1"),
+            (_, Some(last)) if rest.count() > limit => json!(last["id"].to_string()),
             _ => Value::Null,
         };
         if ask.special == Some("short-page") {
             page.pop();
         }
+        let mut labels: BTreeMap<&str, u32> = BTreeMap::new();
+        for label in all.iter().filter_map(|row| row["label"].as_str()) {
+            *labels.entry(label).or_default() += 1;
+        }
         let body = json!({
-            "success": true, "instances_found": page.len(), "total_instances": all.len(), "label_counts": {},
+            "success": true, "instances_found": page.len(), "total_instances": all.len(), "label_counts": labels,
             "next_token": next_token, "instances": page,
         });
         Answer::json(200, &body)
+    }
+
+    /// All machines but those that lists do not know yet. A page further on is no list of its own.
+    fn shown(&mut self, is_first_page: bool, now: Timestamp) -> Vec<Value> {
+        let shown = self.machines.values_mut().filter_map(|machine| {
+            let is_hidden = machine.hidden > 0;
+            machine.hidden = machine.hidden.saturating_sub(u32::from(is_first_page));
+            (!is_hidden).then(|| machine.row(now))
+        });
+        shown.collect()
     }
 
     pub(super) fn filters(&self) -> Answer {

@@ -81,6 +81,14 @@ pub const FAULTS: &[Named] = &[
     Named::new("429-quota", "answers that the searches of the day are used up", || {
         Fault::Special("quota")
     }),
+    Named::new(
+        "done-json-500",
+        "does it and answers 500 with an error in JSON that names nothing",
+        || {
+            let body = json!({ "success": false, "error": "internal_error", "msg": "error 500/3999: try again" });
+            Fault::Afterwards(Answer::json(500, &body))
+        },
+    ),
     Named::new("bare-404", "answers 404 without saying of what", || {
         Fault::Instead(Answer::json(
             404,
