@@ -156,15 +156,16 @@ impl Router {
             Err(failure) => return Err(closed(record, failure)),
         };
         let caller = Caller { principal, via, model };
+        // What a turn has to remember is large, and boxed, so that a request that is none has nothing of it to carry.
         if wants_turn(request.endpoint, &request.body, request.hints.context.is_some()) {
-            return match self.turn(&caller, &request).instrument(span).await {
-                Ok(turn) => turn.answer(record).await,
+            return match Box::pin(self.turn(&caller, &request)).instrument(span).await {
+                Ok(turn) => Box::pin(turn.answer(record)).await,
                 Err(failure) => Err(closed(record, failure)),
             };
         }
         match self.pass(&caller, &request, &mut record).instrument(span).await {
             Ok(Passed::AsItIs(begun, streams)) => Ok(answer_with(begun, streams, request.endpoint, record)),
-            Ok(Passed::Translated(begun, turn)) => turn.answer_from(begun, record).await,
+            Ok(Passed::Translated(begun, turn)) => Box::pin(turn.answer_from(begun, record)).await,
             Err(failure) => Err(closed(record, failure)),
         }
     }

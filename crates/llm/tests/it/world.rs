@@ -193,7 +193,7 @@ pub(crate) fn trace() -> TraceId {
     TraceId::parse("4bf92f3577b34da6a3ce929d0e0e4736").unwrap()
 }
 
-fn via() -> Via {
+pub(crate) fn via() -> Via {
     Via {
         surface: Surface::OpenAi,
         trace: trace(),
