@@ -172,7 +172,8 @@ impl Vendor for Vast {
             return self.log_file(ask);
         }
         // One may search without a key, but not with a wrong one.
-        let may_be_anonymous = matches!(route, "search" | "search_asks") && ask.seen.header("authorization").is_none();
+        let may_be_anonymous =
+            matches!(route, "search" | "search_asks" | "gpu_names") && ask.seen.header("authorization").is_none();
         if !may_be_anonymous && let Some(refusal) = self.check_key(ask) {
             return refusal;
         }
@@ -184,11 +185,12 @@ impl Vendor for Vast {
         }
         match route {
             "user" => self.user(),
+            "gpu_names" => self.gpu_names(),
             "search" => self.search(ask, &ask.seen.json()),
             "search_asks" => self.search(ask, &ask.seen.json()["q"]),
             "create" => self.create(ask),
             "list" => self.list(ask),
-            "filters" => self.filters(),
+            "filters" => self.filters(ask.now),
             "contracts" => self.contracts(ask),
             "rises" => self.list_rises(),
             "accept" | "reject" => self.answer_rise(ask),

@@ -91,6 +91,25 @@ async fn a_search_has_its_traps() {
     assert_eq!(asks["offers"].as_array().unwrap().len(), 3);
 }
 
+/// As the official client of version 1.9.1 sends them: numbers as texts, gigabytes with a point, a path without its slash.
+#[tokio::test]
+async fn the_official_client_is_understood() {
+    let account = Account::new(20).await;
+    let query = json!({ "gpu_name": { "eq": "RTX 4090" }, "num_gpus": { "eq": "1" }, "allocated_storage": 50.0 });
+    let (_, found) = account.ask("POST", "/api/v0/bundles/", query).await;
+    assert_eq!(found["offers"].as_array().unwrap().len(), 2);
+    assert_eq!(account.ask("GET", "/api/v0/users/current", json!({})).await.0, 200);
+    let names = account
+        .client
+        .get(format!("{}/api/v0/gpu_names/unique/", account.fake.url()));
+    let names: Value = names.send().await.unwrap().json().await.unwrap();
+    assert!(names["gpu_names"].as_array().unwrap().contains(&json!("RTX 4090")));
+    let (status, made) = account.rent(FIRST, json!({ "disk": 50.0, "price": null })).await;
+    assert_eq!((status, &made["success"]), (200, &json!(true)));
+    let (_, filters) = account.ask("GET", "/api/v0/instances/filters/", json!({})).await;
+    assert_eq!(filters["filters"][0]["gpu_name"], "RTX 4090");
+}
+
 #[tokio::test]
 async fn a_bid_that_is_too_low_makes_an_instance_and_an_error() {
     let account = Account::new(2).await;

@@ -60,7 +60,7 @@ impl Vast {
         if !order.is_object() || length("image") == 0 || length("image") > IMAGE_MAX {
             return invalid("'image' is required");
         }
-        if order["disk"].as_u64().unwrap_or(0) < DISK_GB_MIN {
+        if disk_gb(order) < DISK_GB_MIN {
             return invalid("'disk' must be at least 8");
         }
         if length("label") > LABEL_MAX || length("onstart") > ON_START_MAX {
@@ -107,7 +107,7 @@ impl Vast {
         let machine = Rented::new(New {
             id,
             offer: offer.clone(),
-            disk_gb: order["disk"].as_u64().unwrap_or(DISK_GB_MIN),
+            disk_gb: disk_gb(&order),
             order,
             now,
             hidden: self.list_lag,
@@ -166,13 +166,16 @@ impl Vast {
         shown.collect()
     }
 
-    pub(super) fn filters(&self) -> Answer {
-        let labels: Vec<_> = self
-            .machines
-            .values()
-            .filter_map(|machine| machine.label.clone())
-            .collect();
-        Answer::json(200, &json!({ "filters": [{ "name": "label", "values": labels }] }))
+    /// What there is to filter by, one row a machine.
+    pub(super) fn filters(&self, now: Timestamp) -> Answer {
+        let row = |machine: &Rented| {
+            let offer = &machine.offer;
+            json!({
+                "actual_status": machine.status(now), "verification": offer.verification, "gpu_name": offer.gpu,
+            })
+        };
+        let rows: Vec<_> = self.machines.values().map(row).collect();
+        Answer::json(200, &json!({ "filters": rows }))
     }
 
     pub(super) fn contracts(&self, ask: &Ask<'_>) -> Answer {
@@ -308,6 +311,16 @@ impl Vast {
             machine.free_gpu();
         }
     }
+}
+
+/// Written with or without a point.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "gigabytes of a test"
+)]
+fn disk_gb(order: &Value) -> u64 {
+    order["disk"].as_f64().map_or(0, |gb| gb.ceil() as u64)
 }
 
 pub(super) fn id_of(ask: &Ask<'_>) -> u64 {

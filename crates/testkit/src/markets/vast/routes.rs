@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Paths end in a slash. Those without a parameter come before those that would fit them too.
 pub const ROUTES: &[Route] = &[
     Route::new("user", "GET", "/api/v0/users/current/"),
+    // The official client leaves the slash out here.
+    Route::new("user", "GET", "/api/v0/users/current"),
+    Route::new("gpu_names", "GET", "/api/v0/gpu_names/unique/"),
     Route::new("search", "POST", "/api/v0/bundles/"),
     Route::new("search_asks", "PUT", "/api/v0/search/asks/"),
     Route::new("create", "PUT", "/api/v0/asks/{}/"),

@@ -3,7 +3,7 @@
 use super::{Vast, failure};
 use crate::markets::{Answer, Ask};
 use serde_json::{Value, json};
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 /// The most that one search shows, whatever its limit.
 const SHOWN_MAX: usize = 64;
@@ -14,6 +14,11 @@ const OPTIONS: &[&str] = &["type", "order", "limit", "allocated_storage", "disab
 const OPERATORS: &[&str] = &["eq", "neq", "gt", "gte", "lt", "lte", "in", "notin"];
 
 impl Vast {
+    pub(super) fn gpu_names(&self) -> Answer {
+        let names: BTreeSet<&str> = self.offers.iter().map(|offer| offer.gpu).collect();
+        Answer::json(200, &json!({ "gpu_names": names }))
+    }
+
     pub(super) fn search(&self, _ask: &Ask<'_>, query: &Value) -> Answer {
         let Some(query) = query.as_object() else {
             return Answer::json(
@@ -93,7 +98,9 @@ fn same(value: &Value, wanted: &Value) -> bool {
 }
 
 fn compare(value: &Value, wanted: &Value) -> Option<Ordering> {
-    value.as_f64()?.partial_cmp(&wanted.as_f64()?)
+    // The official client sends numbers as texts.
+    let wanted = wanted.as_f64().or_else(|| wanted.as_str()?.parse().ok())?;
+    value.as_f64()?.partial_cmp(&wanted)
 }
 
 fn sort(rows: &mut [Value], order: &Value) {
