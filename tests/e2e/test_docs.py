@@ -93,6 +93,7 @@ def test_every_configuration_key_is_explained_with_when_it_takes_effect() -> Non
     assert len(found) > 30, found
     for path, reload in found:
         section, _, key = path.partition(".")
+        section = section.removesuffix("[]")
         table = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
         row = next((line for line in table.splitlines() if line.startswith("|") and f"`{key}`" in line), None)
         assert row, f"{key} stands in no row under {section}"
