@@ -35,7 +35,7 @@ const CONTAINERS: &str = "/enterprise/v1/io-cloud/caas";
 const MACHINES: &str = "/enterprise/v1/io-cloud/vmaas";
 /// What a container serves where nobody names a port; io.net wants one.
 const PORT: u16 = 8_000;
-/// Deployments whose names and payments are remembered.
+/// Deployments of ours whose names and payments are remembered.
 const SEEN_MAX: u64 = 10_000;
 
 /// io.net, in the section `markets:` of the configuration.

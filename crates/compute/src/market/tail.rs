@@ -146,7 +146,10 @@ fn said(data: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::{StreamExt, stream};
     use proptest::prelude::*;
+    use std::io;
+    use tokio::time::sleep;
 
     fn tail(form: Form, lines_max: u32, chunks: &[&str]) -> String {
         let mut tail = Tail::new(form, lines_max);
@@ -170,6 +173,43 @@ mod tests {
             "ne\":\"Started\",\"ts\":\"x\"}\n\ndata: plain\r\n\r\ndata:{\"no\":1}\n\n",
         ];
         assert_eq!(tail(Form::Events, 9, &events), "Started\nplain\n{\"no\":1}");
+    }
+
+    const PAUSE: Duration = Duration::from_millis(700);
+
+    /// A line after each pause, and then a silence without an end.
+    fn opened(status: u16, lines: usize) -> reqwest::Response {
+        let lines = stream::iter(0..lines).then(async |line| {
+            sleep(PAUSE).await;
+            Ok::<_, io::Error>(format!("line {line}\n"))
+        });
+        let body = reqwest::Body::wrap_stream(lines.chain(stream::pending()).boxed());
+        let response = http::Response::builder().status(status).body(body);
+        response.unwrap().into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_goes_quiet_has_said_all() {
+        let began = Instant::now();
+        assert_eq!(read(opened(200, 3), 2).await.unwrap().unwrap(), "line 1\nline 2");
+        assert_eq!(began.elapsed(), PAUSE * 3 + QUIET_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_never_begins_or_never_stops_has_its_time() {
+        let began = Instant::now();
+        assert_eq!(read(opened(200, 0), 2).await.unwrap().unwrap(), "");
+        assert_eq!(began.elapsed(), BEGIN_MAX);
+        let began = Instant::now();
+        assert_eq!(read(opened(200, 1_000), 1).await.unwrap().unwrap(), "line 20");
+        assert_eq!(began.elapsed(), WHOLE_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_without_an_end_is_none() {
+        let began = Instant::now();
+        assert!(read(opened(500, 1), 2).await.unwrap_err().is_blind());
+        assert_eq!(began.elapsed(), BEGIN_MAX);
     }
 
     #[test]

@@ -61,7 +61,9 @@ impl IoNet {
         let listed = listed.map_err(late)??;
         let machines = listed.into_values().map(|row| {
             let label = names::label_of(row.name.as_deref().unwrap_or_default());
-            self.remember(&row.id, |seen| seen.label.clone_from(&label));
+            if label.starts_with(names::OURS) {
+                self.remember(&row.id, |seen| seen.label.clone_from(&label));
+            }
             Machine {
                 label,
                 state: state(&row.status),
