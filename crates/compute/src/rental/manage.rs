@@ -53,27 +53,30 @@ impl Rentals {
         rows.into_iter().map(|row| Record::read(row)?.view()).collect()
     }
 
-    /// The caller's own live machine that is meant by our id, by the provider's own id, or by the offer that it was made
-    /// of, while that means one.
+    /// The live machine that is meant by our id, by the provider's own id, or by the offer that one of the caller's own
+    /// was made of, while that means one.
     pub async fn find(&self, principal: &Principal, provider: Option<Provider>, name: &str) -> Done<Rental> {
         if let Ok(rental) = self.get(principal, name).await
             && provider.is_none_or(|provider| provider == rental.provider())
         {
             return Ok(rental);
         }
-        let all = self.list(principal, Whose::All, true).await?;
-        let is_meant = |rental: &&Rental| {
-            let of_provider = provider.is_none_or(|provider| provider == rental.provider());
-            let is_machine = rental.machine.as_deref() == Some(name);
-            of_provider && (is_machine || rental.offer.id() == name || rental.offer.to_string() == name)
-        };
-        let by_machine = all.iter().find(|rental| rental.machine.as_deref() == Some(name));
-        let mut meant: Vec<&Rental> = all.iter().filter(is_meant).collect();
-        if let Some(exact) = by_machine.filter(|exact| is_meant(exact)) {
-            meant = vec![exact];
+        let is_of = |rental: &Rental| provider.is_none_or(|provider| provider == rental.provider());
+        let is_machine = |rental: &Rental| is_of(rental) && rental.machine.as_deref() == Some(name);
+        let is_offer =
+            |rental: &Rental| is_of(rental) && (rental.offer.id() == name || rental.offer.to_string() == name);
+        let mut meant = self.list(principal, Whose::Mine, true).await?;
+        if meant.iter().any(is_machine) {
+            meant.retain(is_machine);
+        } else if meant.iter().any(is_offer) {
+            meant.retain(is_offer);
+        } else {
+            // An offer is never meant to be somebody else's machine; a machine's own id can only mean that one.
+            meant = self.list(principal, Whose::All, true).await?;
+            meant.retain(is_machine);
         }
         match meant.as_slice() {
-            [one] => Ok((*one).clone()),
+            [one] => Ok(one.clone()),
             [] => Err(unknown(name)),
             _ => {
                 let ids: Vec<&str> = meant.iter().map(|rental| rental.id.as_str()).collect();

@@ -129,6 +129,13 @@ async fn a_machine_is_its_owners_and_a_token_is_good_once() {
             "{name}"
         );
     }
+    let by = async |name: &str| gateway.rentals.find(&boss, None, name).await.map(|found| found.id);
+    assert_eq!(
+        by(&machine).await.unwrap(),
+        rental.id,
+        "operators reach any machine of their tenant by its own name"
+    );
+    assert!(by(rental.offer.id()).await.is_err(), "and nobody else's by an offer's");
     let second = gateway.rent(&offer.id).await.unwrap();
     let both = gateway.rentals.find(&ann(), None, rental.offer.id()).await.unwrap_err();
     assert!(
