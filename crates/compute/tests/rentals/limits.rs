@@ -94,7 +94,10 @@ async fn an_end_begins_before_the_limit_and_goes_on_for_as_long_as_it_fails() {
     assert_eq!((ending.state, ending.why), (RentalState::Destroying, Some(Why::Limit)));
     assert_eq!(world.fake.seen_at("destroy").len(), 1, "and at once");
     let room = usd("1").saturating_sub(gateway.standing().await.posted);
-    assert!(room >= rental.rate.cost_of(4 * MINUTE), "while there is time for it to fail: ${room}");
+    assert!(
+        room >= rental.rate.cost_of(4 * MINUTE),
+        "while there is time for it to fail: ${room}"
+    );
     let begun = told(&mut news);
     assert!(begun.iter().any(|one| matches!(one, RentalNews::NearLimit { .. })));
 
