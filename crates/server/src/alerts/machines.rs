@@ -39,7 +39,7 @@ fn of_rentals(news: &RentalNews) -> Option<Alert> {
         RentalNews::AmbiguousCreate(rental) => Some(of_rental(
             Kind::AmbiguousCreate,
             rental,
-            "nobody knows whether it was made; it is being found out, and what is held for it stays held".to_owned(),
+            "nobody knows whether it was made; it is being found out, and what is held for it stays held",
         )),
         RentalNews::DestroyFailing {
             rental,
@@ -48,7 +48,7 @@ fn of_rentals(news: &RentalNews) -> Option<Alert> {
         } => Some(of_rental(
             Kind::DestroyFailing,
             rental,
-            format!("it does not go away: {failures} attempts failed since {since}, and it goes on costing"),
+            &format!("it does not go away: {failures} attempts failed since {since}, and it goes on costing"),
         )),
         RentalNews::PriceRise { rental, to, at } => {
             let when = at.map_or_else(|| "now".to_owned(), |at| format!("from {at} on"));
@@ -57,14 +57,14 @@ fn of_rentals(news: &RentalNews) -> Option<Alert> {
                 to.hourly(),
                 rental.rate.hourly()
             );
-            Some(of_rental(Kind::PriceRise, rental, words))
+            Some(of_rental(Kind::PriceRise, rental, &words))
         }
         RentalNews::NearLimit { rental, overrun, left } => {
             let minutes = left.map_or_else(String::new, |left| format!(" within {} minutes", left.as_secs() / 60));
             let mut alert = of_rental(
                 Kind::BreachAhead,
                 rental,
-                format!("it will be destroyed{minutes}, before a limit is met: {overrun}"),
+                &format!("it will be destroyed{minutes}, before a limit is met: {overrun}"),
             );
             alert.details.extend(details(overrun));
             Some(alert)
@@ -95,7 +95,7 @@ fn of_rentals(news: &RentalNews) -> Option<Alert> {
     }
 }
 
-fn of_rental(kind: Kind, rental: &Rental, what: String) -> Alert {
+fn of_rental(kind: Kind, rental: &Rental, what: &str) -> Alert {
     Alert {
         kind,
         tenant: Some(rental.tenant().clone()),

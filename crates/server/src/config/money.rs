@@ -152,11 +152,10 @@ pub(crate) fn purse_name(
     };
     match (scope, tenant, id) {
         (_, None, None) => Ok(None),
-        (Scope::Tenant, Some(tenant), None) => named(tenant, None),
+        (_, Some(tenant), None) => named(tenant, None),
         (Scope::Tenant, Some(tenant), Some(id)) if id == tenant.as_str() => named(tenant, None),
         (Scope::Tenant, _, Some(_)) => Err(("id", "a tenant is named by `tenant` alone".to_owned())),
         (scope, None, Some(_)) => Err(("tenant", format!("which tenant's {scope} it is has to be said"))),
-        (_, Some(tenant), None) => named(tenant, None),
         // The names of all scopes have one form.
         (scope, Some(tenant), Some(id)) => match TenantId::try_from(id) {
             Ok(_) => named(tenant, Some(id)),

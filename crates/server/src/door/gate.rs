@@ -85,8 +85,8 @@ async fn pass(app: &Arc<App>, route: &Route, caller: &Caller, (request, next): (
         return errors::respond(route.dialect, &failure, caller.trace);
     }
     match claim {
-        None => run(app, route, caller, next.run(request)).await,
-        Some(claim) => run(app, route, caller, named::carry_out(app, claim, next.run(request))).await,
+        None => run(app, route, caller, next.run(*request)).await,
+        Some(claim) => run(app, route, caller, named::carry_out(app, claim, next.run(*request))).await,
     }
 }
 

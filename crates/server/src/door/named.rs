@@ -38,7 +38,7 @@ pub(crate) struct Unkept;
 /// How it goes on with a request.
 pub(super) enum Way {
     /// It is carried out; under a name where there is a claim.
-    On(Request, Option<Claim>),
+    On(Box<Request>, Option<Claim>),
     /// It was carried out before.
     Answered(Response),
 }
@@ -46,7 +46,7 @@ pub(super) enum Way {
 /// Looks whether a request has a name, and what is known under it.
 pub(super) async fn look(app: &App, route: &Route, caller: &Caller, request: Request) -> Result<Way, Failure> {
     let Some(name) = name(route, request.headers())? else {
-        return Ok(Way::On(request, None));
+        return Ok(Way::On(Box::new(request), None));
     };
     let (parts, sent) = request.into_parts();
     let sent = body::read(sent, app.body_bytes_max).await?;
@@ -64,7 +64,10 @@ pub(super) async fn look(app: &App, route: &Route, caller: &Caller, request: Req
         .begin(&request_name, hash, app.clock.now())
         .await?;
     match begun {
-        Begun::First(claim) => Ok(Way::On(Request::from_parts(parts, Body::from(sent)), Some(claim))),
+        Begun::First(claim) => {
+            let request = Request::from_parts(parts, Body::from(sent));
+            Ok(Way::On(Box::new(request), Some(claim)))
+        }
         Begun::Answered(answer) => replay(answer).map(Way::Answered),
         Begun::UnderWay => Err(Failure::new(
             Code::IdempotencyKeyInUse,

@@ -52,7 +52,7 @@ tools! {
     Proxy = "proxy_inference_request" GPU_PROXY Sends LONG,
     Quote = "quote_gpu_instance" GPU_READ LooksOutside SLOW,
     Get = "get_gpu_instance" GPU_READ Looks QUICK,
-    ListOwn = "list_my_gpu_instances" GPU_READ Looks QUICK,
+    Mine = "list_my_gpu_instances" GPU_READ Looks QUICK,
     Extend = "extend_gpu_instance" GPU_CREATE Spends SLOW,
     Logs = "get_gpu_instance_logs" GPU_READ LooksOutside SLOW,
 }
@@ -159,7 +159,7 @@ impl Own {
                 "Show a rented GPU machine",
                 "Shows one machine of yours: its state, cost, end, and where its ports are reached.",
             ),
-            Self::ListOwn => (
+            Self::Mine => (
                 "List my GPU machines",
                 "Lists the machines that you have, and what each of them costs.",
             ),
@@ -196,7 +196,7 @@ impl Own {
                     "description": "Instance ID to destroy"}}),
                 &["provider", "instance_id"],
             ),
-            Self::Spending | Self::ListOwn => (json!({}), &[]),
+            Self::Spending | Self::Mine => (json!({}), &[]),
             Self::CheckLimit => (
                 json!({"estimated_cost": {"type": "number", "minimum": 0, "description": "Estimated cost in USD"}}),
                 &["estimated_cost"],

@@ -86,7 +86,7 @@ impl Gpu {
         tasks.spawn("gpu.news", |stop| async move {
             loop {
                 tokio::select! {
-                    changed = changes.changed() => if changed.is_err() { return },
+                    heard = changes.changed() => if heard.is_err() { return },
                     () = stop.draining() => return,
                 }
                 if !server.watched().contains(resource.uri()) {

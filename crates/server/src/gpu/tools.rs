@@ -43,7 +43,7 @@ pub(super) async fn run(
             let Named { instance_id, .. } = parsed(arguments)?;
             view::told(&view::instance(&app.rentals.find(principal, None, &instance_id).await?))
         }
-        Own::ListOwn => instances(app, principal).await?,
+        Own::Mine => instances(app, principal).await?,
         Own::Extend => {
             let Named { instance_id, hours, .. } = parsed(arguments)?;
             let found = app.rentals.find(principal, None, &instance_id).await?;

@@ -256,7 +256,7 @@ pub(crate) fn told<T: serde::Serialize>(value: &T) -> serde_json::Value {
 mod tests {
     use super::*;
 
-    fn check(wish: serde_json::Value, expected: &str) {
+    fn check(wish: &serde_json::Value, expected: &str) {
         let parsed: GpuCreate = serde_json::from_value(wish.clone()).unwrap();
         let got = offer_id(&parsed).map_or_else(|failure| failure.message, |id| id.to_string());
         assert_eq!(got, expected, "{wish}");
@@ -264,21 +264,21 @@ mod tests {
 
     #[test]
     fn an_offer_is_meant_by_its_whole_id_or_by_its_provider_and_the_rest() {
-        check(json!({"provider": "vast.ai", "instance_id": "12345"}), "vast.ai:12345");
-        check(json!({"instance_id": "vast.ai:12345"}), "vast.ai:12345");
+        check(&json!({"provider": "vast.ai", "instance_id": "12345"}), "vast.ai:12345");
+        check(&json!({"instance_id": "vast.ai:12345"}), "vast.ai:12345");
         check(
-            json!({"provider": "vast", "instance_id": "vast.ai:12345"}),
+            &json!({"provider": "vast", "instance_id": "vast.ai:12345"}),
             "vast.ai:12345",
         );
-        check(json!({"offer_id": "io.net:caas:1"}), "io.net:caas:1");
-        check(json!({"provider": "io.net", "instance_id": "vast:1"}), "io.net:vast:1");
+        check(&json!({"offer_id": "io.net:caas:1"}), "io.net:caas:1");
+        check(&json!({"provider": "io.net", "instance_id": "vast:1"}), "io.net:vast:1");
         check(
-            json!({"provider": "io.net", "offer_id": "vast.ai:1"}),
+            &json!({"provider": "io.net", "offer_id": "vast.ai:1"}),
             "`provider`: it is another one than that of the offer.",
         );
-        check(json!({"instance_id": "12345"}), "`provider`: it is required.");
+        check(&json!({"instance_id": "12345"}), "`provider`: it is required.");
         check(
-            json!({"provider": "vast.ai"}),
+            &json!({"provider": "vast.ai"}),
             "`instance_id`: it is required, or `offer_id`.",
         );
     }

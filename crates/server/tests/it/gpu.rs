@@ -33,9 +33,9 @@ async fn call(rig: &Rig, key: &str, tool: &str, arguments: Value) -> (bool, Valu
         .rpc(key, "tools/call", json!({"name": tool, "arguments": arguments}))
         .await;
     let result = &answer["result"];
-    let text = result["content"][0]["text"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{tool}: {answer}"));
+    let text = result["content"][0]["text"].as_str();
+    assert!(text.is_some(), "{tool}: {answer}");
+    let text = text.unwrap();
     (result["isError"] == true, serde_json::from_str(text).unwrap())
 }
 

@@ -239,8 +239,10 @@ async fn limits_of_the_file_follow_it() {
     let rig = Rig::start().await;
     let ann = rig.key("acme", "ann", Role::User, &[]).await;
     assert_eq!(read(&rig, "/api/v1/spending", &ann).await["windows"], json!([]));
-    let mut config = forebay_server::AppConfig::default();
-    config.budgets = serde_json::from_value(json!([{"scope": "tenant", "window": "60m", "limit_usd": 1}])).unwrap();
+    let mut config = forebay_server::AppConfig {
+        budgets: serde_json::from_value(json!([{"scope": "tenant", "window": "60m", "limit_usd": 1}])).unwrap(),
+        ..forebay_server::AppConfig::default()
+    };
     rig.gateway.app.reconfigure(&config).await.unwrap();
     assert!(hold(&rig, payer("acme", &ann, "ann"), "1.01").await.is_err());
     config.budgets =
