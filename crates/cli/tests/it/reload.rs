@@ -42,11 +42,7 @@ async fn a_good_file_is_taken_and_a_bad_one_is_left() {
     );
     assert_eq!(limit(&gateway).await, 300);
 
-    fs::write(
-        gateway.config_file(),
-        "limits: {requests_per_minute: 400}\nnodes: []\n",
-    )
-    .unwrap();
+    fs::write(gateway.config_file(), "limits: {requests_per_minute: 400}\nnodes: []\n").unwrap();
     gateway.logged("the configuration was not taken").await;
     assert!(
         last_error(&gateway)
