@@ -5,6 +5,9 @@
     reason = "a part that does not work shall fail its test at once"
 )]
 
+mod garbage;
+mod offers;
+
 use forebay_compute::market::{
     ChargeQuery, Created, Destroyed, Machine, MachineState, Market, MarketFault, Order, Wanted,
     ionet::{IoNet, IoNetConfig},
@@ -18,7 +21,6 @@ use forebay_testkit::markets::{
     Answer, Fake, Fault, Vendor, faults,
     ionet::{self as fake, Phase},
 };
-use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -84,109 +86,6 @@ fn named(name: &str) -> Fault {
 
 fn ids(offers: &[Offer]) -> Vec<&str> {
     offers.iter().map(|offer| offer.id.id()).collect()
-}
-
-#[tokio::test]
-async fn offers_are_what_runs_containers_and_costs_what_it_will_cost() {
-    let (_fake, market) = kind().await;
-    let offers = market.offers(&wanted()).await.unwrap();
-    let all = [
-        "caas:77:1:US",
-        OFFER,
-        "caas:12:2:US",
-        "caas:gpu_1x_l40:1:FI",
-        "caas:8H100.80S.176V:8:FI",
-    ];
-    assert_eq!(
-        ids(&offers),
-        all,
-        "no VM, nothing without a GPU or a price, nothing sold out; cheapest first"
-    );
-    let offer = &offers[1];
-    assert_eq!(offer.rate, UsdRate::per_hour(usd("0.33")), "with io.net's fee");
-    assert_eq!(
-        (offer.gpu.as_str(), offer.gpus, offer.vram_gb),
-        ("GeForce RTX 4090", 1, 24)
-    );
-    assert_eq!((offer.country.as_deref(), offer.disk_gb), (Some("US"), 1_000));
-    assert_eq!(offer.billing, Billing::Prepaid { first: HOUR });
-    for offer in &offers {
-        let read = market.offer(offer.id.id(), 50).await.unwrap().unwrap();
-        assert_eq!(
-            (&read.id, read.rate, read.vram_gb),
-            (&offer.id, offer.rate, offer.vram_gb),
-            "as it is when read anew"
-        );
-    }
-}
-
-#[tokio::test]
-async fn whoever_wants_24_gb_gets_no_less() {
-    let (_fake, market) = kind().await;
-    let least = |vram_gb| Wanted {
-        vram_gb_min: Some(vram_gb),
-        ..wanted()
-    };
-    assert_eq!(ids(&market.offers(&least(24)).await.unwrap())[0], OFFER);
-    assert_eq!(
-        ids(&market.offers(&least(80)).await.unwrap()),
-        ["caas:8H100.80S.176V:8:FI"]
-    );
-    let cheap = Wanted {
-        rate_max: Some(UsdRate::per_hour(usd("0.329"))),
-        ..wanted()
-    };
-    assert_eq!(
-        ids(&market.offers(&cheap).await.unwrap()),
-        ["caas:77:1:US"],
-        "0.30 is 0.33 with the fee"
-    );
-    let finnish = Wanted {
-        country: Some("fi".to_owned()),
-        limit: 1,
-        ..wanted()
-    };
-    assert_eq!(ids(&market.offers(&finnish).await.unwrap()), ["caas:gpu_1x_l40:1:FI"]);
-    let big = Wanted {
-        disk_gb: 1_001,
-        ..wanted()
-    };
-    assert!(market.offers(&big).await.unwrap().is_empty());
-    let by_name = Wanted {
-        gpu: Some("rtx4090".to_owned()),
-        gpus_min: Some(2),
-        ..wanted()
-    };
-    assert_eq!(ids(&market.offers(&by_name).await.unwrap()), ["caas:12:2:US"]);
-}
-
-#[tokio::test]
-async fn an_offer_is_gone_only_where_it_is_said() {
-    let (fake, market) = kind().await;
-    for gone in [
-        "caas:999:1:US",
-        "caas:203:1:JP",
-        "caas:203:3:US",
-        "caas:91x",
-        "21874411",
-        "caas:1VM.A6000:1:FI",
-    ] {
-        assert_eq!(market.offer(gone, 50).await.unwrap(), None, "{gone}");
-    }
-    fake.fault("places", named("no-replicas"));
-    assert_eq!(market.offer(OFFER, 50).await.unwrap(), None);
-    fake.fault("price", named("no-replicas"));
-    assert_eq!(market.offer(OFFER, 50).await.unwrap(), None);
-    assert!(matches!(market.offer(OFFER, 2_000).await, Err(MarketFault::Refused(_))));
-    for (route, name) in [
-        ("places", "html-404"),
-        ("places", "not-found"),
-        ("price", "empty-500"),
-        ("hardware", "garbage"),
-    ] {
-        fake.fault(route, named(name));
-        assert!(market.offer(OFFER, 50).await.unwrap_err().is_blind(), "{route} {name}");
-    }
 }
 
 #[tokio::test]
@@ -725,84 +624,4 @@ async fn settings_of_the_fake_do_what_they_say() {
     }
     assert!(fake.with(|vendor| vendor.set("nothing", &json!(1))).is_err());
     assert_eq!(fake.with(|vendor| vendor.deployments[0].phase), Phase::Running);
-}
-
-/// JSON out of the words that io.net uses, in any order.
-fn odd_json() -> impl Strategy<Value = Value> {
-    let key = prop::sample::select(vec![
-        "data",
-        "deployments",
-        "total",
-        "id",
-        "status",
-        "name",
-        "deployment_id",
-        "amount_paid",
-        "hardware",
-        "workers",
-        "compute_minutes_served",
-        "compute_minutes_remaining",
-        "detail",
-        "total_cost_usdc",
-        "container_config",
-    ]);
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(|number| json!(number)),
-        prop::sample::select(vec!["running", "a-1", "", "../x", "destroyed"]).prop_map(Value::from),
-    ];
-    leaf.prop_recursive(4, 24, 5, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(key.clone(), inner, 0..6)
-                .prop_map(|fields| fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
-        ]
-    })
-}
-
-/// Whether whoever is told this may know of such a machine.
-fn is_told(body: &[u8], machine: &Machine) -> bool {
-    String::from_utf8_lossy(body).contains(&format!("\"{}\"", machine.id))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_answer_makes_it_panic_or_believe_in_a_machine(
-        status in prop::sample::select(vec![200_u16, 201, 204, 400, 404, 500]),
-        body in prop_oneof![
-            prop::collection::vec(any::<u8>(), 0..120),
-            odd_json().prop_map(|json| json.to_string().into_bytes()),
-        ],
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let fake = Fake::start(fake::IoNet::default()).await;
-            let answer = Answer::of(status, "application/json", body.clone());
-            // The place is found, so that an order is placed.
-            fake.faults("places", Fault::Pass, None);
-            fake.faults("*", Fault::Instead(answer), None);
-            let market = market(&fake);
-            let created = market.create(&order(0)).await;
-            if let Created::Confirmed { id } = &created {
-                assert!(status < 300 && String::from_utf8_lossy(&body).contains(&format!("\"{id}\"")), "{created:?}");
-            }
-            let machines = market.machines().await;
-            assert!(machines.iter().flatten().all(|machine| is_told(&body, machine)), "{machines:?}");
-            let machine = market.machine("a-1").await;
-            assert!(machine.iter().flatten().all(|machine| is_told(&body, machine)), "{machine:?}");
-            let destroyed = market.destroy("a-1").await;
-            assert!(destroyed.is_err() || serde_json::from_slice::<Value>(&body).is_ok(), "{destroyed:?}");
-            let extended = market.extend("a-1", 1).await;
-            assert!(extended.is_err() || serde_json::from_slice::<Value>(&body).is_ok());
-            let query = charge(&fake, "a-1");
-            let charged = market.charged(&query).await;
-            assert!(charged.iter().flatten().all(|charged| !charged.is_negative()));
-            let _ = (market.offers(&wanted()).await, market.offer(OFFER, 1).await, market.logs("a-1", 3).await);
-            let _ = market.extension_price("a-1", 1).await;
-        });
-    }
 }

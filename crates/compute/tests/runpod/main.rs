@@ -5,6 +5,9 @@
     reason = "a part that does not work shall fail its test at once"
 )]
 
+mod garbage;
+mod offers;
+
 use forebay_compute::market::{
     ChargeQuery, Created, Destroyed, Machine, MachineState, Market, MarketFault, Order, Wanted,
     runpod::{RunPod, RunPodConfig},
@@ -18,7 +21,6 @@ use forebay_testkit::markets::{
     Answer, Fake, Fault, Vendor, faults,
     runpod::{self as fake, Scope, Status},
 };
-use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -85,116 +87,6 @@ fn named(name: &str) -> Fault {
 
 fn ids(offers: &[Offer]) -> Vec<&str> {
     offers.iter().map(|offer| offer.id.id()).collect()
-}
-
-#[tokio::test]
-async fn offers_are_priced_for_all_gpus_and_the_disk() {
-    let (_fake, market) = kind().await;
-    let offers = market.offers(&wanted()).await.unwrap();
-    // 72 GB at 0.10 a month are a cent an hour.
-    let cheapest = &offers[0];
-    assert_eq!(cheapest.id.id(), "NVIDIA%20RTX%20A4000:COMMUNITY:1");
-    assert_eq!((cheapest.rate, cheapest.vram_gb), (UsdRate::per_hour(usd("0.18")), 16));
-    let four = offers
-        .iter()
-        .find(|offer| offer.id.id() == "NVIDIA%20GeForce%20RTX%204090:SECURE:4")
-        .unwrap();
-    assert_eq!(four.rate, UsdRate::per_hour(usd("2.77")));
-    assert_eq!(
-        (four.gpu.as_str(), four.gpus, four.vram_gb, four.disk_gb),
-        ("RTX 4090", 4, 24, 72)
-    );
-    assert_eq!((four.tier.as_deref(), four.billing), (Some("secure"), Billing::Accrues));
-    assert!(!offers.iter().any(|offer| offer.gpu == "B200"), "nobody has one free");
-    assert!(
-        !ids(&offers).contains(&"NVIDIA%20L4:COMMUNITY:1"),
-        "that cloud has none"
-    );
-    assert!(offers.is_sorted_by_key(|offer| offer.rate));
-    for offer in &offers {
-        let read = market.offer(offer.id.id(), 72).await.unwrap();
-        assert_eq!(read.as_ref(), Some(offer), "as it is when read anew");
-    }
-}
-
-#[tokio::test]
-async fn whoever_wants_24_gb_gets_no_less() {
-    let (_fake, market) = kind().await;
-    let least = Wanted {
-        vram_gb_min: Some(24),
-        ..wanted()
-    };
-    assert_eq!(ids(&market.offers(&least).await.unwrap())[0], OFFER);
-    let three = Wanted {
-        gpus_min: Some(3),
-        limit: 1,
-        gpu: Some("l4".to_owned()),
-        ..wanted()
-    };
-    assert_eq!(ids(&market.offers(&three).await.unwrap()), ["NVIDIA%20L4:SECURE:3"]);
-    let cheap = Wanted {
-        rate_max: Some(UsdRate::per_hour(usd("0.179"))),
-        ..wanted()
-    };
-    assert!(
-        market.offers(&cheap).await.unwrap().is_empty(),
-        "0.17 and the disk are 0.18"
-    );
-}
-
-#[tokio::test]
-async fn whoever_wants_a_country_gets_its_data_centres() {
-    let (fake, market) = kind().await;
-    let romanian = Wanted {
-        country: Some("ro".to_owned()),
-        limit: 1,
-        ..wanted()
-    };
-    let offers = market.offers(&romanian).await.unwrap();
-    assert_eq!(ids(&offers), ["NVIDIA%20RTX%20A4000:COMMUNITY:1:RO"]);
-    assert_eq!(offers[0].country.as_deref(), Some("RO"));
-    let offer = offers[0].id.id().to_owned();
-    assert!(matches!(
-        market.create(&Order { offer, ..order(0) }).await,
-        Created::Confirmed { .. }
-    ));
-    assert_eq!(fake.seen_at("create")[0].json()["dataCenterIds"], json!(["EU-RO-1"]));
-    let nowhere = Wanted {
-        country: Some("JP".to_owned()),
-        ..wanted()
-    };
-    assert!(market.offers(&nowhere).await.unwrap().is_empty());
-    let nowhere = Order {
-        offer: "NVIDIA%20L4:SECURE:1:JP".to_owned(),
-        ..order(1)
-    };
-    assert_eq!(said(&market.create(&nowhere).await), "refused OfferGone");
-    assert_eq!(fake.seen_at("create").len(), 1);
-}
-
-#[tokio::test]
-async fn an_offer_is_gone_only_where_it_is_said() {
-    let (fake, market) = kind().await;
-    for gone in [
-        "NVIDIA%20X:SECURE:1",
-        "NVIDIA%20L4:COMMUNITY:1",
-        "NVIDIA%20L4:SECURE:9",
-        "NVIDIA%20B200:SECURE:1",
-        "21874411",
-    ] {
-        assert_eq!(market.offer(gone, 50).await.unwrap(), None, "{gone}");
-    }
-    for name in [
-        "html-404",
-        "garbage",
-        "empty-500",
-        "locked-out",
-        "forbidden",
-        "drop-after",
-    ] {
-        fake.fault("gpu", named(name));
-        assert!(market.offer(OFFER, 50).await.unwrap_err().is_blind(), "{name}");
-    }
 }
 
 #[tokio::test]
@@ -636,81 +528,4 @@ fn a_configuration_names_no_price_below_zero() {
     assert!(config(json!(-0.1)).is_err() && config(json!("much")).is_err());
     let stranger = json!({ "api_key": { "env": "KEY" }, "urls": "http://x" });
     assert!(serde_json::from_value::<RunPodConfig>(stranger).is_err());
-}
-
-/// JSON out of the words that RunPod uses, in any order.
-fn odd_json() -> impl Strategy<Value = Value> {
-    let key = prop::sample::select(vec![
-        "pods",
-        "id",
-        "status",
-        "name",
-        "cost",
-        "disk",
-        "ports",
-        "title",
-        "detail",
-        "errors",
-        "gpus",
-        "price",
-        "secure",
-        "maxCount",
-        "records",
-        "totalAmount",
-        "endTime",
-        "podId",
-        "createdAt",
-        "memory",
-    ]);
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(|number| json!(number)),
-        prop::sample::select(vec!["RUNNING", "p1", "", "../x", "TERMINATED"]).prop_map(Value::from),
-    ];
-    leaf.prop_recursive(4, 24, 5, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(key.clone(), inner, 0..6)
-                .prop_map(|fields| fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
-        ]
-    })
-}
-
-/// Whether whoever is told this may know of such a machine.
-fn is_told(body: &[u8], machine: &Machine) -> bool {
-    String::from_utf8_lossy(body).contains(&format!("\"{}\"", machine.id))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_answer_makes_it_panic_or_believe_in_a_machine(
-        status in prop::sample::select(vec![200_u16, 201, 204, 400, 404, 500]),
-        body in prop_oneof![
-            prop::collection::vec(any::<u8>(), 0..120),
-            odd_json().prop_map(|json| json.to_string().into_bytes()),
-        ],
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let fake = Fake::start(fake::RunPod::default()).await;
-            fake.faults("*", Fault::Instead(Answer::of(status, "application/json", body.clone())), None);
-            let market = market(&fake);
-            let created = market.create(&order(0)).await;
-            if let Created::Confirmed { id } = &created {
-                assert!(status < 300 && String::from_utf8_lossy(&body).contains(&format!("\"{id}\"")), "{created:?}");
-            }
-            let machines = market.machines().await;
-            assert!(machines.iter().flatten().all(|machine| is_told(&body, machine)), "{machines:?}");
-            let machine = market.machine("p1").await;
-            assert!(machine.iter().flatten().all(|machine| is_told(&body, machine)), "{machine:?}");
-            let charged = market.charged(&charge(&fake, "p1")).await;
-            assert!(charged.iter().flatten().all(|charged| !charged.is_negative()));
-            let _ = (market.destroy("p1").await, market.logs("p1", 3).await);
-            let _ = (market.offers(&wanted()).await, market.offer(OFFER, 1).await);
-        });
-    }
 }
