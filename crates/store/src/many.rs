@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::sql::{Both, Tx};
 
-/// Rows of one statement, largest first.
-const CHUNKS: [usize; 4] = [64, 16, 4, 1];
+/// Rows of one statement, largest first: few statements take any number of rows.
+const CHUNKS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
 /// Values of one list, smallest first.
 const LISTS: [usize; 5] = [1, 4, 16, 64, 256];
 
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn placeholders_count_through_all_rows() {
         let insert = Insert::new("t", &["a", "b", "c"], " ON CONFLICT DO NOTHING");
-        let text = &insert.postgres[2];
+        let text = &insert.postgres[4];
         assert!(
             text.starts_with("INSERT INTO t (a, b, c) VALUES ($1, $2, $3), ($4,"),
             "{text}"
