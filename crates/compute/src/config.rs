@@ -36,6 +36,7 @@ pub struct MarketsConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct RentalsConfig {
     /// Whether renting is agreed to first: `never`, `always`, or where the whole lifetime costs more than `above_usd`.
+    #[schemars(extend("x-forebay-reload" = "live"))]
     pub approval: ApprovalConfig,
     /// How long a machine lives where nobody says otherwise, in hours. Then it is destroyed.
     #[schemars(range(min = 1, max = 8760), extend("x-forebay-reload" = "live"))]
