@@ -1,0 +1,73 @@
+"""What a budget costs a chat: the same request with nothing to pay, posted afterwards, held before. Runs alone too."""
+
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from harness import Gateway, build, measure, row, start_reference, verdict
+
+# So much that nothing is refused; two windows, since each is judged.
+BUDGETS = "\n".join(
+    f"  - {{ scope: tenant, tenant: held, window: {window}, limit_usd: 1000000 }}" for window in ("60m", "24h")
+)
+
+
+def key_of(gateway, tenant):
+    body = json.dumps({"tenant": tenant, "role": "user", "name": "bench"}).encode()
+    headers = {"x-api-key": gateway.key, "content-type": "application/json"}
+    request = urllib.request.Request(gateway.url + "/api/v1/keys", body, headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)["key"]
+
+
+def figures(binaries, folder):
+    engine, address = start_reference(binaries, "engine")
+    backends = f"backends: [ {{ url: 'http://{address}/v1' }} ]"
+    config = (
+        f"models:\n  plain: {{ {backends} }}\n  priced: {{ {backends}, price: {{ input: 0.1, output: 0.3 }} }}\n"
+        f"budgets:\n{BUDGETS}\n"
+    )
+    gateway = Gateway(binaries["forebay"], folder, config)
+    try:
+        gateway.start()
+        ways = {
+            "chat, nothing to pay": ("posted", "plain"),
+            "chat, posted": ("posted", "priced"),
+            "chat, held": ("held", "priced"),
+        }
+        print("\nspending: the same engine; two windows count for the last line\n")
+        print(
+            "| path | requests/s | CPU ms a request | p50 ms | p99 ms | first byte p50 ms |\n|---|---|---|---|---|---|"
+        )
+        seen = {}
+        for name, (tenant, model) in ways.items():
+            body = {"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": "Where is Paris?"}]}
+            headers = [f"x-api-key: {key_of(gateway, tenant)}"]
+            url = gateway.url + "/v1/chat/completions"
+            seen[name] = measure(binaries, gateway.process.pid, url=url, body=body, expect="Paris", headers=headers)
+            row(f"**Forebay, {name}**", seen[name])
+        plain, held = seen["chat, nothing to pay"], seen["chat, held"]
+        print("\n| figure | measured | target | |\n|---|---|---|---|")
+        return [
+            verdict("chat under a budget, added p50", held["p50_ms"] - plain["p50_ms"], 3, "ms"),
+            verdict("chat under a budget, added CPU", held["cpu_ms"] - plain["cpu_ms"], 0.3, "ms"),
+        ]
+    finally:
+        gateway.stop()
+        engine.terminate()
+
+
+def main():
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
+    try:
+        return 0 if all(figures(build(), folder / "spending")) else 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
