@@ -1,4 +1,4 @@
-"""What the README says under "Ask with context and tools" works as it stands, with the configuration of `make up`.
+"""What the README says to try works as it stands, with the configuration of `make up`.
 
 The shell is prepared as the README says before that.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ import yaml
 
 import harness
 from harness import Engine, Gateway
+
+Ran = subprocess.CompletedProcess[str]
 
 
 def demo(engine: Engine) -> dict[str, Any]:
@@ -37,8 +40,8 @@ def shell_blocks(text: str) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 
 
-def commands() -> list[str]:
-    return shell_blocks(readme().partition("**Ask with context and tools.**")[2].partition("\n**")[0])
+def commands(under: str) -> list[str]:
+    return shell_blocks(readme().partition(f"**{under}.**")[2].partition("\n**")[0])
 
 
 def by_hand() -> str:
@@ -68,13 +71,19 @@ def test_what_make_up_prints_prepares_a_shell_as_the_readme_does() -> None:
     assert exported(by_hand()) == exported(script) == {"URL", "KEY", "PATH", "FOREBAY_URL", "FOREBAY_KEY"}
 
 
-def test_ask_with_context_and_tools(prepared: Gateway, tmp_path: pathlib.Path) -> None:
+@pytest.fixture
+def shell(prepared: Gateway, tmp_path: pathlib.Path) -> Callable[[str], Ran]:
+    """Runs something in a shell that was prepared as the README says."""
     demo_folder = tmp_path / ".forebay"
     demo_folder.mkdir()
     (demo_folder / "client.key").write_text(prepared.new_key("user").key, encoding="utf-8")
     path = f"{harness.BINARY.parent}{os.pathsep}{os.environ['PATH']}"
     ready = f"cd '{tmp_path}'\n" + by_hand().replace("http://127.0.0.1:8080", prepared.url)
-    tested, asked = [harness.run(["bash", "-eu", "-c", ready + command], PATH=path) for command in commands()]
+    return lambda command: harness.run(["bash", "-eu", "-c", ready + command], PATH=path)
+
+
+def test_ask_with_context_and_tools(shell: Callable[[str], Ran]) -> None:
+    tested, asked = map(shell, commands("Ask with context and tools"))
     assert tested.returncode == 0, tested.stderr
     assert re.search(r"^provider +docs: [1-9]", tested.stdout, re.MULTILINE), tested.stdout
     answer = json.loads(asked.stdout)
@@ -82,3 +91,14 @@ def test_ask_with_context_and_tools(prepared: Gateway, tmp_path: pathlib.Path) -
     ours = answer["forebay"]
     assert {item["provider"] for item in ours["context"]} == {"docs"}
     assert all(report["failure"] is None for report in ours["providers"])
+
+
+def test_rent_a_machine(shell: Callable[[str], Ran]) -> None:
+    (block,) = commands("Rent a machine")
+    for command in block.splitlines():
+        ran = shell(command)
+        assert ran.returncode == 0, f"{command}: {ran.stderr}"
+    gone = shell("forebay gpu ps -o json")
+    assert gone.returncode == 0, gone.stderr
+    live = [one for one in json.loads(gone.stdout) if one["state"] not in {"destroying", "gone"}]
+    assert live == []
