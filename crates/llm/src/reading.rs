@@ -25,6 +25,8 @@ pub(crate) struct Begun {
     pub(crate) deadline: Instant,
     /// An answer in one piece, where it was read already.
     pub(crate) told: Option<Told>,
+    /// Whether its body is more than the gateway reads.
+    pub(crate) is_too_large: bool,
 }
 
 /// A whole answer that makes sense.
@@ -37,8 +39,6 @@ pub(crate) struct Told {
 pub(crate) struct Spoiled {
     pub(crate) failure: Failure,
     pub(crate) is_worth_another: bool,
-    /// Whether the engine says that it has done nothing.
-    pub(crate) is_refusal: bool,
 }
 
 impl Begun {
@@ -86,24 +86,27 @@ impl Begun {
     /// is worth is for whoever takes it to say.
     pub(crate) async fn read_whole(&mut self, endpoint: Endpoint) -> Result<(), Spoiled> {
         let body = self.body().await.map_err(|failure| Spoiled {
-            is_worth_another: failure.code != Code::UpstreamTimedOut || self.place.model.retries_timeouts,
-            is_refusal: false,
+            is_worth_another: self.is_worth_another(&failure),
             failure,
         })?;
-        let (failure, is_refusal) = match answer::read_whole(endpoint, &body) {
+        let failure = match answer::read_whole(endpoint, &body) {
             Whole::Answer(usage) => {
                 self.told = Some(Told { body, usage });
                 return Ok(());
             }
-            Whole::Error(words) => (self.place.reported(words), true),
-            Whole::Nonsense => (self.nonsense(endpoint), false),
+            Whole::Error(words) => self.place.reported(words),
+            Whole::Nonsense => self.nonsense(endpoint),
         };
         self.lease.end(End::Failed);
         Err(Spoiled {
             failure,
             is_worth_another: true,
-            is_refusal,
         })
+    }
+
+    /// An answer that is too large would be so again, and what is slow would be done twice.
+    fn is_worth_another(&self, failure: &Failure) -> bool {
+        !self.is_too_large && (failure.code != Code::UpstreamTimedOut || self.place.model.retries_timeouts)
     }
 
     fn nonsense(&self, endpoint: Endpoint) -> Failure {
@@ -132,7 +135,7 @@ impl Begun {
     pub(crate) async fn error_document(mut self) -> Spoiled {
         let said = self.body().await.map(|body| answer::read_whole(Endpoint::Chat, &body));
         self.lease.end(End::Failed);
-        let is_refusal = matches!(said, Ok(Whole::Error(_)));
+        let is_worth_another = said.as_ref().err().is_none_or(|failure| self.is_worth_another(failure));
         let failure = match said {
             Ok(Whole::Error(words)) => self.place.reported(words),
             Ok(Whole::Answer(_) | Whole::Nonsense) => self.place.fails(
@@ -143,8 +146,7 @@ impl Begun {
         };
         Spoiled {
             failure,
-            is_worth_another: true,
-            is_refusal,
+            is_worth_another,
         }
     }
 
@@ -171,7 +173,8 @@ impl Begun {
         Ok(body.freeze())
     }
 
-    fn too_large(&self) -> Failure {
+    fn too_large(&mut self) -> Failure {
+        self.is_too_large = true;
         let limit = WHOLE_BYTES_MAX >> 20;
         self.place
             .fails(

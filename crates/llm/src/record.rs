@@ -4,9 +4,9 @@
 //! closes itself as cancelled, with what is known of the usage by then. With it closes the bill.
 
 use crate::{
+    fault::Place,
     metrics::Metrics,
     money::{Bill, Cost, Tokens},
-    settings::Model,
     turn::Shelf,
 };
 use forebay_domain::{
@@ -96,10 +96,17 @@ impl Record {
     }
 
     /// A model has begun to answer: its prices count, and words that come one by one.
-    pub(crate) fn answered_by(&mut self, model: &Model, events: bool) {
+    pub(crate) fn answered_by(&mut self, place: &Place, events: bool) {
         if let Some(bill) = &mut self.bill {
-            bill.answered_by(model);
-            bill.told.is_streamed = events;
+            let engine = place.model.backends[place.backend].engine;
+            bill.answered_by(&place.model, engine, events);
+        }
+    }
+
+    /// Whether all that the engine has said by now was looked at, so that it is the engine that is waited for.
+    pub(crate) fn waits(&mut self, is_heard: bool) {
+        if let Some(bill) = &mut self.bill {
+            bill.told.is_heard = is_heard;
         }
     }
 
@@ -156,7 +163,7 @@ impl Record {
     fn account(&mut self, is_whole: bool) -> Option<&mut Bill> {
         let bill = self.bill.as_mut()?;
         bill.told.used = self.reported;
-        bill.told.is_whole = is_whole || self.is_reported_last;
+        bill.told.is_whole |= is_whole || self.is_reported_last;
         Some(bill)
     }
 

@@ -96,8 +96,10 @@ impl Relay {
     }
 
     async fn read_more(&mut self) -> Result<(), Failure> {
+        self.record.waits(true);
         match self.begun.read().await? {
             Some(chunk) => {
+                self.record.waits(false);
                 self.bytes += chunk.len() as u64;
                 if self.bytes > STREAM_BYTES_MAX {
                     return Err(self.endless("a stream", STREAM_BYTES_MAX));

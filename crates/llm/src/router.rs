@@ -239,7 +239,7 @@ impl Router {
             deadline: Instant::now() + caller.model.timeouts.total,
         };
         let begun = self.desk.upstream.send(&ask).await?;
-        record.answered_by(&begun.place.model, events);
+        record.answered_by(&begun.place, events);
         if dialect::native(endpoint, begun.api()) {
             return Ok(Passed::AsItIs(begun, outgoing.streams));
         }

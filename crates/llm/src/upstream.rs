@@ -3,7 +3,8 @@
 //! **What is sent twice.** Nothing, once somebody has seen a byte of an answer. Before that a request has no effect: asking
 //! a model changes nothing. So it goes to another backend where no connection came about, where the connection broke
 //! before the answer, where the engine answers with an error of its own (5xx), takes no more (429), or is not set up for
-//! us (401, 403, 404) or cannot do this at all (501), and where an answer in one piece breaks off, says nothing that makes sense or holds an error. Where it just does not begin in time it may be hard at work, and another one
+//! us (401, 403, 404) or cannot do this at all (501), and where an answer in one piece
+//! breaks off, says nothing that makes sense or holds an error; one that is too large would be so again. Where it just does not begin in time it may be hard at work, and another one
 //! would do the same work again: that is tried only where the configuration says so. Attempts are counted, and all of
 //! them share one deadline.
 //!
@@ -22,7 +23,7 @@ use forebay_domain::{
     route::WhenAllAreOut,
 };
 use reqwest::{
-    Client, Response,
+    Client, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
 use serde_json::json;
@@ -74,6 +75,12 @@ enum Missed {
     /// No connection came about: nothing was sent, and this is no attempt that counts.
     Unreachable(reqwest::Error),
     Failed(Failure, Again),
+}
+
+impl From<Spoiled> for Missed {
+    fn from(spoiled: Spoiled) -> Self {
+        Self::Failed(spoiled.failure, Again::provided(spoiled.is_worth_another))
+    }
 }
 
 /// Whether another backend may be asked.
@@ -263,8 +270,7 @@ impl Asking<'_> {
         }
         let (end, again) = verdict(&response, endpoint);
         lease.end(end);
-        if !matches!(response.status().as_u16(), 408 | 504) {
-            // Whoever gave up waiting did not say that nothing was done.
+        if is_refusal(response.status()) {
             self.ask.work.refused();
         }
         Err(Missed::Failed(place.refused(response, endpoint).await, again))
@@ -291,6 +297,7 @@ impl Asking<'_> {
             lease,
             deadline: self.ask.deadline,
             told: None,
+            is_too_large: false,
         };
         let wanted = self.wanted();
         let got = begun.media_type();
@@ -303,11 +310,11 @@ impl Asking<'_> {
                 begun.lease.began(Telling::Nothing);
                 return match begun.read_whole(endpoint).await {
                     Ok(()) => Ok(begun),
-                    Err(spoiled) => Err(self.spoiled(spoiled)),
+                    Err(spoiled) => Err(spoiled.into()),
                 };
             }
             // Some engines answer with an error document in place of events, and with a status that says success.
-            JSON => return Err(self.spoiled(begun.error_document().await)),
+            JSON => return Err(begun.error_document().await.into()),
             "" => begun
                 .place
                 .fails(Code::UpstreamFailed, "answered without a content type"),
@@ -320,15 +327,19 @@ impl Asking<'_> {
         Err(Missed::Failed(failure, Again::Yes))
     }
 
-    fn spoiled(&self, spoiled: Spoiled) -> Missed {
-        if spoiled.is_refusal {
-            self.ask.work.refused();
-        }
-        Missed::Failed(spoiled.failure, Again::provided(spoiled.is_worth_another))
-    }
-
     fn wanted(&self) -> &'static str {
         if self.ask.events { EVENTS } else { JSON }
+    }
+}
+
+/// Whether a status says that nothing was done. An engine that fails may have worked before (llama.cpp writes a whole answer
+/// and then says 500 where it cannot read the calls in it), a proxy may have lost what an engine did, and whoever gave up
+/// waiting (408) knows nothing.
+fn is_refusal(status: StatusCode) -> bool {
+    match status.as_u16() {
+        408 => false,
+        400..=499 | 501 | 503 | 529 => true,
+        _ => false,
     }
 }
 

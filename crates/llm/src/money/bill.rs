@@ -12,7 +12,7 @@ use super::{
     verdict::{Told, verdict},
     work::Work,
 };
-use crate::settings::Model;
+use crate::{config::Engine, settings::Model};
 use forebay_domain::{
     Code, Failure, Principal,
     id::{HoldId, TraceId},
@@ -112,7 +112,9 @@ impl Billing {
         } else {
             self.hold(&order, &asked, amount).await?
         };
-        let opened = order.opened(way, most, &asked);
+        let mut opened = order.opened(way, most, &asked);
+        opened.bill.lost = amount;
+        opened.bill.is_plain = bound.is_plain();
         Ok(Opened {
             chain,
             limit: Some(Limit { each }),
@@ -149,6 +151,9 @@ impl Order<'_> {
             work: Arc::default(),
             most,
             prices: asked.prices,
+            lost: asked.prices.map_or(Usd::ZERO, |prices| prices.most(most)),
+            is_plain: false,
+            has_begun: false,
             told: Told::default(),
         };
         Opened {
@@ -235,6 +240,12 @@ pub(crate) struct Bill {
     most: Tokens,
     /// Those of the model that answers, as soon as it is known.
     prices: Option<Prices>,
+    /// What an attempt comes to of which nobody knows what the engine did: at most what the dearest model would cost.
+    lost: Usd,
+    /// Whether nothing in the request makes an engine work without a word.
+    is_plain: bool,
+    /// Whether a model has begun to answer.
+    has_begun: bool,
     pub(crate) told: Told,
 }
 
@@ -244,9 +255,12 @@ impl Bill {
         self.work.clone()
     }
 
-    /// One of the models has begun to answer.
-    pub(crate) fn answered_by(&mut self, model: &Model) {
+    /// One of the models has begun to answer; as events, where it does so word by word.
+    pub(crate) fn answered_by(&mut self, model: &Model, engine: Option<Engine>, events: bool) {
         self.prices = model.prices;
+        self.has_begun = true;
+        // Others may think or hold back without a word, as they are set up; this one tells all that it makes.
+        self.told.is_open = events && self.is_plain && engine == Some(Engine::Llamacpp);
     }
 
     /// Whether anybody wants to know how much was said.
@@ -260,23 +274,30 @@ impl Bill {
             return Some(Cost::default());
         }
         let prices = self.prices?;
+        let attempts = self.work.attempts();
+        if !self.has_begun {
+            return Some(Cost {
+                usd: lost(self.lost, attempts),
+                estimated: attempts > 0,
+            });
+        }
         let cap = match &self.way {
             Some(Way::Held { amount, .. }) => *amount,
             Some(Way::Free | Way::Later(_)) | None => Usd::MAX,
         };
-        Some(verdict(
-            self.told,
-            prices,
-            self.most,
-            cap,
-            self.work.may_have_been_done(),
-        ))
+        let answer = verdict(self.told, prices, self.most, cap);
+        // One of the attempts is the one that was answered.
+        let before = lost(self.lost, attempts.saturating_sub(1));
+        Some(Cost {
+            usd: answer.usd.saturating_add(before),
+            estimated: answer.estimated || before > Usd::ZERO,
+        })
     }
 
     /// Closes it; only the first time counts.
     pub(crate) fn close(&mut self) {
         let cost = self.cost();
-        let was_asked = self.told.used.is_some() || self.work.may_have_been_done();
+        let was_asked = self.told.used.is_some() || self.work.attempts() > 0;
         match (self.way.take(), cost) {
             (Some(Way::Held { ledger, id, .. }), _) if !was_asked => ledger.void_soon(id),
             (Some(Way::Held { ledger, id, amount }), cost) => {
@@ -294,6 +315,11 @@ impl Bill {
             (None | Some(Way::Free | Way::Later(_)), _) => {}
         }
     }
+}
+
+/// What so many attempts come to that nobody saw the end of.
+fn lost(each: Usd, attempts: u32) -> Usd {
+    (0..attempts).fold(Usd::ZERO, |sum, _| sum.saturating_add(each))
 }
 
 impl Drop for Bill {

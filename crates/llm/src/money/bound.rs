@@ -11,7 +11,7 @@
 //! **Output.** What the request allows, for each of the answers that it wants. Engines have names of their own for that
 //! limit, and the largest that any of them may read counts.
 
-use super::price::Tokens;
+use super::{fields, price::Tokens};
 use crate::dialect::Map;
 use forebay_domain::{Code, Failure, model::Endpoint};
 use serde_json::{Value, json};
@@ -59,6 +59,8 @@ const OPEN_PARTS: [&str; 10] = [
     "video",
     "video_url",
 ];
+/// Members that stand for something whose size is known.
+const PARTS: [&str; 4] = ["image", "image_url", "input_audio", "source"];
 /// What stands below these is data of the client's own, in which nothing is looked for.
 const DATA: [&str; 9] = [
     "arguments",
@@ -90,11 +92,13 @@ pub(crate) struct Bound {
     /// What an answer is expected to say, which is paid for where it does not.
     predicted: u64,
     has_output: bool,
+    is_plain: bool,
 }
 
 impl Bound {
     /// Reads a request, in the API of its endpoint or in the canonical form. Refuses what could be read in two ways.
     pub(crate) fn of(endpoint: Endpoint, request: &Map) -> Result<Self, Failure> {
+        fields::check(request, &[&LIMITS, &OTHER_LIMITS, &ANSWERS, &OPEN_FIELDS])?;
         let mut reader = Reader::default();
         reader.request(request);
         let answers = largest(request, &ANSWERS)?.unwrap_or(1);
@@ -113,7 +117,13 @@ impl Bound {
             other: largest(request, &OTHER_LIMITS)?.unwrap_or(0),
             predicted: prediction.map_or(0, length),
             has_output: endpoint != Endpoint::Embeddings,
+            is_plain: fields::is_plain(request),
         })
+    }
+
+    /// Whether nothing in the request makes an engine work without a word.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// A bound for what nobody limits: good enough for an estimate.
@@ -323,6 +333,10 @@ impl Reader {
                 .is_some_and(|value| value.is_string() || value.is_object())
         };
         if let Some(key) = OPEN_PARTS.iter().find(is_there) {
+            self.open(key);
+        }
+        let known = || OPEN_PARTS.into_iter().chain(PARTS);
+        if let Some(key) = part.keys().find(|key| fields::alike(key, known()).is_some()) {
             self.open(key);
         }
         None

@@ -18,7 +18,8 @@ impl Work {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn may_have_been_done(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 0
+    /// How many attempts may have made an engine work.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
     }
 }

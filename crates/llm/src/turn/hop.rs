@@ -114,7 +114,7 @@ impl Asker {
             deadline: Instant::now() + self.model.timeouts.total,
         };
         let begun = self.desk.upstream.send(&ask).await?;
-        record.answered_by(&begun.place.model, self.events);
+        record.answered_by(&begun.place, self.events);
         Ok(begun)
     }
 }

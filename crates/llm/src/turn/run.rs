@@ -279,7 +279,10 @@ impl Turn {
     ) -> Result<Gathered, Failure> {
         let mut gathered = Gathered::default();
         let mut used = Value::Null;
-        while let Some(chunk) = chunks.next().await? {
+        loop {
+            record.waits(true);
+            let Some(chunk) = chunks.next().await? else { break };
+            record.waits(false);
             if !self.offered.is_empty() {
                 gathered
                     .chunk(&chunk)

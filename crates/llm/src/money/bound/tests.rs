@@ -214,6 +214,10 @@ fn what_has_no_size_in_the_request_needs_a_context() {
             json!({ "messages": [{ "role": "assistant", "audio": { "id": "a" } }] }),
             "audio",
         ),
+        (
+            user(json!([{ "type": "image_url", "Image_URL": { "url": "http://h" } }])),
+            "Image_URL",
+        ),
         (json!({ "messages": [], "chat_template": "{{ 9 }}" }), "chat_template"),
         (json!({ "messages": [], "mcp_servers": [{}] }), "mcp_servers"),
         (
@@ -324,6 +328,25 @@ fn a_limit_that_may_be_read_in_two_ways_is_refused() {
                 "{refused}"
             );
         }
+    }
+}
+
+#[test]
+fn a_limit_in_another_case_is_refused() {
+    for field in [
+        "MAX_TOKENS",
+        "Max_Completion_Tokens",
+        "N_Predict",
+        "N",
+        "Best_Of",
+        "Chat_Template",
+    ] {
+        let refused = Bound::of(Endpoint::Chat, &map(json!({ "max_tokens": 9, (field): 100_000 }))).unwrap_err();
+        assert_eq!(refused.code, Code::InvalidRequest);
+        assert!(
+            refused.message.starts_with(&format!("`{field}` may be read as")),
+            "{refused}"
+        );
     }
 }
 

@@ -21,9 +21,9 @@ async fn estimated(world: &World) -> (Usd, Usd) {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_costs_its_input_and_what_was_said() {
+async fn a_stream_that_breaks_off_costs_its_input_and_what_was_said_where_that_was_all() {
     for end in [End::Cut, End::Reset] {
-        let world = priced().await;
+        let world = open().await;
         limit(&world, "100");
         world.engine.will(begun().end(end));
         assert_eq!(world.read(&streamed_to(1_000)).await.1, Some(Code::UpstreamTruncated));
@@ -34,6 +34,26 @@ async fn a_stream_that_breaks_off_costs_its_input_and_what_was_said() {
     }
 }
 
+/// An engine that is known to tell each word at once.
+async fn open() -> World {
+    World::with(|engine| json!({ "qwen": { "backends": [{ "url": engine, "engine": "llamacpp" }], "price": price() } }))
+        .await
+}
+
+/// It may have thought for long before it broke off.
+#[tokio::test]
+async fn a_stream_that_breaks_off_may_have_been_any_where_words_may_be_hidden() {
+    let mut thinking = streamed_to(1_000);
+    thinking["reasoning_effort"] = "high".into();
+    for (world, body) in [(priced().await, streamed_to(1_000)), (open().await, thinking)] {
+        limit(&world, "100");
+        world.engine.will(begun().end(End::Cut));
+        assert_eq!(world.read(&body).await.1, Some(Code::UpstreamTruncated));
+        let (held, posted) = estimated(&world).await;
+        assert_eq!(posted, held);
+    }
+}
+
 fn streamed_to(max_tokens: u64) -> Value {
     let mut body = streamed();
     body["max_tokens"] = max_tokens.into();
@@ -41,16 +61,50 @@ fn streamed_to(max_tokens: u64) -> Value {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_in_mid_stream_pays_for_what_came() {
-    let world = priced().await;
+async fn a_client_that_leaves_while_the_engine_is_waited_for_pays_for_what_came() {
+    let world = open().await;
+    limit(&world, "100");
+    world.engine.will(begun().gate());
+    let mut answer = world.ask(&streamed_to(1_000)).await.unwrap();
+    assert!(answer.body.next().await.unwrap().is_ok());
+    assert!(answer.body.next().now_or_never().is_none(), "the engine says no more");
+    drop(answer);
+    world.engine.left(1).await;
+    let (held, posted) = estimated(&world).await;
+    assert!(posted > Usd::ZERO && posted < held, "{posted} of {held}");
+}
+
+/// What the engine had sent by then lies in the connection, and nobody has looked at it.
+#[tokio::test]
+async fn a_client_that_leaves_without_having_read_all_may_have_been_told_any() {
+    let world = open().await;
     limit(&world, "100");
     world.engine.will(begun().gate());
     let mut answer = world.ask(&streamed_to(1_000)).await.unwrap();
     assert!(answer.body.next().await.unwrap().is_ok());
     drop(answer);
-    world.engine.left(1).await;
     let (held, posted) = estimated(&world).await;
-    assert!(posted > Usd::ZERO && posted < held, "{posted} of {held}");
+    assert_eq!(posted, held);
+}
+
+/// The engine may think for long before it says a word, and be left at once.
+#[tokio::test]
+async fn a_client_that_leaves_before_or_at_the_first_word_pays_for_what_may_have_been_thought() {
+    for says_a_word in [false, true] {
+        let world = priced().await;
+        limit(&world, "100");
+        let reply = if says_a_word { begun() } else { Reply::events() };
+        world.engine.will(reply.gate());
+        let mut answer = world.ask(&streamed_to(1_000)).await.unwrap();
+        if says_a_word {
+            assert!(answer.body.next().await.unwrap().is_ok());
+        }
+        assert!(answer.body.next().now_or_never().is_none(), "it thinks");
+        drop(answer);
+        world.engine.left(1).await;
+        let (held, posted) = estimated(&world).await;
+        assert_eq!(posted, held, "after a word: {says_a_word}");
+    }
 }
 
 #[tokio::test]
@@ -165,7 +219,7 @@ async fn an_engine_that_tells_no_usage_is_paid_by_the_bound() {
 
 /// A message tells its input at the beginning and its output at the end.
 #[tokio::test]
-async fn a_stream_of_messages_that_breaks_off_costs_the_input_it_told() {
+async fn a_stream_of_messages_that_breaks_off_costs_the_input_it_told_and_all_that_it_may_have_thought() {
     let world = World::with(
         |engine| json!({ "qwen": { "backends": [{ "url": engine, "engine": "anthropic" }], "price": price() } }),
     )
@@ -186,6 +240,6 @@ async fn a_stream_of_messages_that_breaks_off_costs_the_input_it_told() {
     let answer = ask(&world, Endpoint::Messages, &body).await.unwrap();
     assert_eq!(drain(answer).await.1, Some(Code::UpstreamTruncated));
     let (_, posted) = estimated(&world).await;
-    // 40 tokens of input, rounded as a hold is, and at most five of output.
-    assert_eq!(posted, usd("0.050002"));
+    // 40 tokens of input, rounded as a hold is, and the 500 of output that it may have had.
+    assert_eq!(posted, usd("1.040002"));
 }

@@ -272,17 +272,86 @@ async fn what_was_refused_for_certain_costs_nothing() {
 
     let world = priced().await;
     limit(&world, "100");
-    for status in [400, 401, 429, 500, 503] {
+    for status in [400, 401, 429, 501, 503, 529] {
         world
             .engine
             .will(Reply::json(status, &json!({ "error": { "message": "no" } })));
         assert!(world.ask(&short(chat())).await.is_err());
     }
+    assert_eq!(settled(&world).await, Usd::ZERO);
+}
+
+/// llama.cpp writes a whole answer, and then says 500 where it cannot read the calls in it.
+#[tokio::test]
+async fn an_error_after_which_work_may_have_been_done_costs_what_was_held() {
+    for status in [200, 408, 500, 502, 504] {
+        for body in [short(chat()), short(streamed())] {
+            let world = priced().await;
+            limit(&world, "100");
+            world
+                .engine
+                .will(Reply::json(status, &json!({ "error": { "message": "no" } })));
+            assert!(world.ask(&body).await.is_err());
+            let posted = settled(&world).await;
+            let movements = movements(&world, 2).await;
+            assert_eq!((posted, movements[1].estimated), (movements[0].held, true), "{status}");
+        }
+    }
+}
+
+fn at_two(world: &World) {
+    let url = world.engine.url();
+    let config = json!({ "qwen": { "backends": [{ "url": url }, { "url": url }], "price": price() } });
+    world.router.reconfigure(crate::world::settings(config));
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_lost_is_posted_beside_the_answer() {
+    for (status, is_lost) in [(500, true), (503, false)] {
+        let world = priced().await;
+        at_two(&world);
+        limit(&world, "100");
+        world
+            .engine
+            .will(Reply::json(status, &json!({ "error": { "message": "no" } })));
+        assert_eq!(world.read(&short(chat())).await.1, None);
+        let posted = settled(&world).await;
+        let movements = movements(&world, 2).await;
+        let lost = if is_lost { movements[0].held } else { Usd::ZERO };
+        assert_eq!(posted, lost.saturating_add(POLITE));
+        assert_eq!((movements[1].estimated, movements[1].above_hold), (is_lost, is_lost));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_asked_for_once() {
+    let world = priced().await;
+    at_two(&world);
+    limit(&world, "100");
     world
         .engine
-        .will(Reply::json(200, &json!({ "error": { "message": "no" } })));
-    assert!(world.ask(&short(streamed())).await.is_err());
-    assert_eq!(settled(&world).await, Usd::ZERO);
+        .will(Reply::whole(200, "application/json", " ".repeat((16 << 20) + 1)));
+    let failure = world.ask(&short(chat())).await.err().unwrap();
+    assert_eq!((failure.code, world.engine.seen().len()), (Code::UpstreamTruncated, 1));
+    let posted = settled(&world).await;
+    assert_eq!(posted, movements(&world, 2).await[0].held);
+}
+
+#[tokio::test]
+async fn a_limit_in_another_case_is_refused_where_a_budget_counts() {
+    let world = priced().await;
+    let mut body = short(chat());
+    body["MAX_TOKENS"] = 100_000.into();
+    assert_eq!(
+        world.read(&body).await.1,
+        None,
+        "without a budget it is for the engine to say"
+    );
+    limit(&world, "100");
+    let refused = world.ask(&body).await.err().unwrap();
+    assert_eq!(refused.code, Code::InvalidRequest, "{refused}");
+    assert_eq!(refused.details.unwrap()["param"], "MAX_TOKENS");
+    assert_eq!(world.engine.seen().len(), 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,147 @@
+//! Names of fields, as engines may read them. Pure.
+//!
+//! Some engines read names without regard to case, and the last one wins (Go's JSON does): `MAX_TOKENS` behind the
+//! `max_tokens` that the gateway wrote or counted would be the one that is heeded. Where a budget counts there is one way to
+//! write each field that it depends on.
+
+use crate::dialect::Map;
+use forebay_domain::{Code, Failure};
+use serde_json::{Value, json};
+
+/// What a bound is read from beside the limits and counts: how much is asked of which model, and whether it tells.
+const OTHERS: [&str; 11] = [
+    "anthropic",
+    "functions",
+    "input",
+    "messages",
+    "model",
+    "prediction",
+    "prompt",
+    "stream",
+    "stream_options",
+    "suffix",
+    "tools",
+];
+
+/// Fields with which an engine that tells each word at once still does. Others may hide what it thinks, hold words back
+/// (`stop`), or let it write what is no text (`ignore_eos`).
+const PLAIN: [&str; 14] = [
+    "frequency_penalty",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "min_p",
+    "model",
+    "presence_penalty",
+    "prompt",
+    "seed",
+    "stream",
+    "temperature",
+    "top_k",
+    "top_p",
+    "user",
+];
+
+/// Refuses fields that equal a known one only where case is ignored.
+pub(super) fn check(request: &Map, known: &[&[&str]]) -> Result<(), Failure> {
+    let names = || known.iter().copied().chain([&OTHERS[..]]).flatten().copied();
+    if let Some((key, name)) = request.keys().find_map(|key| Some((key, alike(key, names())?))) {
+        return Err(refused(key, key, name));
+    }
+    if let Some(Value::Object(options)) = request.get("stream_options") {
+        let found = options
+            .keys()
+            .find_map(|key| Some((key, alike(key, ["include_usage"])?)));
+        if let Some((key, name)) = found {
+            return Err(refused(&format!("stream_options.{key}"), key, name));
+        }
+    }
+    Ok(())
+}
+
+fn refused(param: &str, key: &str, name: &str) -> Failure {
+    let message = format!(
+        "`{}` may be read as `{name}`, and a budget counts for this request.",
+        key.escape_debug()
+    );
+    Failure::new(Code::InvalidRequest, message)
+        .hint(format!("Write `{name}`, or leave it out."))
+        .details(json!({ "param": param }))
+}
+
+/// The name that a key is like, and is not.
+pub(super) fn alike<'a>(key: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let folded = folded(key);
+    names.into_iter().find(|name| *name != key && *name == folded)
+}
+
+/// Without regard to case, as Unicode has it: the long s is an s, and the sign for kelvins a k.
+fn folded(key: &str) -> String {
+    let upper = key.chars().flat_map(char::to_uppercase);
+    upper.flat_map(char::to_lowercase).collect()
+}
+
+/// Whether nothing in the request makes an engine work without a word.
+pub(super) fn is_plain(request: &Map) -> bool {
+    request
+        .iter()
+        .all(|(key, value)| value.is_null() || PLAIN.contains(&key.as_str()) || is_plain_option(key, value))
+}
+
+fn is_plain_option(key: &str, value: &Value) -> bool {
+    let options = value.as_object().filter(|_| key == "stream_options");
+    options.is_some_and(|options| options.keys().all(|key| key == "include_usage"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(value: Value) -> Map {
+        let Value::Object(map) = value else { panic!() };
+        map
+    }
+
+    #[test]
+    fn a_field_in_another_case_is_refused_by_name() {
+        let refusal = |request: Value| check(&map(request), &[&["max_tokens", "n"]]).err();
+        for (request, param) in [
+            (json!({ "max_tokens": 9, "MAX_TOKENS": 100_000 }), "MAX_TOKENS"),
+            (json!({ "Max_Tokens": null }), "Max_Tokens"),
+            (json!({ "N": 9 }), "N"),
+            (json!({ "max_to\u{212a}ens": 9 }), "max_to\u{212a}ens"),
+            (json!({ "meſſages": [] }), "meſſages"),
+            (json!({ "Stream": true }), "Stream"),
+            (json!({ "MODEL": "dear" }), "MODEL"),
+            (
+                json!({ "stream_options": { "Include_usage": false } }),
+                "stream_options.Include_usage",
+            ),
+        ] {
+            let refused = refusal(request).expect(param);
+            assert_eq!(refused.code, Code::InvalidRequest);
+            assert_eq!(refused.details.unwrap()["param"], param);
+        }
+        let fine = json!({ "max_tokens": 9, "n": 1, "Metadata": {}, "messages": [{ "N": 1 }], "stream_options": null });
+        assert!(refusal(fine).is_none());
+    }
+
+    #[test]
+    fn what_may_hide_words_is_not_plain() {
+        assert!(is_plain(&map(
+            json!({ "model": "m", "messages": [], "max_tokens": 9, "tools": null,
+            "stream": true, "stream_options": { "include_usage": true } })
+        )));
+        for field in [
+            "tools",
+            "stop",
+            "include_reasoning",
+            "reasoning_effort",
+            "ignore_eos",
+            "n",
+        ] {
+            assert!(!is_plain(&map(json!({ "messages": [], (field): 1 }))), "{field}");
+        }
+        assert!(!is_plain(&map(json!({ "stream_options": { "more": 1 } }))));
+    }
+}
