@@ -57,7 +57,8 @@ def handbook(tmp_path_factory: pytest.TempPathFactory, scripted: Scripted) -> An
     (folder / "warranty.md").write_text(WARRANTY, encoding="utf-8")
     said = config(EXAMPLES[0])
     said["mcp"]["providers"]["handbook"]["config"]["folder"] = str(folder)
-    said["models"][QUESTION["model"]] = {"backends": [{"url": scripted.url}]}
+    price = {"input": 0.1, "output": 0.3}
+    said["models"][QUESTION["model"]] = {"backends": [{"url": scripted.url}], "price": price}
     with harness.closing(Gateway(tmp_path_factory.mktemp("documented"), said)) as gateway:
         yield gateway
 
