@@ -170,6 +170,7 @@ impl Local {
         let reserved = Reserved {
             running: self.0.running.clone(),
             id: id.to_owned(),
+            is_kept: false,
         };
         Ok((slot.clone(), reserved))
     }
@@ -181,19 +182,16 @@ impl Local {
             Ok(taken) => taken,
             Err(fault) => return Created::Refused(fault),
         };
-        let mut env: Vec<(String, String)> = order.env.clone().into_iter().collect();
-        env.extend(order.secrets.clone());
-        env.extend(slot.env());
         let command = Command {
             name: format!("instance {id}"),
             program: self.0.agent.program.clone(),
             args: self.0.agent.args.clone(),
-            env,
+            env: slot.env(order),
             cwd: None,
         };
         match self.0.launcher.start(&command).await {
             Ok(child) => {
-                reserved.keep(child);
+                reserved.keep(child, &self.0.tasks);
                 Created::Confirmed { id }
             }
             Err(fault) => Created::Refused(MarketFault::Refused(MarketFault::words(&fault.to_string()))),
@@ -201,29 +199,34 @@ impl Local {
     }
 }
 
-/// A slot whose agent is being started: free again where that does not come about.
+/// A slot whose agent is being started: free again where that does not come about, whatever was asked meanwhile.
 struct Reserved {
     running: Arc<Mutex<BTreeMap<String, Held>>>,
     id: String,
+    is_kept: bool,
 }
 
 impl Reserved {
-    fn keep(self, child: Child) {
-        if let Some(held) = lock(&self.running).get_mut(&self.id) {
-            held.logs = child.logs().clone();
-            held.stage = Stage::Running(child);
+    fn keep(mut self, child: Child, tasks: &Tasks) {
+        self.is_kept = true;
+        let is_ending = match lock(&self.running).get_mut(&self.id) {
+            Some(held) => {
+                held.logs = child.logs().clone();
+                matches!(std::mem::replace(&mut held.stage, Stage::Running(child)), Stage::Ending)
+            }
+            None => false,
+        };
+        // Its end was asked for while it was being started.
+        if is_ending {
+            end(tasks, &self.running, &self.id);
         }
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let mut running = lock(&self.running);
-        if running
-            .get(&self.id)
-            .is_some_and(|held| matches!(held.stage, Stage::Starting))
-        {
-            running.remove(&self.id);
+        if !self.is_kept {
+            lock(&self.running).remove(&self.id);
         }
     }
 }
@@ -344,76 +347,4 @@ impl Market for Local {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Where no agent can be started.
-    fn local() -> Local {
-        let (clock, tasks) = (Clock::system(), Tasks::new());
-        let config = LocalConfig {
-            cpu_slots: Some(2),
-            usd_per_hour: "0.25".parse().unwrap(),
-        };
-        Local::new(LocalParts {
-            slots: slots(config.cpu_slots),
-            config,
-            agent: AgentProgram {
-                program: "/nowhere/forebay".to_owned(),
-                args: vec!["instance-agent".to_owned()],
-            },
-            launcher: Launcher::new("/nowhere/forebay".into(), |_| None, tasks.clone(), clock.clone()),
-            clock,
-            tasks,
-        })
-    }
-
-    fn order(offer: &str) -> Order {
-        Order {
-            offer: offer.to_owned(),
-            label: "fb:acme:0".to_owned(),
-            image: "x".to_owned(),
-            disk_gb: 1,
-            env: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            ports: Vec::new(),
-            on_start: None,
-            hours: 1,
-        }
-    }
-
-    #[tokio::test]
-    async fn an_agent_that_cannot_be_started_holds_no_slot() {
-        let local = local();
-        let before = local.offers(&Wanted::default()).await.unwrap();
-        let id = before[0].id.id().to_owned();
-        assert_eq!(before[0].rate.hourly(), "0.25".parse().unwrap());
-        let refused = local.create(&order(&id)).await;
-        assert!(
-            matches!(refused, Created::Refused(MarketFault::Refused(_))),
-            "{refused:?}"
-        );
-        assert_eq!(local.offers(&Wanted::default()).await.unwrap(), before);
-        assert!(local.machines().await.unwrap().is_empty());
-        let none = local.create(&order("cpu-99")).await;
-        assert!(matches!(none, Created::Refused(MarketFault::OfferGone(_))), "{none:?}");
-    }
-
-    #[tokio::test]
-    async fn a_slot_that_is_taken_is_no_offer() {
-        let local = local();
-        let offers = local.offers(&Wanted::default()).await.unwrap();
-        let taken = offers[0].id.id().to_owned();
-        let (_, reserved) = local.reserve(&order(&taken), "a").unwrap();
-        assert!(local.offer(&taken, 1).await.unwrap().is_none());
-        assert!(local.reserve(&order(&taken), "b").is_err());
-        assert_eq!(local.offers(&Wanted::default()).await.unwrap().len(), offers.len() - 1);
-        let machines = local.machines().await.unwrap();
-        assert_eq!(
-            (machines[0].label.as_str(), machines[0].state),
-            ("fb:acme:0", MachineState::Starting)
-        );
-        drop(reserved);
-        assert_eq!(local.offers(&Wanted::default()).await.unwrap().len(), offers.len());
-        assert_eq!(local.destroy("a").await, Ok(Destroyed::Gone));
-    }
-}
+mod tests;

@@ -25,6 +25,7 @@ mod view;
 mod work;
 
 pub use body::{Paying, Why};
+pub(crate) use bootstrap::OUR_VARIABLES;
 pub use bootstrap::{AGENT_WORDS, DIST_PATH, REPORT_PATH};
 pub use create::IMAGE_BYTES_MAX;
 pub(crate) use state::Fact;

@@ -1,5 +1,6 @@
 //! What of this machine can be had: its GPUs as its driver names them, or shares of its CPU.
 
+use crate::{market::Order, rental::OUR_VARIABLES};
 use forebay_domain::market::nominal_vram_gb;
 use nvml_wrapper::{Nvml, error::NvmlError};
 use std::{num::NonZero, thread::available_parallelism};
@@ -39,11 +40,21 @@ pub(super) struct Gpu {
 }
 
 impl Slot {
-    /// What an agent sees of the machine.
-    pub(super) fn env(&self) -> Vec<(String, String)> {
+    /// What an agent is told. It is our own binary and runs as the gateway does, and so do its guard and its loader: a
+    /// variable of whoever rents reaches none of them.
+    pub(super) fn env(&self, order: &Order) -> Vec<(String, String)> {
+        let told = order.env.iter().chain(&order.secrets);
+        let ours = told.filter(|(name, _)| name.starts_with(OUR_VARIABLES));
+        let mut env: Vec<_> = ours.map(|(name, value)| (name.clone(), value.clone())).collect();
+        env.extend(self.place());
+        env
+    }
+
+    /// What it sees of the machine.
+    fn place(&self) -> [(String, String); 2] {
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let gpus = self.uuid.as_deref().unwrap_or("none");
-        vec![
+        [
             variable("FOREBAY_SLOT", &self.id),
             variable("CUDA_VISIBLE_DEVICES", gpus),
         ]
@@ -112,6 +123,7 @@ fn memory_gb() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn card(name: &str, memory_mib: u64, uuid: &str) -> Gpu {
         Gpu {
@@ -130,7 +142,11 @@ mod tests {
         let slots = divide(&cards, Some(4), 16, Some(64.0));
         let shown: Vec<_> = slots.iter().map(|slot| (slot.id.as_str(), slot.vram_gb)).collect();
         assert_eq!(shown, [("gpu-0", 24), ("gpu-1", 80)]);
-        let visible = |slot: &Slot| slot.env().into_iter().find(|(name, _)| name == "CUDA_VISIBLE_DEVICES");
+        let visible = |slot: &Slot| {
+            slot.place()
+                .into_iter()
+                .find(|(name, _)| name == "CUDA_VISIBLE_DEVICES")
+        };
         assert_eq!(visible(&slots[1]).unwrap().1, "GPU-b");
     }
 
@@ -141,6 +157,46 @@ mod tests {
         assert_eq!((slots[0].cpu_cores, slots[0].memory_gb), (Some(1.0), Some(4.0)));
         assert_eq!(divide(&[], None, 128, None).len(), 8);
         assert_eq!(divide(&[], Some(3), 2, None).len(), 3);
-        assert_eq!(slots[0].env()[1].1, "none", "a share of the CPU has no GPU");
+        assert_eq!(slots[0].place()[1].1, "none", "a share of the CPU has no GPU");
+    }
+
+    #[test]
+    fn an_agent_hears_from_the_gateway_alone() {
+        let map = |pairs: &[(&str, &str)]| {
+            let owned = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            owned.collect::<BTreeMap<String, String>>()
+        };
+        let order = Order {
+            offer: "cpu-0".to_owned(),
+            label: "fb:acme:0".to_owned(),
+            image: "x".to_owned(),
+            disk_gb: 1,
+            env: map(&[
+                ("LD_PRELOAD", "/tmp/x.so"),
+                ("LD_DEBUG_OUTPUT", "/tmp/x"),
+                ("GLIBC_TUNABLES", "x"),
+                ("PATH", "/tmp"),
+                ("CUDA_VISIBLE_DEVICES", "all"),
+                ("FOREBAY_URL", "http://127.0.0.1:4000"),
+            ]),
+            secrets: map(&[("FOREBAY_TOKEN", "fbi_1")]),
+            ports: Vec::new(),
+            on_start: None,
+            hours: 1,
+        };
+        let env = divide(&[], Some(1), 1, None)[0].env(&order);
+        let env: Vec<_> = env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let wanted = [
+            ("FOREBAY_URL", "http://127.0.0.1:4000"),
+            ("FOREBAY_TOKEN", "fbi_1"),
+            ("FOREBAY_SLOT", "cpu-0"),
+            ("CUDA_VISIBLE_DEVICES", "none"),
+        ];
+        assert_eq!(env, wanted);
     }
 }
