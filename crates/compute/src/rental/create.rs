@@ -3,7 +3,7 @@
 use super::{
     Rentals,
     body::{Body, Ending, Money, Ordered},
-    bootstrap::{ON_START, OUR_VARIABLES, TOKEN_VARIABLE, Token, URL_VARIABLE},
+    bootstrap::{self, OUR_VARIABLES, TOKEN_VARIABLE, Token, URL_VARIABLE},
     label,
     quote::{HORIZON, Terms, Wish},
     record::{Record, after},
@@ -116,7 +116,11 @@ impl Rentals {
         let urls = self.0.urls.load();
         let url = match provider {
             Provider::Local => urls.local.clone().or_else(|| urls.public.clone()),
-            Provider::Vast | Provider::IoNet | Provider::RunPod => urls.public.clone(),
+            // An image that somebody chose does what it is made for: every provider starts our script in its place.
+            Provider::Vast | Provider::IoNet | Provider::RunPod => {
+                let is_chosen = terms.image != self.0.config.load().image;
+                urls.public.clone().filter(|_| !is_chosen)
+            }
         };
         let token = url.is_some().then(|| Token::draw(&self.0.entropy));
         let label = label::label(&principal.tenant, &id);
@@ -332,7 +336,7 @@ fn order(request: &CreateRequest, terms: &Terms, label: &str, url: Option<&str>,
         env,
         secrets: secrets.into_iter().collect(),
         ports: request.ports.clone(),
-        on_start: url.is_some().then(|| ON_START.to_owned()),
+        on_start: url.is_some().then(|| bootstrap::on_start(terms.offer.id.provider)),
         hours: terms.hours,
     }
 }
