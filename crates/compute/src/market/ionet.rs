@@ -71,6 +71,8 @@ pub struct IoNet {
 struct Seen {
     label: String,
     paid: Option<Usd>,
+    /// It cannot be ended any further, whatever its status.
+    is_over: bool,
     /// As its detail last said it.
     machine: Option<Machine>,
 }
@@ -178,6 +180,7 @@ impl IoNet {
         let is_no = answer.status == http::StatusCode::NOT_FOUND || matches!(why, MarketFault::Refused(_));
         // One that has ended cannot be ended again, and nobody says in which words that is refused.
         if is_no && self.is_over(id).await? {
+            self.remember(id, |seen| seen.is_over = true);
             Ok(Destroyed::Gone)
         } else {
             Err(why)
@@ -209,12 +212,11 @@ impl IoNet {
 
     /// What stays paid. After an early end that is the first hour or the time that it ran, whichever is more; unless the
     /// amount itself has shrunk, which then is what stays.
-    async fn stays_paid(&self, id: &str) -> Result<Option<Usd>, MarketFault> {
-        let before = self.seen.get(id).and_then(|seen| seen.paid);
-        Ok(self
-            .detail(id)
-            .await?
-            .and_then(|detail| offers::stays_paid(&detail, before)))
+    async fn stays_paid(&self, query: &ChargeQuery) -> Result<Option<Usd>, MarketFault> {
+        let seen = || self.seen.get(&query.id).and_then(|seen| seen.paid);
+        let before = query.paid_before.or_else(seen);
+        let detail = self.detail(&query.id).await?;
+        Ok(detail.and_then(|detail| offers::stays_paid(&detail, before)))
     }
 
     async fn last_lines(&self, id: &str, lines: u32) -> Result<String, MarketFault> {
@@ -298,7 +300,7 @@ impl Market for IoNet {
     }
 
     fn charged<'a>(&'a self, machine: &'a ChargeQuery) -> BoxFuture<'a, Result<Option<Usd>, MarketFault>> {
-        Box::pin(self.stays_paid(&machine.id))
+        Box::pin(self.stays_paid(machine))
     }
 
     fn logs<'a>(&'a self, id: &'a str, lines: u32) -> BoxFuture<'a, Result<String, MarketFault>> {

@@ -167,6 +167,10 @@ pub struct ChargeQuery {
     pub label: String,
     pub since: Timestamp,
     pub until: Timestamp,
+    /// What was posted for it so far, by our own ledger: what was paid where time is paid before, or what it came to.
+    pub paid_before: Option<Usd>,
+    /// Nobody will ask again.
+    pub is_last: bool,
 }
 
 /// A price that is to change.

@@ -81,9 +81,13 @@ impl Record {
 
     /// What was spent on it, as far as anybody knows.
     pub(crate) fn spent(&self) -> Usd {
-        let paid: Usd = self.body.money.payments.iter().map(|payment| payment.amount).sum();
-        let posted = self.body.money.posted.saturating_add(paid);
+        let posted = self.body.money.posted.saturating_add(self.paid());
         posted.saturating_add(self.body.money.adjusted)
+    }
+
+    /// What was paid before, whatever was given back.
+    pub(crate) fn paid(&self) -> Usd {
+        self.body.money.payments.iter().map(|payment| payment.amount).sum()
     }
 
     /// Whether nothing has changed that is written.

@@ -165,6 +165,11 @@ impl Rentals {
             label: record.label.clone(),
             since: record.body.asked_at.unwrap_or(record.created_at),
             until: ended_at,
+            paid_before: Some(match record.body.paying {
+                Paying::Prepaid => record.paid(),
+                Paying::Accrues => record.spent(),
+            }),
+            is_last: next_bill(ended_at, record.body.money.bills + 1).is_none(),
         };
         let charged = match self.market(record.provider) {
             Some(market) => market.charged(&query).await.unwrap_or_default(),

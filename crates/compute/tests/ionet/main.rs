@@ -227,6 +227,13 @@ async fn a_deployment_that_fails_or_ends_by_itself_says_so() {
         market.machine(&other).await.unwrap().unwrap().state,
         MachineState::Failed
     );
+    for over in [&id, &other] {
+        assert_eq!(
+            market.destroy(over).await,
+            Ok(Destroyed::Gone),
+            "there is nothing to end"
+        );
+    }
 }
 
 /// What an order became, in words.
@@ -529,6 +536,8 @@ fn charge(fake: &Fake<fake::IoNet>, id: &str) -> ChargeQuery {
         label: String::new(),
         since: fake.now(),
         until: fake.now(),
+        paid_before: None,
+        is_last: false,
     }
 }
 
@@ -552,6 +561,13 @@ async fn what_is_given_back_is_what_io_net_gives_back() {
         fake.advance(MINUTE);
         let charged = market.charged(&charge(&fake, &id)).await.unwrap().unwrap();
         assert_eq!(charged, usd(stays), "net {shows_net}, used {used:?}");
+        // A gateway that began anew remembers nothing, and its ledger knows what was paid.
+        let anew = ChargeQuery {
+            paid_before: Some(usd("1.32")),
+            ..charge(&fake, &id)
+        };
+        let known = market_at(&fake.url()).charged(&anew).await;
+        assert_eq!(known, Ok(Some(charged)), "net {shows_net}, used {used:?}");
         let net = fake.with(|vendor| vendor.deployments[0].paid - vendor.deployments[0].refunded);
         assert_eq!(charged.micros(), net, "to the micro-dollar");
         assert_eq!(fake.with(|vendor| vendor.credit), 1_000_000_000 - net);

@@ -8,6 +8,7 @@
 
 mod crashes;
 mod ends;
+mod failed;
 mod limits;
 mod prepaid;
 mod slow;

@@ -406,6 +406,8 @@ fn charge(fake: &Fake<fake::RunPod>, id: &str) -> ChargeQuery {
         label: String::new(),
         since: fake.now() - 12 * HOUR,
         until: fake.now(),
+        paid_before: None,
+        is_last: false,
     }
 }
 

@@ -128,6 +128,8 @@ async fn one_case(world: &World, status: u16, body: Vec<u8>) {
         label: "fb:acme:1".to_owned(),
         since: now,
         until: now,
+        paid_before: None,
+        is_last: false,
     };
     let _ = market.charged(&charges).await;
     let _ = market.price_changes().await;

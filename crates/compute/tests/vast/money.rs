@@ -11,6 +11,8 @@ fn query(world: &World, id: &str) -> ChargeQuery {
         label: "fb:acme:1".to_owned(),
         since: forebay_testkit::markets::START.parse().unwrap(),
         until: world.fake.now(),
+        paid_before: None,
+        is_last: false,
     }
 }
 

@@ -187,23 +187,32 @@ impl IoNet {
 /// is what stays already.
 pub(super) fn stays_paid(detail: &Detail, before: Option<Usd>) -> Option<Usd> {
     let paid = detail.paid()?;
-    let is_early = state(&detail.status) == MachineState::Ended && before.is_none_or(|before| paid >= before);
     let (Some(served), Some(bought)) = (detail.served(), detail.bought()) else {
         return Some(paid);
     };
-    if !is_early || bought.is_zero() {
+    if state(&detail.status) != MachineState::Ended || bought.is_zero() {
         return Some(paid);
     }
-    let used = served.max(FIRST).min(bought);
-    let (used, bought) = (
-        i128::try_from(used.as_millis()).ok()?,
-        i128::try_from(bought.as_millis()).ok()?,
+    let kept_of = |paid: Usd| share(paid, served.max(FIRST).min(bought), bought);
+    // What was paid may have been reckoned by us, to a hair: the amount is what it is nearer to.
+    let is_reduced = match before {
+        Some(before) => paid.micros().abs_diff(kept_of(before)?.micros()) < paid.micros().abs_diff(before.micros()),
+        None => false,
+    };
+    if is_reduced { Some(paid) } else { kept_of(paid) }
+}
+
+/// The part of an amount, rounded up.
+fn share(amount: Usd, part: Duration, whole: Duration) -> Option<Usd> {
+    let (part, whole) = (
+        i128::try_from(part.as_millis()).ok()?,
+        i128::try_from(whole.as_millis()).ok()?,
     );
-    let kept = i128::from(paid.micros())
-        .checked_mul(used)?
-        .checked_add(bought - 1)?
-        .checked_div(bought)?;
-    i64::try_from(kept).ok().map(Usd::from_micros)
+    let share = i128::from(amount.micros())
+        .checked_mul(part)?
+        .checked_add(whole - 1)?
+        .checked_div(whole)?;
+    i64::try_from(share).ok().map(Usd::from_micros)
 }
 
 #[cfg(test)]
@@ -285,6 +294,8 @@ mod tests {
             "0.33",
             "it was taken off already"
         );
+        let ended = detail("destroyed", 1.32, 90.0, 150.0);
+        assert_eq!(stays(&ended, Some("1.320001")), "0.495", "we reckoned it to a hair");
         assert_eq!(stays(&detail("destroyed", 1.0, 1e300, 1.0), None), "1.00");
     }
 

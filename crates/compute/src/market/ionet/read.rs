@@ -66,7 +66,7 @@ impl IoNet {
             }
             Machine {
                 label,
-                state: state(&row.status),
+                state: self.state_of(&row.id, &row.status),
                 rate: None,
                 paid: None,
                 started_at: row.started_at(),
@@ -154,7 +154,7 @@ impl IoNet {
     }
 
     async fn machine_of(&self, detail: Detail) -> Result<Machine, MarketFault> {
-        let state = state(&detail.status);
+        let state = self.state_of(&detail.id, &detail.status);
         let mut endpoints = BTreeMap::new();
         if let (MachineState::Running, Some(port)) = (state, detail.port()) {
             let workers = self.containers(&detail.id).await?.workers;
@@ -176,11 +176,19 @@ impl IoNet {
         Ok(machine)
     }
 
-    /// Whether the whole list knows nothing of it, or only that it was.
+    /// One that failed and has nothing left to end is a record of what was.
+    fn state_of(&self, id: &str, status: &str) -> MachineState {
+        match state(status) {
+            MachineState::Failed if self.seen.get(id).is_some_and(|seen| seen.is_over) => MachineState::Ended,
+            state => state,
+        }
+    }
+
+    /// Whether the whole list knows nothing of it, or only that it was. One that failed is not ended any further.
     pub(super) async fn is_over(&self, id: &str) -> Result<bool, MarketFault> {
         let machines = self.listed_machines().await?;
         let machine = machines.iter().find(|machine| machine.id == id);
-        Ok(machine.is_none_or(|machine| machine.state == MachineState::Ended))
+        Ok(machine.is_none_or(|machine| matches!(machine.state, MachineState::Ended | MachineState::Failed)))
     }
 }
 
