@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The longest that anybody waits for the database, queueing and retries included.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const ATTEMPTS_MAX: u32 = 6;
 /// The longest pause before the first retry; it doubles with each.
 const PAUSE_MS: u64 = 10;

@@ -271,6 +271,10 @@ impl From<StoreError> for Failure {
             StoreError::Ledger(LedgerFault::Invalid(_) | LedgerFault::Name(_)) => {
                 (Code::InvalidRequest, "Correct the amount or the name.")
             }
+            StoreError::Ledger(LedgerFault::Full) => (
+                Code::Conflict,
+                "Remove some first, or set one for each key or project instead of many.",
+            ),
             StoreError::UnknownKey(_) => (Code::UnknownKey, "List the keys to see which there are."),
             StoreError::Corrupt { .. }
             | StoreError::Migration(_)

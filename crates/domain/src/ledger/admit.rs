@@ -46,6 +46,16 @@ pub struct Overrun {
     pub reason: Reason,
 }
 
+impl Overrun {
+    /// What of the wish goes beyond the limit: its amount, or what it costs an hour.
+    pub fn requested(&self) -> Usd {
+        match self.reason {
+            Reason::Amount => self.ask.amount,
+            Reason::Rate => self.ask.rate.hourly(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {

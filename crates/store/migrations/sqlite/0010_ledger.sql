@@ -25,6 +25,8 @@ CREATE TABLE ledger_txn (
 CREATE UNIQUE INDEX ledger_txn_once ON ledger_txn (once_key) WHERE once_key IS NOT NULL;
 -- What a hold has posted, when.
 CREATE INDEX ledger_txn_posts ON ledger_txn (hold_id, at_ms) WHERE posted > 0;
+-- What somebody has done, the newest first.
+CREATE INDEX ledger_txn_by_subject ON ledger_txn (tenant, subject, id);
 
 CREATE TABLE ledger_entry (
     txn     TEXT NOT NULL,

@@ -15,6 +15,8 @@ use crate::{
     sql::{Tx, on_both},
 };
 
+/// Limits of one tenant that are set at run time.
+pub(super) const BUDGETS_MAX: u32 = 1_000;
 /// Longest name of a project, key or session.
 const ID_BYTES_MAX: usize = 128;
 
@@ -24,6 +26,7 @@ const OF_TENANT: &str = "SELECT tenant, scope, id, minutes, limit_usd, enforceme
      ORDER BY scope, id, minutes";
 const SET: &str = "INSERT INTO budget (tenant, scope, id, minutes, limit_usd, enforcement) VALUES ($1, $2, $3, $4, $5, $6) \
      ON CONFLICT (tenant, scope, id, minutes) DO UPDATE SET limit_usd = excluded.limit_usd, enforcement = excluded.enforcement";
+const OTHERS: &str = "SELECT COUNT(*) FROM budget WHERE tenant = $1 AND NOT (scope = $2 AND id = $3 AND minutes = $4)";
 const REMOVE: &str = "DELETE FROM budget WHERE tenant = $1 AND scope = $2 AND id = $3 AND minutes = $4";
 
 /// A limit that is set at run time, by whose it is and by its length.
@@ -98,7 +101,18 @@ async fn read(db: &Db, tenant: Option<&TenantId>) -> Result<Vec<BudgetRule>, Sto
     rows.into_iter().map(BudgetRule::try_from).collect()
 }
 
+/// Two at once may go a little beyond the bound, which does no harm.
 async fn set_one(tx: &mut Tx, of: &BudgetKey, window: Window) -> Result<(), StoreError> {
+    let others: i64 = on_both!(&mut *tx, |tx| sqlx::query_scalar(OTHERS)
+        .bind(of.tenant.as_str())
+        .bind(of.scope.as_str())
+        .bind(of.id.as_deref().unwrap_or_default())
+        .bind(i64::from(of.minutes))
+        .fetch_one(&mut **tx)
+        .await)?;
+    if others >= i64::from(BUDGETS_MAX) {
+        return Err(LedgerFault::Full.into());
+    }
     on_both!(tx, |tx| sqlx::query(SET)
         .bind(of.tenant.as_str())
         .bind(of.scope.as_str())

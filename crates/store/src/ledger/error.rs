@@ -6,6 +6,7 @@ use forebay_domain::{
 };
 use serde_json::json;
 
+use super::budgets::BUDGETS_MAX;
 use crate::StoreError;
 
 /// Why nothing was set aside.
@@ -34,6 +35,8 @@ pub enum LedgerFault {
     UnknownHold,
     #[error("{0}")]
     Invalid(RequestFault),
+    #[error("a tenant has at most {} budgets that are set at run time", BUDGETS_MAX)]
+    Full,
     #[error("the sum is beyond all counting")]
     TooMuch,
     #[error("a budget of a {0} names it, and one of a tenant has no other name than the tenant's")]
@@ -66,10 +69,6 @@ impl From<HoldError> for Failure {
 /// How a refusal reads, for people and for programs.
 pub fn refusal(overrun: &Overrun) -> Failure {
     let standing = &overrun.standing;
-    let requested = match overrun.reason {
-        Reason::Amount => overrun.ask.amount,
-        Reason::Rate => overrun.ask.rate.hourly(),
-    };
     let hint = match overrun.reason {
         Reason::Amount => "Wait until the window has moved on, end what runs, or have the limit raised.",
         Reason::Rate => "Choose something cheaper, end what runs, or have the limit raised.",
@@ -83,7 +82,7 @@ pub fn refusal(overrun: &Overrun) -> Failure {
             "limit_usd": standing.window.limit,
             "posted_usd": standing.posted,
             "held_usd": standing.held,
-            "requested_usd": requested,
+            "requested_usd": overrun.requested(),
             "reason": overrun.reason,
         }))
 }

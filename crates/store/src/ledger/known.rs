@@ -1,7 +1,13 @@
 //! The limits as this process knows them, so that whoever is not limited need not ask the database.
 
-use forebay_domain::ledger::{BudgetRule, Payer};
-use std::sync::{Arc, PoisonError, RwLock};
+use forebay_domain::{
+    id::TenantId,
+    ledger::{BudgetRule, Payer},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 /// Cheap to clone; all clones know the same.
 #[derive(Clone, Default)]
@@ -10,7 +16,8 @@ pub(super) struct Known(Arc<Both>);
 #[derive(Default)]
 struct Both {
     configured: RwLock<Arc<Vec<BudgetRule>>>,
-    stored: RwLock<Arc<Vec<BudgetRule>>>,
+    /// By the tenant that they are for.
+    stored: RwLock<Arc<HashMap<TenantId, Vec<BudgetRule>>>>,
 }
 
 impl Known {
@@ -19,20 +26,28 @@ impl Known {
     }
 
     pub(super) fn store(&self, rules: Vec<BudgetRule>) {
-        *self.0.stored.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        let mut of_tenants: HashMap<TenantId, Vec<BudgetRule>> = HashMap::new();
+        for rule in rules {
+            // A stored one is always somebody's.
+            if let Some(tenant) = rule.of.as_ref().map(|of| of.tenant.clone()) {
+                of_tenants.entry(tenant).or_default().push(rule);
+            }
+        }
+        *self.0.stored.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(of_tenants);
     }
 
     pub(super) fn configured(&self) -> Arc<Vec<BudgetRule>> {
         self.0.configured.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn stored(&self) -> Arc<Vec<BudgetRule>> {
+    fn stored(&self) -> Arc<HashMap<TenantId, Vec<BudgetRule>>> {
         self.0.stored.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether any limit counts for a payer, hard or soft.
     pub(super) fn limits(&self, payer: &Payer) -> bool {
         let (configured, stored) = (self.configured(), self.stored());
+        let stored = stored.get(&payer.tenant).map_or(&[][..], Vec::as_slice);
         if configured.is_empty() && stored.is_empty() {
             return false;
         }

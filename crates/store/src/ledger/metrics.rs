@@ -6,6 +6,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use tracing::warn;
+
+/// Clocks of two machines differ by seconds, not by more than this.
+const AHEAD_MAX_S: i64 = 300;
 
 /// Cheap to clone; all clones count the same things.
 #[derive(Clone, Debug)]
@@ -16,6 +20,7 @@ pub(super) struct Metrics {
     above: Counter,
     pub(super) group_size: Histogram,
     pub(super) lost: Counter,
+    ahead: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -32,6 +37,7 @@ impl Metrics {
             above: Counter::default(),
             group_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
             lost: Counter::default(),
+            ahead: Gauge::default(),
         }
     }
 
@@ -66,6 +72,23 @@ impl Metrics {
             "Movements of money that could not be written: holds among them lapse and are posted in full",
             self.lost.clone(),
         );
+        registry.register(
+            "forebay_ledger_ahead_seconds",
+            "By how much what was written last is later than this process's clock: above 0, some clock is or was wrong",
+            self.ahead.clone(),
+        );
+    }
+
+    /// Tells how far ahead of now something was written; it is said in words once, when it begins.
+    pub(super) fn ahead(&self, now_ms: i64, last_ms: Option<i64>) {
+        let seconds = last_ms.map_or(0, |last_ms| last_ms.saturating_sub(now_ms).max(0) / 1_000);
+        let before = self.ahead.set(seconds);
+        if seconds > AHEAD_MAX_S && before <= AHEAD_MAX_S {
+            warn!(
+                seconds,
+                "money was moved in the future: a clock is or was wrong, and windows do not move on until then"
+            );
+        }
     }
 
     pub(super) fn count(&self, request: &Request, became: &Result<Outcome, Refusal>) {

@@ -4,6 +4,7 @@
 //! [`forebay_domain::ledger::Book`]; here are the rows that it needs and makes, and who waits for whom. A movement that was
 //! answered is committed. Where the database cannot be asked, nothing is admitted.
 
+mod asking;
 mod budgets;
 mod error;
 mod known;
@@ -34,7 +35,7 @@ use forebay_domain::{
 use forebay_runtime::Tasks;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tracing::warn;
 
 use crate::{
@@ -43,6 +44,7 @@ use crate::{
     row::moment,
     sql::{Both, Tx},
 };
+use asking::Unheard;
 use known::Known;
 use load::{Asked, Lock};
 use metrics::Metrics;
@@ -132,7 +134,6 @@ pub(crate) async fn start(spending: &Tasks, recording: &Tasks, db: Db) -> Result
             group: 0,
             process: db.entropy().bytes(),
         },
-        later: later.clone(),
         moved: moved.clone(),
     };
     recording.spawn("store.ledger", |stop| writer.run(stop));
@@ -190,12 +191,12 @@ impl Ledger {
             lapses_at_ms: request.lapses_at.as_millisecond(),
             needs_limit: request.needs_limit,
         };
+        // Whoever named it may ask again by its name.
+        let unheard = Unheard::new(self, (!is_named).then_some(id));
         let became = self.asked(Request::Hold(Box::new(new))).await;
-        // It may have been made all the same, and only the answer was lost.
-        if let (Err(HoldError::Store(error)), false) = (&became, is_named)
-            && error.is_unavailable()
-        {
-            self.void_soon(id);
+        // Where the answer was lost, it may have been made all the same.
+        if !matches!(&became, Err(HoldError::Store(error)) if error.is_unavailable()) {
+            unheard.heard();
         }
         held(became?)
     }
@@ -319,16 +320,14 @@ impl Ledger {
     }
 
     async fn submit(&self, request: Request) -> Result<Became, StoreError> {
-        let (answer, became) = oneshot::channel();
-        let closing = || StoreError::unavailable("it is closing");
-        self.jobs.send(Job { request, answer }).await.map_err(|_| closing())?;
-        became.await.unwrap_or_else(|_| Err(closing()))
+        asking::submit(&self.jobs, request).await
     }
 
     /// Something that limits may be against.
     async fn asked(&self, request: Request) -> Result<Outcome, HoldError> {
         request.check().map_err(HoldError::Invalid)?;
-        self.submit(request).await?.map_err(|refusal| match refusal {
+        let became = asking::submit_in_time(&self.jobs, request).await?;
+        became.map_err(|refusal| match refusal {
             Refusal::Limit(overrun) => HoldError::Refused(overrun),
             Refusal::NoLimit => HoldError::NoLimit,
             Refusal::Conflict => HoldError::Conflict,
@@ -339,7 +338,8 @@ impl Ledger {
     /// Something that nothing but the database can be against.
     async fn done(&self, request: Request) -> Result<Outcome, StoreError> {
         request.check().map_err(LedgerFault::Invalid)?;
-        self.submit(request).await?.map_err(StoreError::from)
+        let became = asking::submit_in_time(&self.jobs, request).await?;
+        became.map_err(StoreError::from)
     }
 }
 

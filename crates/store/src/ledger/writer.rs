@@ -44,6 +44,7 @@ struct Group {
     ids: Ids,
     rules: Arc<Vec<BudgetRule>>,
     requests: Arc<[Request]>,
+    metrics: Metrics,
 }
 
 pub(super) struct GroupWriter {
@@ -53,8 +54,6 @@ pub(super) struct GroupWriter {
     pub metrics: Metrics,
     pub news: broadcast::Sender<LedgerNews>,
     pub ids: Ids,
-    /// Where a hold is voided whose owner is gone before it could be told.
-    pub later: mpsc::Sender<Request>,
     pub moved: watch::Sender<u64>,
 }
 
@@ -131,6 +130,7 @@ impl GroupWriter {
             ids: self.ids,
             rules: self.known.configured(),
             requests,
+            metrics: self.metrics.clone(),
         };
         self.db.write(group, run).await
     }
@@ -148,16 +148,8 @@ impl GroupWriter {
                 self.news.send(news).ok();
             }
         }
-        let (Err(unheard), Request::Hold(new)) = (answer.send(became), request) else {
-            return;
-        };
-        // Whoever named it may ask again by its name.
-        if new.key.is_none() && matches!(unheard, Ok(Ok(_))) {
-            let void = Request::Void { hold: new.id.clone() };
-            if self.later.try_send(void).is_err() {
-                self.metrics.lost.inc();
-            }
-        }
+        // Whoever asked may have gone away.
+        answer.send(became).ok();
     }
 }
 
@@ -169,7 +161,10 @@ fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Vec<Became>
             requests: &group.requests,
             curious: &[],
         };
-        let mut book = Book::new(load::facts(tx, &asked, Lock::Held).await?);
+        let facts = load::facts(tx, &asked, Lock::Held).await?;
+        let last_ms = facts.heads.values().map(|head| head.last_at_ms).max();
+        group.metrics.ahead(group.now_ms, last_ms);
+        let mut book = Book::new(facts);
         let became = group.requests.iter().map(|request| book.decide(request)).collect();
         write::write(tx, group.ids, &book.close()).await?;
         Ok(became)

@@ -10,7 +10,7 @@ pub use facts::{Facts, Head, Keyed, Post};
 
 use super::{
     Account, Ask, Enforcement, HoldRecord, HoldState, Movement, NewHold, Outcome, Posting, Purse, Refusal, Request,
-    admit,
+    Scope, Standing, admit,
 };
 use crate::{
     id::{HoldId, TraceId},
@@ -117,8 +117,9 @@ impl Book {
             return self.held_before(new, earlier);
         }
         let standings = self.facts.standings(&new.payer);
-        let is_hard = |enforcement| enforcement == Enforcement::Hard;
-        if new.needs_limit && !standings.iter().any(|standing| is_hard(standing.window.enforcement)) {
+        // Whoever likes has a new session for each call, so a limit of one bounds nothing that goes on.
+        let bounds = |one: &Standing| one.window.enforcement == Enforcement::Hard && one.purse.scope != Scope::Session;
+        if new.needs_limit && !standings.iter().any(bounds) {
             return Err(Refusal::NoLimit);
         }
         let admission = admit(&standings, new.ask).map_err(|overrun| Refusal::Limit(Box::new(overrun)))?;

@@ -23,6 +23,35 @@ fn window(minutes: u32, limit: &str) -> Window {
 }
 
 #[tokio::test]
+async fn a_tenant_has_no_more_of_them_than_can_be_looked_at() {
+    for db in TestDb::both().await {
+        let timed = Timed::open(&db).await;
+        let ledger = timed.ledger();
+        db.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) \
+             INSERT INTO budget (tenant, scope, id, minutes, limit_usd, enforcement) \
+             SELECT 'acme', 'key', 'k', i, 1000000, 'hard' FROM n",
+        )
+        .await;
+        let set = async |tenant: &str, minutes, limit: &str| {
+            let of = BudgetKey {
+                tenant: tenant.parse().unwrap(),
+                ..of(Scope::Key, Some("k"), minutes)
+            };
+            ledger.set_budget(of, window(minutes, limit)).await
+        };
+        let failure = Failure::from(set("acme", 1_001, "1").await.unwrap_err());
+        assert_eq!(failure.code, Code::Conflict, "{}", db.name());
+        assert!(failure.message.contains("1000"), "{}", failure.message);
+        set("acme", 1_000, "2").await.unwrap();
+        set("zeta", 1_001, "1").await.unwrap();
+        assert!(ledger.limits(&payer("acme", "k")) && ledger.limits(&payer("zeta", "k")));
+        assert!(!ledger.limits(&payer("zeta", "k1")) && !ledger.limits(&payer("other", "k")));
+        timed.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_limit_counts_as_soon_as_it_is_set_and_until_it_is_removed() {
     for db in TestDb::both().await {
         let timed = Timed::open(&db).await;

@@ -226,9 +226,24 @@ async fn what_needs_a_limit_is_refused_without_one_and_soft_limits_only_warn() {
         ledger.configure(vec![budget(Scope::Key, 60, "0.40", Enforcement::Soft)]);
         assert!(ledger.limits(&payer("acme", "k1")));
         assert!(
-            matches!(ledger.hold(needy).await, Err(HoldError::NoLimit)),
+            matches!(ledger.hold(needy.clone()).await, Err(HoldError::NoLimit)),
             "a soft one stops nothing"
         );
+        ledger.configure(vec![budget(Scope::Session, 60, "0.60", Enforcement::Hard)]);
+        let mut visiting = needy;
+        visiting.payer.session = Some("s1".parse().unwrap());
+        assert!(
+            matches!(ledger.hold(visiting.clone()).await, Err(HoldError::NoLimit)),
+            "the next call may have another session"
+        );
+        visiting.needs_limit = false;
+        let visit = ledger.hold(visiting.clone()).await.unwrap();
+        assert!(
+            matches!(ledger.hold(visiting).await, Err(HoldError::Refused(_))),
+            "what it bounds, it bounds"
+        );
+        ledger.void(&visit.id).await.unwrap();
+        ledger.configure(vec![budget(Scope::Key, 60, "0.40", Enforcement::Soft)]);
         let mut news = ledger.news();
         let warned = ledger.hold(once("0.50")).await.unwrap();
         assert_eq!(warned.warnings.len(), 1);

@@ -85,6 +85,15 @@ async fn whoever_stops_waiting_holds_nothing() {
         until("it is given back", || async { held(&ledger).await == Usd::ZERO }).await;
         let voided = "SELECT COUNT(*) FROM ledger_txn WHERE kind = 'void' AND held = -800000";
         assert_eq!(db.number(voided).await, 1, "{}", db.name());
+
+        // It was made and told, and nobody looked at the answer any more.
+        let mut waiting = Box::pin(ledger.hold(once("0.70")));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        let after = ledger.hold(once("0.10")).await.unwrap();
+        ledger.void(&after.id).await.unwrap();
+        assert_eq!(held(&ledger).await, usd("0.70"), "{}", db.name());
+        drop(waiting);
+        until("it is given back too", || async { held(&ledger).await == Usd::ZERO }).await;
         timed.close().await;
     }
 }
