@@ -177,7 +177,14 @@ fn check(shelf: &Shelf, model: &Model) {
     model.check_limits();
 }
 
-fn run(steps: &[Step], jumps: &[i64]) {
+/// Whether anything is posted beyond its hold.
+#[derive(Clone, Copy, PartialEq)]
+enum Manners {
+    Any,
+    Modest,
+}
+
+fn run(steps: &[Step], jumps: &[i64], manners: Manners) {
     let (mut shelf, mut model, mut ids) = (Shelf::default(), Model::new(START_MS), Vec::new());
     for (number, step) in steps.iter().enumerate() {
         let jump = jumps.get(number).copied().unwrap_or_default();
@@ -194,6 +201,11 @@ fn run(steps: &[Step], jumps: &[i64]) {
         let mut book = Book::new(shelf.facts(model.now_ms));
         let before = model.holds();
         for op in step.ops.iter().filter_map(|op| op.named(before)) {
+            let op = if manners == Manners::Modest {
+                model.modest(&op)
+            } else {
+                op
+            };
             let fresh = HoldId::try_from(format!("h{}", model.holds())).unwrap();
             let outcome = book.decide(&request(&op, &ids, &fresh, model.now_ms));
             assert_eq!(became(&op, &outcome), model.apply(&op), "{op:?}");
@@ -204,6 +216,9 @@ fn run(steps: &[Step], jumps: &[i64]) {
         shelf.keep(book.close());
         check(&shelf, &model);
     }
+    if manners == Manners::Modest {
+        model.check_modesty();
+    }
 }
 
 proptest! {
@@ -211,7 +226,15 @@ proptest! {
 
     #[test]
     fn whatever_happens_it_is_a_plain_ledger_within_its_limits(steps in steps(14)) {
-        run(&steps, &[]);
+        run(&steps, &[], Manners::Any);
+    }
+
+    #[test]
+    fn where_nothing_comes_to_more_than_its_hold_no_limit_is_ever_passed(
+        steps in steps(14),
+        jumps in prop::collection::vec(-20 * MINUTE_MS..20 * MINUTE_MS, 14),
+    ) {
+        run(&steps, &jumps, Manners::Modest);
     }
 
     #[test]
@@ -219,6 +242,6 @@ proptest! {
         steps in steps(10),
         jumps in prop::collection::vec(-20 * MINUTE_MS..20 * MINUTE_MS, 10),
     ) {
-        run(&steps, &jumps);
+        run(&steps, &jumps, Manners::Any);
     }
 }

@@ -188,8 +188,8 @@ pub(crate) struct Model {
     holds: Vec<Set>,
     keys: HashMap<String, usize>,
     done: HashMap<String, Usd>,
-    /// What was posted beyond what had been set aside for it.
-    excess: Vec<(Payer, Usd)>,
+    /// What was posted when beyond what had been set aside for it.
+    excess: Vec<(i64, Payer, Usd)>,
 }
 
 impl Model {
@@ -253,16 +253,47 @@ impl Model {
         self.open(purse).map(|set| set.now.rate).sum()
     }
 
-    /// No hard limit is passed, but for what was posted beyond its hold.
+    /// What may be done without anything being posted beyond its hold: instead of what asks for more, that asks for all
+    /// that is set aside, and nothing is corrected upwards.
+    pub(crate) fn modest(&self, op: &Op) -> Op {
+        let mut op = op.clone();
+        match &mut op {
+            Op::Accrue { hold, total: sum } | Op::Settle { hold, actual: sum } => {
+                let set = &self.holds[*hold];
+                *sum = (*sum).min(set.posted.saturating_add(set.now.amount));
+            }
+            Op::Adjust { difference, .. } => *difference = (*difference).min(Usd::ZERO),
+            Op::Hold { .. } | Op::Renew { .. } | Op::Void { .. } | Op::Refund { .. } => {}
+        }
+        op
+    }
+
+    /// Nothing was ever posted beyond its hold, so that limits hold without an exception.
+    pub(crate) fn check_modesty(&self) {
+        assert!(self.excess.is_empty(), "{:?}", self.excess);
+    }
+
+    fn exceed(&mut self, hold: usize, amount: Usd) {
+        let payer = self.holds[hold].payer.clone();
+        if amount > Usd::ZERO {
+            self.excess.push((self.at_ms(&payer.tenant), payer, amount));
+        }
+    }
+
+    /// No hard limit is passed, but for what was posted beyond its hold within the window.
     pub(crate) fn check_limits(&self) {
         for purse in purses() {
-            let beyond = self.excess.iter().filter(|(payer, _)| payer.purses().contains(&purse));
-            let beyond: Usd = beyond.map(|(_, amount)| *amount).sum();
             for rule in self.rules.iter().filter(|rule| rule.counts_for(&purse)) {
                 let used = self
                     .posted(&purse, rule.window.minutes)
                     .saturating_add(self.held(&purse));
-                let most = rule.window.limit.saturating_add(beyond);
+                let begin = self.at_ms(&purse.tenant) - i64::from(rule.window.minutes) * MINUTE_MS;
+                let beyond = self.excess.iter().filter(|(at_ms, ..)| *at_ms > begin);
+                let beyond = beyond.filter(|(_, payer, _)| payer.purses().contains(&purse));
+                let most = rule
+                    .window
+                    .limit
+                    .saturating_add(beyond.map(|(.., amount)| *amount).sum());
                 assert!(
                     rule.window.enforcement == Enforcement::Soft || used <= most,
                     "{purse}: {used} of {most}"
@@ -325,8 +356,7 @@ impl Model {
         set.has_lapsed = false;
         set.now = Ask::default();
         set.posted = posted.saturating_add(change);
-        let beyond = change.saturating_sub(set_aside).max(Usd::ZERO);
-        self.excess.push((set.payer.clone(), beyond));
+        self.exceed(hold, change.saturating_sub(set_aside));
         change
     }
 
@@ -384,8 +414,8 @@ impl Model {
                 if !set.is_open || more <= Usd::ZERO {
                     return REPEAT;
                 }
-                let (held, payer) = (set.now.amount, set.payer.clone());
-                self.excess.push((payer, more.saturating_sub(held).max(Usd::ZERO)));
+                let held = set.now.amount;
+                self.exceed(*hold, more.saturating_sub(held));
                 self.spend(*hold, more);
                 let set = &mut self.holds[*hold];
                 set.now.amount = held.saturating_sub(more).max(Usd::ZERO);
@@ -457,7 +487,7 @@ impl Model {
             Usd::ZERO.saturating_sub(self.take_off(hold, amount))
         } else {
             self.spend(hold, difference);
-            self.excess.push((self.holds[hold].payer.clone(), difference));
+            self.exceed(hold, difference);
             difference
         };
         self.done.insert(key, posted);

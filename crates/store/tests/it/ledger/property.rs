@@ -10,6 +10,7 @@ use forebay_domain::{
     ledger::{Purpose, PurposeKind},
     money::Usd,
 };
+use forebay_runtime::Clock;
 use forebay_store::{
     Ledger,
     ledger::{HoldError, HoldRequest, Settlement},
@@ -24,6 +25,7 @@ use proptest::{
 use std::time::Duration;
 
 const CASES: u8 = 5;
+const CASES_OF_TWO: u8 = 3;
 
 async fn apply(ledger: &Ledger, op: &Op, ids: &[HoldId], now_ms: i64) -> (Became, Option<HoldId>) {
     let held = |outcome: Result<forebay_store::ledger::Hold, HoldError>| match outcome {
@@ -135,12 +137,60 @@ async fn run(db: &TestDb, steps: &[Step]) {
     timed.close().await;
 }
 
+/// Two ledgers on one database take turns, and nothing is posted beyond its hold: no limit is ever passed.
+async fn take_turns(db: &TestDb, steps: &[Step]) {
+    let clock = Clock::manual(at(super::START_MS));
+    let both = [Timed::open_at(db, clock.clone()).await, Timed::open_at(db, clock).await];
+    let ledgers = both.each_ref().map(Timed::ledger);
+    for ledger in &ledgers {
+        ledger.configure(rules());
+    }
+    let (mut model, mut ids, mut turn) = (Model::new(super::START_MS), Vec::new(), 0);
+    for step in steps {
+        both[0].advance(Duration::from_millis(step.by_ms.unsigned_abs()));
+        model.now_ms += step.by_ms;
+        ledgers[0].lapse().await.unwrap();
+        for hold in model.overdue() {
+            model.lapse(hold);
+        }
+        let before = model.holds();
+        for op in step.ops.iter().filter_map(|op| op.named(before)) {
+            let op = model.modest(&op);
+            let (became, id) = apply(&ledgers[turn % 2], &op, &ids, model.now_ms).await;
+            assert_eq!(became, comparable(&op, model.apply(&op)), "{op:?}");
+            ids.extend(id);
+            turn += 1;
+        }
+        for one in &both {
+            check(one, &model).await;
+        }
+    }
+    model.check_modesty();
+    is_balanced(db).await;
+    for one in both {
+        one.close().await;
+    }
+}
+
+fn steps_of(case: u8) -> Vec<Step> {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[case; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    steps(14).new_tree(&mut runner).unwrap().current()
+}
+
+#[tokio::test]
+async fn two_that_take_turns_are_one_ledger_whose_limits_are_never_passed() {
+    for case in 0..CASES_OF_TWO {
+        for db in TestDb::both().await {
+            take_turns(&db, &steps_of(100 + case)).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn whatever_happens_it_is_a_plain_ledger_within_its_limits() {
     for case in 0..CASES {
-        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[case; 32]);
-        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let steps = steps(14).new_tree(&mut runner).unwrap().current();
+        let steps = steps_of(case);
         for db in TestDb::both().await {
             run(&db, &steps).await;
         }
