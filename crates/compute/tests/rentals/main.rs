@@ -9,6 +9,7 @@
 mod crashes;
 mod ends;
 mod failed;
+mod images;
 mod limits;
 mod prepaid;
 mod slow;
