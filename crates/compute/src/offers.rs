@@ -120,7 +120,7 @@ impl Shelf {
             let mut kept = asking.0.kept();
             match answer {
                 Ok(offers) => {
-                    let fitting = offers.into_iter().filter(|offer| fits(offer, &wanted)).take(OFFERS_MAX);
+                    let fitting = offers.into_iter().filter(|offer| wanted.takes(offer)).take(OFFERS_MAX);
                     kept.offers = Some((Arc::new(fitting.collect()), clock.monotonic()));
                     kept.fault = None;
                 }
@@ -177,74 +177,5 @@ impl Rentals {
             offers,
             markets: answers.into_iter().map(|(report, _)| report).collect(),
         }
-    }
-}
-
-/// Whether an offer is what was wanted: providers check less.
-fn fits(offer: &Offer, wanted: &Wanted) -> bool {
-    let plain = |name: &str| name.to_lowercase().replace([' ', '_', '-'], "");
-    let is_gpu = |gpu: &String| plain(&offer.gpu).contains(&plain(gpu));
-    let is_place = |country: &String| {
-        offer
-            .country
-            .as_ref()
-            .is_some_and(|own| own.eq_ignore_ascii_case(country))
-    };
-    wanted.gpu.as_ref().is_none_or(is_gpu)
-        && wanted.vram_gb_min.is_none_or(|least| offer.vram_gb >= least)
-        && wanted.gpus_min.is_none_or(|least| offer.gpus >= least)
-        && wanted.rate_max.is_none_or(|most| offer.rate <= most)
-        && wanted
-            .reliability_min
-            .is_none_or(|least| offer.reliability.is_some_and(|own| own >= least))
-        && wanted.country.as_ref().is_none_or(is_place)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use forebay_domain::{
-        market::{Billing, OfferId},
-        money::UsdRate,
-    };
-
-    fn offer() -> Offer {
-        Offer {
-            id: OfferId::new(Provider::Vast, "1").unwrap(),
-            gpu: "RTX 4090".to_owned(),
-            gpus: 1,
-            vram_gb: 24,
-            cpu_cores: None,
-            memory_gb: None,
-            disk_gb: 20,
-            rate: UsdRate::per_hour("0.4".parse().unwrap()),
-            billing: Billing::Accrues,
-            country: Some("CA".to_owned()),
-            place: None,
-            reliability: Some(0.99),
-            tier: None,
-            longest: None,
-        }
-    }
-
-    #[test]
-    fn an_offer_fits_by_all_that_was_wanted() {
-        let wants = |edit: fn(&mut Wanted)| {
-            let mut wanted = Wanted::default();
-            edit(&mut wanted);
-            fits(&offer(), &wanted)
-        };
-        assert!(wants(|_| {}));
-        assert!(wants(|wanted| wanted.gpu = Some("rtx_4090".to_owned())));
-        assert!(!wants(|wanted| wanted.gpu = Some("A100".to_owned())));
-        assert!(wants(|wanted| wanted.vram_gb_min = Some(24)));
-        assert!(!wants(|wanted| wanted.vram_gb_min = Some(25)));
-        assert!(!wants(|wanted| wanted.gpus_min = Some(2)));
-        assert!(!wants(
-            |wanted| wanted.rate_max = Some(UsdRate::per_hour("0.399999".parse().unwrap()))
-        ));
-        assert!(!wants(|wanted| wanted.reliability_min = Some(0.995)));
-        assert!(wants(|wanted| wanted.country = Some("ca".to_owned())));
-        assert!(!wants(|wanted| wanted.country = Some("US".to_owned())));
     }
 }
