@@ -32,6 +32,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
+/// Machines whose charges are remembered.
+const CHARGED_MAX: u64 = 10_000;
 /// Nothing smaller is rented out.
 const DISK_GB_MIN: u32 = 8;
 
@@ -65,6 +67,8 @@ pub struct Vast {
     /// For logs, which lie at somebody else's.
     guarded: Guarded,
     listing: Listing,
+    /// What it said last that it had charged, by the machine.
+    charged: moka::sync::Cache<String, Usd>,
 }
 
 impl Vast {
@@ -76,6 +80,7 @@ impl Vast {
             paces: Paces::new(),
             guarded: logs::guarded(&config.url),
             listing: Listing::default(),
+            charged: moka::sync::Cache::new(CHARGED_MAX),
         }
     }
 

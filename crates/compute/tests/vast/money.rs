@@ -62,6 +62,62 @@ async fn what_is_not_said_yet_is_not_nothing() {
     ));
 }
 
+/// Who has posted more than a bill says gives nothing back before the bill is whole.
+#[tokio::test(start_paused = true)]
+async fn a_part_of_a_bill_is_not_believed_at_once() {
+    let world = World::new().await;
+    let id = world.rented("fb:acme:1").await;
+    world.fake.advance(Duration::from_hours(36));
+    let whole = world.market.charged(&query(&world, &id)).await.unwrap().unwrap();
+    world.market.destroy(&id).await.unwrap();
+    let posted = whole.saturating_add(Usd::from_micros(100_000));
+    let ask = |is_last| ChargeQuery {
+        paid_before: Some(posted),
+        is_last,
+        ..query(&world, &id)
+    };
+    world.fake.with(|vast| vast.charge_days_missing = 1);
+    assert_eq!(world.market.charged(&ask(false)).await, Ok(None), "a day of two");
+    world.fake.with(|vast| vast.charge_days_missing = 0);
+    assert_eq!(world.market.charged(&ask(false)).await, Ok(None), "it has just changed");
+    assert_eq!(world.market.charged(&ask(false)).await, Ok(Some(whole)), "said twice");
+
+    let anew = || crate::world::client(&world.fake.url(), forebay_testkit::markets::vast::KEY);
+    assert_eq!(
+        anew().charged(&ask(false)).await,
+        Ok(None),
+        "who begins anew asks twice too"
+    );
+    assert_eq!(anew().charged(&ask(true)).await, Ok(Some(whole)), "nobody asks again");
+    let more = ChargeQuery {
+        paid_before: Some(Usd::ZERO),
+        ..ask(false)
+    };
+    assert_eq!(
+        anew().charged(&more).await,
+        Ok(Some(whole)),
+        "what is dearer counts at once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_charges_are_numbered_or_named() {
+    let world = World::new().await;
+    let id = world.rented("fb:acme:1").await;
+    world.fake.advance(Duration::from_hours(60));
+    let whole = world.market.charged(&query(&world, &id)).await.unwrap();
+    world.fake.with(|vast| vast.charge_page = 1);
+    for is_number in [false, true] {
+        world.fake.with(|vast| vast.has_number_tokens = is_number);
+        assert_eq!(
+            world.market.charged(&query(&world, &id)).await,
+            Ok(whole),
+            "number: {is_number}"
+        );
+    }
+    assert_eq!(world.fake.seen_at("charges").len(), 1 + 3 + 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rise_is_shown_with_its_hourly_rates_and_accepted_by_nobody() {
     let world = World::new().await;

@@ -42,13 +42,24 @@ async fn the_documented_rates_are_kept() {
     assert!(creates[1].at - creates[0].at >= Duration::from_millis(4_500));
 }
 
-/// Ten searches a minute, in any minute.
+/// Ten searches a minute, in any minute. Whoever lists leaves some of them to those who rent.
 #[tokio::test(start_paused = true)]
 async fn an_eleventh_search_of_a_minute_is_not_sent() {
     let world = World::new().await;
     world.fake.with(|vast| vast.enforces_rates = true);
-    for _ in 0..10 {
-        world.market.offer("21874411", 50).await.unwrap();
+    let wanted = Wanted {
+        limit: 10,
+        ..Wanted::default()
+    };
+    for _ in 0..6 {
+        world.market.offers(&wanted).await.unwrap();
+    }
+    assert!(
+        world.market.offers(&wanted).await.is_err(),
+        "the rest is for quotes and orders"
+    );
+    for _ in 0..4 {
+        assert!(world.market.offer("21874411", 50).await.unwrap().is_some());
     }
     let fault = world.market.offer("21874411", 50).await.unwrap_err();
     assert!(

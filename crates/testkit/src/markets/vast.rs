@@ -56,6 +56,12 @@ pub struct Vast {
     pub enforces_rates: bool,
     /// Charges are not there yet.
     pub charges_are_late: bool,
+    /// The charges of so many days, the last ones, are not there yet.
+    pub charge_days_missing: u32,
+    /// Most charges that a page has.
+    pub charge_page: usize,
+    /// The token of the next page is a number.
+    pub has_number_tokens: bool,
     /// So often a log is not there before it is.
     pub log_lag: u32,
     pub log: String,
@@ -85,6 +91,9 @@ impl Vast {
             gone_status: 410,
             enforces_rates: false,
             charges_are_late: false,
+            charge_days_missing: 0,
+            charge_page: bills::CHARGES_MAX,
+            has_number_tokens: false,
             log_lag: 2,
             log: "Loading model weights\nApplication startup complete.\n".to_owned(),
             ssh_keys: Vec::new(),
@@ -105,6 +114,14 @@ impl Vast {
     pub fn outbid(&mut self, id: u64) {
         if let Some(machine) = self.machines.get_mut(&id) {
             machine.halt();
+        }
+    }
+
+    /// It is stopped, and somebody else has its GPU: a wish to start it is queued.
+    pub fn lose_gpu(&mut self, id: u64) {
+        if let Some(machine) = self.machines.get_mut(&id) {
+            machine.halt();
+            machine.has_lost_gpu = true;
         }
     }
 
@@ -246,9 +263,14 @@ impl Vendor for Vast {
             "gone_status" => self.gone_status = u16::try_from(number()?).map_err(|_| "gone_status is a status")?,
             "enforces_rates" => self.enforces_rates = truth()?,
             "charges_are_late" => self.charges_are_late = truth()?,
+            "charge_days_missing" => self.charge_days_missing = small()?,
+            "charge_page" => self.charge_page = small()? as usize,
+            "number_tokens" => self.has_number_tokens = truth()?,
             "log_lag" => self.log_lag = small()?,
             "log" => words()?.clone_into(&mut self.log),
             "outbid" => self.outbid(number()?),
+            "lose_gpu" => self.lose_gpu(number()?),
+            "free_gpu" => self.free_gpu(number()?),
             unknown => return Err(format!("there is no setting {unknown}")),
         }
         Ok(())

@@ -141,9 +141,12 @@ async fn a_start_that_is_queued_costs_later() {
     account.fake.advance(Duration::from_hours(1));
     let disk = account.fake.with(|vast| vast.charged(number));
     assert_eq!(disk.to_string(), "0.002084", "10 GB of disk alone");
-    account
-        .fake
-        .with(|vast| vast.machines.get_mut(&number).unwrap().has_lost_gpu = true);
+    let set = async |name: &str| {
+        account
+            .ask("POST", "/_fake/set", json!({ "name": name, "value": number }))
+            .await
+    };
+    assert_eq!(set("lose_gpu").await.0, 200);
     let (_, queued) = account.ask("PUT", &path, json!({ "state": "running" })).await;
     assert!(
         queued["msg"].as_str().unwrap().contains("state change queued"),
@@ -151,7 +154,7 @@ async fn a_start_that_is_queued_costs_later() {
     );
     account.fake.advance(Duration::from_hours(1));
     assert_eq!(account.show(&id).await["actual_status"], "stopped");
-    account.fake.with(|vast| vast.free_gpu(number));
+    assert_eq!(set("free_gpu").await.0, 200);
     account.fake.advance(Duration::from_hours(1));
     let charged = account.fake.with(|vast| vast.charged(number));
     assert!(charged > "0.389".parse().unwrap(), "{charged}");

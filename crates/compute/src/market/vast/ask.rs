@@ -14,11 +14,16 @@ use tokio::time::Instant;
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often a request that changes nothing is sent again after a 429.
 const REPEATS_MAX: usize = 2;
+/// Of a minute, for lists.
+pub(super) const SEARCHES: usize = 6;
+/// Of a minute, for one offer each: quotes and orders.
+const LOOK_UPS: usize = 4;
 
 /// What is asked, as far as its pace is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Route {
     Search,
+    LookUp,
     Create,
     List,
     Show,
@@ -29,8 +34,9 @@ pub(super) enum Route {
 }
 
 impl Route {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Search,
+        Self::LookUp,
         Self::Create,
         Self::List,
         Self::Show,
@@ -40,11 +46,13 @@ impl Route {
         Self::Rises,
     ];
 
-    /// As documented; where nothing is, a second.
+    /// As documented; where nothing is, a second. Ten searches a minute are allowed: lists and looks at one offer share
+    /// them, so that whoever lists keeps nobody from renting.
     fn limit(self) -> Limit {
         let every = |ms| Limit::every(Duration::from_millis(ms));
         match self {
-            Self::Search => Limit::many(10, Duration::from_mins(1)).backing_off(Duration::from_secs(6)),
+            Self::Search => Limit::many(SEARCHES, Duration::from_mins(1)).backing_off(Duration::from_secs(6)),
+            Self::LookUp => Limit::many(LOOK_UPS, Duration::from_mins(1)).backing_off(Duration::from_secs(6)),
             Self::Create => every(4_500).backing_off(Duration::from_secs(12)),
             Self::List => every(1_000).backing_off(Duration::from_secs(15)),
             Self::Show => every(2_000),
@@ -56,7 +64,7 @@ impl Route {
     /// Whether asking twice does no more than asking once.
     fn changes_nothing(self) -> bool {
         match self {
-            Self::Search | Self::List | Self::Show | Self::Charges | Self::Rises => true,
+            Self::Search | Self::LookUp | Self::List | Self::Show | Self::Charges | Self::Rises => true,
             Self::Create | Self::Destroy | Self::Logs => false,
         }
     }
@@ -65,7 +73,7 @@ impl Route {
     fn is_about_one(self) -> bool {
         match self {
             Self::Show | Self::Destroy | Self::Logs => true,
-            Self::Search | Self::Create | Self::List | Self::Charges | Self::Rises => false,
+            Self::Search | Self::LookUp | Self::Create | Self::List | Self::Charges | Self::Rises => false,
         }
     }
 }
@@ -153,7 +161,18 @@ impl Vast {
     /// Closes the route, and says for how long.
     pub(super) fn too_many(&self, route: Route, answer: &Answer) -> Duration {
         let quota = || self.quota_resets_after(answer);
-        self.paces.of(route).refused(answer.retry_after().or_else(quota))
+        let after = answer.retry_after().or_else(quota);
+        // They are one route there.
+        let other = match route {
+            Route::Search => Some(Route::LookUp),
+            Route::LookUp => Some(Route::Search),
+            _ => None,
+        };
+        let wait = self.paces.of(route).refused(after);
+        if let Some(other) = other {
+            self.paces.of(other).refused(Some(wait));
+        }
+        wait
     }
 
     /// The searches of a day can be used up; they are there again at midnight (UTC), or when the header says.

@@ -110,17 +110,21 @@ fn read_page(body: &Value) -> Result<Page, MarketFault> {
     let rows = body.get("instances").and_then(Value::as_array);
     let rows = rows.ok_or_else(|| broken("its list of instances is none"))?;
     let machines: Option<Vec<Machine>> = rows.iter().map(read::machine).collect();
-    let next = match body.get("next_token") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(token)) if !token.is_empty() => Some(token.clone()),
-        Some(Value::Number(token)) => Some(token.to_string()),
-        Some(_) => return Err(broken("what it says of the next page of instances is no token")),
-    };
     Ok(Page {
         machines: machines.ok_or_else(|| broken("an instance in its list has no id"))?,
-        next,
+        next: next_page(body)?,
         total: wire::unsigned(body, "total_instances"),
     })
+}
+
+/// By what the next page is asked for: a text, or a number.
+pub(super) fn next_page(body: &Value) -> Result<Option<String>, MarketFault> {
+    match body.get("next_token") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(token)) if !token.is_empty() => Ok(Some(token.clone())),
+        Some(Value::Number(token)) => Ok(Some(token.to_string())),
+        Some(_) => Err(broken("what it says of the next page is no token")),
+    }
 }
 
 fn whole(machines: Vec<Machine>, total: Option<u64>) -> Result<Vec<Machine>, MarketFault> {

@@ -1,6 +1,6 @@
 //! What vast.ai says that it has charged, and which prices it wants to raise.
 
-use super::{Vast, ask::Route, broken, read};
+use super::{Vast, ask::Route, broken, listing::next_page, read};
 use crate::market::{
     ChargeQuery, MarketFault, PriceChange,
     wire::{Call, text, timestamp, unsigned, usd},
@@ -17,7 +17,7 @@ const PAGES_MAX: usize = 20;
 impl Vast {
     /// The sum of all days. Charges are kept by the day, so whole days are asked for; the label and the id are this one
     /// machine's for ever.
-    pub(super) async fn charges(&self, machine: &ChargeQuery) -> Result<Option<Usd>, MarketFault> {
+    async fn sum_of(&self, machine: &ChargeQuery) -> Result<Option<Usd>, MarketFault> {
         let day_of = |seconds: i64| seconds.div_euclid(DAY_SECONDS) * DAY_SECONDS;
         let days = json!({
             "day": {
@@ -42,7 +42,7 @@ impl Vast {
                 let amount = usd(row, "amount").ok_or_else(|| broken("a charge has no amount"))?;
                 sum = Some(sum.unwrap_or_default().saturating_add(amount));
             }
-            let next = text(&body, "next_token").map(str::to_owned);
+            let next = next_page(&body)?;
             if next.is_none() {
                 return Ok(sum);
             }
@@ -52,6 +52,21 @@ impl Vast {
             token = next;
         }
         Err(broken("its list of charges has no end"))
+    }
+
+    /// What it has charged, where that can be believed. Charges come late, and nobody says how late: a sum below what was
+    /// posted may be a part of one, so it counts once it was said twice, or where nobody asks again.
+    pub(super) async fn charges(&self, machine: &ChargeQuery) -> Result<Option<Usd>, MarketFault> {
+        let sum = self.sum_of(machine).await?;
+        let before = self.charged.get(&machine.id);
+        if let Some(sum) = sum {
+            self.charged.insert(machine.id.clone(), sum);
+        }
+        let is_less = machine
+            .paid_before
+            .is_some_and(|paid| sum.is_some_and(|sum| sum < paid));
+        let is_believed = !is_less || machine.is_last || before == sum;
+        Ok(sum.filter(|_| is_believed))
     }
 
     pub(super) async fn pending_rises(&self) -> Result<Vec<PriceChange>, MarketFault> {

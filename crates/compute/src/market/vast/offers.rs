@@ -1,6 +1,6 @@
 //! What vast.ai offers, cheapest first. An answer has 64 offers at most, so the next one begins at the last one's price.
 
-use super::{DISK_GB_MIN, Vast, ask::Route, broken, contract, read};
+use super::{DISK_GB_MIN, Vast, ask::Route, ask::SEARCHES, broken, contract, read};
 use crate::market::{MarketFault, Wanted, wire::Call};
 use forebay_domain::market::Offer;
 use http::Method;
@@ -10,8 +10,8 @@ use tracing::debug;
 
 /// What an answer has at most.
 const PAGE: usize = 64;
-/// Ten searches a minute are allowed; some are left for quotes.
-const PAGES_MAX: usize = 6;
+/// As many as may be read in a minute.
+const PAGES_MAX: usize = SEARCHES;
 const MIB_OF_A_GB: u64 = 1_024;
 
 impl Vast {
@@ -20,7 +20,7 @@ impl Vast {
         let mut filter = filter(wanted, disk_gb);
         let (mut offers, mut seen) = (Vec::new(), BTreeSet::new());
         for number in 0..PAGES_MAX {
-            let rows = match self.page(&filter).await {
+            let rows = match self.page(Route::Search, &filter).await {
                 Ok(rows) => rows,
                 Err(fault) if number == 0 => return Err(fault),
                 // What there is already is the cheaper part of it.
@@ -68,14 +68,14 @@ impl Vast {
             "allocated_storage": disk_gb,
             "limit": PAGE,
         });
-        let rows = self.page(&filter).await?;
+        let rows = self.page(Route::LookUp, &filter).await?;
         let mut found = rows.iter().filter_map(|row| read::offer(row, disk_gb));
         Ok(found.find(|offer| offer.id.id() == id.to_string()))
     }
 
-    async fn page(&self, filter: &Value) -> Result<Vec<Value>, MarketFault> {
+    async fn page(&self, route: Route, filter: &Value) -> Result<Vec<Value>, MarketFault> {
         let call = Call::new(Method::POST, "/api/v0/bundles/").json(filter.clone());
-        let mut body = self.ask(Route::Search, call).await?;
+        let mut body = self.ask(route, call).await?;
         match body.get_mut("offers").map(Value::take) {
             Some(Value::Array(rows)) => Ok(rows),
             _ => Err(broken("its answer to a search has no offers")),

@@ -1,11 +1,11 @@
 //! Money at the fake vast.ai: the account, what was charged, and prices that are to rise.
 
-use super::{Vast, failure, machines::id_of, success};
+use super::{Vast, failure, machines::id_of, rented::DAY_SECONDS, success};
 use crate::markets::{Answer, Ask};
 use forebay_domain::money::Usd;
 use serde_json::{Value, json};
 
-const CHARGES_MAX: usize = 500;
+pub(super) const CHARGES_MAX: usize = 500;
 
 impl Vast {
     pub(super) fn user(&self) -> Answer {
@@ -34,7 +34,9 @@ impl Vast {
             .query("limit")
             .and_then(|limit| limit.parse().ok())
             .unwrap_or(CHARGES_MAX);
-        let limit = limit.clamp(1, CHARGES_MAX);
+        let limit = limit.clamp(1, self.charge_page.clamp(1, CHARGES_MAX));
+        let today = ask.now.as_second().div_euclid(DAY_SECONDS) * DAY_SECONDS;
+        let to = to.min(today + DAY_SECONDS - 1 - i64::from(self.charge_days_missing) * DAY_SECONDS);
         let begin: usize = ask
             .seen
             .query("after_token")
@@ -45,10 +47,10 @@ impl Vast {
         let total = rows.len();
         rows = rows.into_iter().skip(begin).take(limit).collect();
         let next = begin + rows.len();
-        let next_token = if next < total {
-            json!(next.to_string())
-        } else {
-            Value::Null
+        let next_token = match next < total {
+            true if self.has_number_tokens => json!(next),
+            true => json!(next.to_string()),
+            false => Value::Null,
         };
         let body = json!({
             "success": true, "count": rows.len(), "total": total, "next_token": next_token, "results": rows,

@@ -156,9 +156,23 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("gone_status", "how a slot that is taken is refused: 410, 400 or 404"),
     ("enforces_rates", "requests above the documented rates get a 429"),
     ("charges_are_late", "charges are not there yet"),
+    (
+        "charge_days_missing",
+        "the charges of so many days, the last ones, are not there yet",
+    ),
+    ("charge_page", "most charges that a page has"),
+    ("number_tokens", "the token of the next page of charges is a number"),
     ("log_lag", "so often a log is not there before it is"),
     ("log", "the log of every machine"),
     ("outbid", "the id of a machine that is stopped since somebody bids more"),
+    (
+        "lose_gpu",
+        "the id of a machine that is stopped, and whose GPU somebody else has: a start is queued",
+    ),
+    (
+        "free_gpu",
+        "the id of a machine whose GPU is free again: what was queued starts",
+    ),
 ];
 
 /// The searches of the day are used up until midnight.
