@@ -146,7 +146,8 @@ impl Relay {
         if let Some(usage) = chunk.usage {
             match self.endpoint {
                 Endpoint::Messages => self.record.used_at_least(usage),
-                _ if chunk.is_usage_alone => self.record.used_in_all(usage),
+                // Some send such chunks on the way, too.
+                _ if chunk.is_usage_alone && self.is_finished => self.record.used_in_all(usage),
                 Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Responses => {
                     self.record.used(usage);
                 }

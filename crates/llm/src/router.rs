@@ -3,7 +3,7 @@
 use crate::{
     answer, dialect,
     metrics::Metrics,
-    money::{Billing, Bound, Opened, Order},
+    money::{Billing, Bound, Opened, Order, once},
     reading::Begun,
     record::{Books, Record},
     relay::Relay,
@@ -215,7 +215,7 @@ impl Router {
             bytes: request.body.len(),
             lasts: caller.model.timeouts.total,
         };
-        let bound = || Bound::of(endpoint, &object(&request.body)?);
+        let bound = || Bound::of(endpoint, &once(&request.body)?);
         let Opened { bill, chain, limit } = self.desk.billing.open(order, bound).await?;
         let work = bill.work();
         record.asked(bill);
@@ -347,16 +347,6 @@ fn answer_with(begun: Begun, streams: Streams, endpoint: Endpoint, mut record: R
         form: AnswerForm::Whole,
         body: Box::pin(stream::once(ready(Ok(body)))),
     }
-}
-
-fn object(body: &[u8]) -> Result<dialect::Map, Failure> {
-    serde_json::from_slice(body).map_err(|error| {
-        Failure::new(
-            Code::InvalidRequest,
-            "The body must be a JSON object with each key once.",
-        )
-        .caused_by(error)
-    })
 }
 
 /// A name as far as a model's name can go. What is longer names no model, whatever its beginning says.

@@ -37,13 +37,15 @@ const OTHER_LIMITS: [&str; 2] = ["n_predict", "max_new_tokens"];
 const ANSWERS: [&str; 3] = ["n", "best_of", "n_cmpl"];
 
 /// Fields of a request that make its size depend on something else.
-const OPEN_FIELDS: [&str; 7] = [
+const OPEN_FIELDS: [&str; 9] = [
     "chat_template",
     "container",
     "mcp_servers",
     "media_io_kwargs",
     "mm_processor_kwargs",
+    "plugins",
     "prompt_embeds",
+    "search_parameters",
     "web_search_options",
 ];
 /// Members of a message that stand for something that is not in the request, or is packed.

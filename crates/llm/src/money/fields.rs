@@ -6,7 +6,12 @@
 
 use crate::dialect::Map;
 use forebay_domain::{Code, Failure};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor},
+};
 use serde_json::{Value, json};
+use std::fmt;
 
 /// What a bound is read from beside the limits and counts: how much is asked of which model, and whether it tells.
 const OTHERS: [&str; 11] = [
@@ -42,11 +47,64 @@ const PLAIN: [&str; 14] = [
     "user",
 ];
 
+/// Fields by which a gateway or vendor behind this one may ask another model than the one that was priced.
+const OTHER_MODELS: [&str; 3] = ["fallbacks", "models", "preset"];
+
+/// An object in which no key stands twice: some engines would take the first one, and others the last.
+struct Once(Map);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Once;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Once, A::Error> {
+                let mut map = Map::new();
+                while let Some((key, value)) = members.next_entry::<String, Value>()? {
+                    if map.insert(key, value).is_some() {
+                        return Err(A::Error::custom("a key stands twice"));
+                    }
+                }
+                Ok(Once(map))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// The fields of a request, each once.
+pub(crate) fn once(body: &[u8]) -> Result<Map, Failure> {
+    let read = serde_json::from_slice::<Once>(body).map_err(|error| {
+        let message = "The body must be a JSON object with each key once.";
+        Failure::new(Code::InvalidRequest, message).caused_by(error)
+    });
+    read.map(|once| once.0)
+}
+
 /// Refuses fields that equal a known one only where case is ignored.
 pub(super) fn check(request: &Map, known: &[&[&str]]) -> Result<(), Failure> {
-    let names = || known.iter().copied().chain([&OTHERS[..]]).flatten().copied();
+    let names = || {
+        known
+            .iter()
+            .copied()
+            .chain([&OTHERS[..], &OTHER_MODELS[..]])
+            .flatten()
+            .copied()
+    };
     if let Some((key, name)) = request.keys().find_map(|key| Some((key, alike(key, names())?))) {
         return Err(refused(key, key, name));
+    }
+    let is_said = |field: &&str| request.get(*field).is_some_and(|value| !value.is_null());
+    if let Some(field) = OTHER_MODELS.into_iter().find(|field| is_said(field)) {
+        let message = format!("`{field}` may have another model answer, and a budget counts for this request.");
+        return Err(Failure::new(Code::InvalidRequest, message)
+            .hint("Leave it out; an administrator can set `models.*.fallbacks`, which have prices of their own.")
+            .details(json!({ "param": field })));
     }
     if let Some(Value::Object(options)) = request.get("stream_options") {
         let found = options
@@ -124,6 +182,23 @@ mod tests {
         }
         let fine = json!({ "max_tokens": 9, "n": 1, "Metadata": {}, "messages": [{ "N": 1 }], "stream_options": null });
         assert!(refusal(fine).is_none());
+    }
+
+    #[test]
+    fn a_field_for_other_models_is_refused() {
+        for field in ["models", "fallbacks", "preset", "Models"] {
+            let refused = check(&map(json!({ (field): ["dear"] })), &[]).unwrap_err();
+            assert_eq!(refused.details.unwrap()["param"], field);
+        }
+        assert!(check(&map(json!({ "models": null })), &[]).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused() {
+        assert!(once(br#"{"n":1,"m":[{"a":1},{"a":1}]}"#).is_ok());
+        for body in [r#"{"n":99,"n":1}"#, r#"{"n":1,"\u006e":1}"#, "[]", "{"] {
+            assert_eq!(once(body.as_bytes()).unwrap_err().code, Code::InvalidRequest, "{body}");
+        }
     }
 
     #[test]

@@ -127,6 +127,19 @@ async fn a_client_that_leaves_once_the_usage_is_told_pays_that() {
     assert!(!movements(&world, 2).await[1].estimated);
 }
 
+/// Some engines tell what they used so far, apart from their words.
+#[tokio::test]
+async fn a_usage_on_the_way_is_not_the_last_one() {
+    let world = priced().await;
+    limit(&world, "100");
+    let so_far = json!({ "choices": [], "usage": { "prompt_tokens": 11, "completion_tokens": 1 } });
+    world.engine.will(begun().piece(event(&so_far)).end(End::Cut));
+    assert_eq!(world.read(&streamed_to(1_000)).await.1, Some(Code::UpstreamTruncated));
+    let (_, posted) = estimated(&world).await;
+    // 11 tokens of input, rounded as a hold is, and the thousand of output that it may have had.
+    assert_eq!(posted, usd("2.011002"));
+}
+
 #[tokio::test]
 async fn an_answer_in_one_piece_that_nobody_waits_for_may_have_been_any() {
     let world = priced().await;

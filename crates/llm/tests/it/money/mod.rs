@@ -351,6 +351,9 @@ async fn a_limit_in_another_case_is_refused_where_a_budget_counts() {
     let refused = world.ask(&body).await.err().unwrap();
     assert_eq!(refused.code, Code::InvalidRequest, "{refused}");
     assert_eq!(refused.details.unwrap()["param"], "MAX_TOKENS");
+    let twice = r#"{"model":"qwen","messages":[],"max_tokens":9,"n":100,"n":1}"#;
+    let refused = world.ask_as(&user(), "qwen", twice).await.err().unwrap();
+    assert_eq!(refused.code, Code::InvalidRequest, "{refused}");
     assert_eq!(world.engine.seen().len(), 1);
 }
 
