@@ -160,8 +160,21 @@ impl Catalogue {
     /// Puts other prices in force, for calls that begin from now on.
     pub fn set_prices(&self, config: &PricesConfig) -> Result<(), Failure> {
         config.check()?;
+        for tool in self.priced_in_vain(config) {
+            tracing::warn!(
+                tool.name = tool,
+                "a price names no tool of the catalogue: all others cost nothing"
+            );
+        }
         self.0.prices.set(config);
         Ok(())
+    }
+
+    /// The names with a price that nothing here has. Of an upstream's tools nobody knows before it is reached, so that a
+    /// name with its prefix is one of these only where the upstream is here.
+    pub fn priced_in_vain<'a>(&self, config: &'a PricesConfig) -> Vec<&'a str> {
+        let index = self.0.index.load();
+        config.names().filter(|name| !index.may_have_tool(name)).collect()
     }
 
     /// Takes a source in, in place of an earlier one of the same name.

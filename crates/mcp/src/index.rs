@@ -106,6 +106,13 @@ impl Index {
         }
     }
 
+    /// Whether there is a tool of that name, or may be as soon as its server is reached.
+    pub(crate) fn may_have_tool(&self, name: &str) -> bool {
+        let is_told = |server: &str| self.servers.get(server).is_some_and(|view| !view.tools.is_empty());
+        let is_awaited = || name.split_once("__").is_some_and(|(server, _)| !is_told(server));
+        self.whole.tools.contains_key(name) || is_awaited()
+    }
+
     fn add(&mut self, source: &Arc<dyn Source>) {
         let offer = source.offer();
         let mut own = View::default();

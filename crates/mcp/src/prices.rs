@@ -35,6 +35,10 @@ pub struct PricesConfig {
 }
 
 impl PricesConfig {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tools.keys().map(String::as_str)
+    }
+
     /// Says what of it cannot be used. A tool that is not there yet may have a price.
     pub fn check(&self) -> Result<(), Failure> {
         let invalid = |message: String| {

@@ -181,12 +181,13 @@ impl App {
             secrets: parts.secrets.clone(),
             tools: config.builtin_tools()?,
         })?;
-        catalogue.set_prices(&config.prices)?;
         let gpu = Gpu::new()?;
         catalogue.join(gpu.clone());
         let rentals = parts.rentals(config, client.clone(), &mut metrics)?;
         alerts.feed_machines(&parts.tasks, rentals.news());
         let declared = parts.declared(config, &catalogue)?;
+        // After those who have tools by now, so that a price for none of them is told.
+        catalogue.set_prices(&config.prices)?;
         let providers = parts.providers(config, client.clone(), (&models, &catalogue), &mut metrics)?;
         models.introduce(Arc::new(catalogue.clone()), Arc::new(providers.clone()));
         let upstreams = parts.upstreams(config, &client, &catalogue)?;
