@@ -1,3 +1,5 @@
+//! Slots that are taken and let go, where no agent can be started.
+
 use super::*;
 
 /// Where no agent can be started.
