@@ -106,7 +106,11 @@ pub(crate) struct Payment {
 /// More prepaid time that was asked for, while nobody knows whether it was sold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Extension {
-    pub hold: HoldId,
+    /// The name under which it is set aside; there before anything is.
+    #[serde(default)]
+    pub key: String,
+    /// What is set aside for it; nobody is asked before it is written here.
+    pub hold: Option<HoldId>,
     pub amount: Usd,
     pub hours: u32,
     pub asked_at: Timestamp,
@@ -179,6 +183,19 @@ pub(crate) struct Body {
     pub why: Option<Why>,
     /// The last thing that went wrong, in its provider's words.
     pub fault: Option<String>,
+    /// What whoever asked for it was told, where that was no.
+    #[serde(default)]
+    pub refusal: Option<Refusal>,
+    /// Of the account that it was rented or seen with last.
+    #[serde(default)]
+    pub account: Option<String>,
+}
+
+/// A failure that is told again to whoever asks again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    pub code: String,
+    pub message: String,
 }
 
 impl Body {

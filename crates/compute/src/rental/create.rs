@@ -9,6 +9,7 @@ use super::{
     record::{Record, after},
     state,
     steps::Step,
+    told::{failure, kept, outcome, same},
     types::{CreateOutcome, CreateRequest, Done, Mode, Rental, What},
 };
 use crate::market::{CALL_TIME_MAX, Created, MarketFault, Order};
@@ -21,7 +22,7 @@ use forebay_store::{
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, time::Duration};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::time::timeout;
 
 /// Longest name of an image, in bytes.
 pub const IMAGE_BYTES_MAX: usize = 1_024;
@@ -61,24 +62,22 @@ impl Rentals {
             return Ok(CreateOutcome::NeedsApproval(Box::new(quote)));
         }
         let flow = self.flow(principal, &request, terms).await?;
-        let (tell, told) = oneshot::channel();
-        self.0.tasks.spawn("rent", move |_| async move {
-            // Whoever asked may have gone away; what was begun goes on.
-            tell.send(flow.run().await).ok();
-        });
-        let rental = told.await.map_err(|_| {
-            Failure::new(Code::Cancelled, "the gateway is ending").hint("Look at the list of your machines.")
-        })??;
+        let rental = self.outliving("rent", flow.run()).await?;
         Ok(CreateOutcome::Rented(Box::new(rental)))
     }
 
     /// What the same wish has made before.
     async fn earlier(&self, principal: &Principal, request: &CreateRequest) -> Done<Option<Rental>> {
-        let Some(key) = key_of(request) else {
-            return Ok(None);
-        };
         let owner = ResponseOwner::from(principal);
-        let Some(row) = self.0.store.of_key(&owner, &key).await? else {
+        let mut row = None;
+        if let Some(key) = key_of(request) {
+            row = self.0.store.of_key(&owner, &key).await?;
+        }
+        if let (None, Some(quote)) = (&row, quote_of(request)) {
+            let rented = self.0.store.of_quote(&quote).await?;
+            row = rented.filter(|rented| rented.owner == owner);
+        }
+        let Some(row) = row else {
             return Ok(None);
         };
         same(&Record::read(row)?, &digest(request)).map(Some)
@@ -92,6 +91,9 @@ impl Rentals {
                 (promise.offer.clone(), promise.wish.clone(), Some(promise))
             }
         };
+        if let Some(promise) = &promise {
+            as_promised(request, &promise.wish)?;
+        }
         let wish = Wish {
             image: request.image.clone().or(wish.image),
             disk_gb: wish.disk_gb.or(request.disk_gb),
@@ -139,11 +141,13 @@ impl Rentals {
             open: true,
             token_hash: token.map(|token| token.hash),
             idempotency_key: key_of(request),
+            quote: quote_of(request),
             created_at: now,
             version: 1,
             body: RawValue::NULL.to_owned(),
         };
-        let body = body(principal, request, terms, url.is_none(), after(now, Duration::ZERO));
+        let mut body = body(principal, request, terms, url.is_none(), after(now, Duration::ZERO));
+        body.account = self.account(provider);
         Ok(Flow {
             rentals: self.clone(),
             record: Record {
@@ -163,7 +167,7 @@ impl Rentals {
             purpose: record.purpose(),
             ask,
             trace: record.trace(),
-            idempotency_key: Some(format!("rental:{}", record.id)),
+            idempotency_key: Some(hold_key(record)),
             lapses_at: after(self.now(), HORIZON),
             needs_limit: true,
         };
@@ -196,6 +200,10 @@ impl Flow {
             })
             .await?;
         if self.record.row.state != RentalState::Creating {
+            // Whoever gave it up may have looked before this was set aside.
+            if let Some(hold) = &hold_id {
+                rentals.0.ledger.void(hold).await?;
+            }
             rentals.work_on(self.record).await?;
             return Err(Failure::new(
                 Code::Conflict,
@@ -207,7 +215,14 @@ impl Flow {
         steps.done(Step::Answered).await;
         let now = rentals.now();
         let record = rentals
-            .change(self.record, |record| state::answered(record, &answer, now))
+            .change(self.record, |record| {
+                let facts = state::answered(record, &answer, now);
+                if let (RentalState::Refused, Created::Refused(fault)) = (record.row.state, &answer) {
+                    let refusal = kept(&failure(record.provider, fault));
+                    record.body.refusal.get_or_insert(refusal);
+                }
+                facts
+            })
             .await?;
         steps.done(Step::Recorded).await;
         rentals.0.metrics.created(record.provider, &answer);
@@ -225,6 +240,7 @@ impl Flow {
             let now = self.rentals.now();
             let refused = self.rentals.change(self.record.clone(), |record| {
                 state::refused_by_limit(record, now);
+                record.body.refusal = Some(kept(failure));
                 Vec::new()
             });
             self.record = refused.await?;
@@ -245,63 +261,33 @@ impl Flow {
     }
 }
 
-/// What whoever asked is told.
-fn outcome(record: &Record, answer: &Created) -> Done<Rental> {
-    match answer {
-        Created::Refused(fault) => Err(failure(record.provider, fault)),
-        Created::Ambiguous { why, id: Some(_) } => {
-            let message = format!("{} made a machine and said that it failed: {why}", record.provider);
-            Err(Failure::new(Code::UpstreamFailed, message)
-                .hint("It is being destroyed. Take another offer.")
-                .details(serde_json::json!({ "instance": record.id })))
-        }
-        Created::Confirmed { .. } | Created::Ambiguous { id: None, .. } => record.view(),
+/// The name under which the money for a rental is set aside.
+pub(super) fn hold_key(record: &Record) -> String {
+    format!("rental:{}", record.id)
+}
+
+/// What a quote promises is what is rented: whoever agreed to it did not agree to anything else.
+fn as_promised(request: &CreateRequest, promised: &Wish) -> Done<()> {
+    let is_other_image = request.image.is_some() && request.image != promised.image;
+    let is_other_idle = request.idle.is_some() && request.idle != promised.idle;
+    if !is_other_image && !is_other_idle {
+        return Ok(());
     }
+    let what = if is_other_image { "image" } else { "idle time" };
+    let message = format!("the quote is for another {what} than this asks for");
+    Err(Failure::new(Code::InvalidArguments, message).hint("Leave it out, or ask for a new quote."))
 }
 
-/// What a provider's refusal is to whoever asked.
-pub(super) fn failure(provider: Provider, fault: &MarketFault) -> Failure {
-    let message = format!("{provider}: {fault}");
-    match fault {
-        MarketFault::OfferGone(_) => {
-            Failure::new(Code::UnknownOffer, message).hint("List offers and take another one.")
-        }
-        MarketFault::RateLimited { retry_after } => Failure {
-            retry_after: *retry_after,
-            ..Failure::new(Code::Overloaded, message)
-        },
-        MarketFault::Unsupported(_) => Failure::new(Code::InvalidArguments, message),
-        MarketFault::LockedOut(_) => {
-            Failure::new(Code::UpstreamFailed, message).hint("An operator has to look at the key under `markets:`.")
-        }
-        MarketFault::NoCredit(_) => {
-            Failure::new(Code::UpstreamFailed, message).hint("The account at the provider has to be topped up.")
-        }
-        MarketFault::Unreachable(_) | MarketFault::Broken(_) | MarketFault::Refused(_) => {
-            Failure::new(Code::UpstreamFailed, message)
-        }
-    }
-}
-
-fn same(earlier: &Record, request: &str) -> Done<Rental> {
-    if earlier.body.request == request {
-        earlier.view()
-    } else {
-        Err(other_wish())
-    }
-}
-
-fn other_wish() -> Failure {
-    Failure::new(Code::Conflict, "this idempotency key has rented something else")
-        .hint("Use a new key for another machine.")
-}
-
-/// A quote is rented once, whoever repeats it.
+/// The name that its owner gave to the wish.
 fn key_of(request: &CreateRequest) -> Option<String> {
-    match (&request.idempotency_key, &request.what) {
-        (Some(key), _) => Some(format!("key:{key}")),
-        (None, What::Quote(id)) => Some(format!("quote:{id}")),
-        (None, What::Offer(_)) => None,
+    request.idempotency_key.as_ref().map(|key| format!("key:{key}"))
+}
+
+/// A quote is rented once, whoever repeats it under whatever name.
+fn quote_of(request: &CreateRequest) -> Option<String> {
+    match &request.what {
+        What::Quote(id) => Some(id.clone()),
+        What::Offer(_) => None,
     }
 }
 
@@ -379,6 +365,8 @@ fn body(principal: &Principal, request: &CreateRequest, terms: Terms, bare: bool
         ended_at: None,
         why: None,
         fault: None,
+        refusal: None,
+        account: None,
     }
 }
 

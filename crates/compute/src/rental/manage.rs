@@ -7,6 +7,7 @@ use super::{
     quote::HORIZON,
     record::{Record, after, between},
     state,
+    steps::Step,
     types::{Done, Endpoint, Rental, Whose, ask},
     unknown,
 };
@@ -14,9 +15,10 @@ use crate::market::MarketFault;
 use forebay_domain::{
     Code, Failure, Principal,
     access::Role,
+    id::HoldId,
     ledger::{Enforcement, Payer},
     market::Provider,
-    money::{Usd, UsdRate},
+    money::UsdRate,
 };
 use forebay_store::{
     ledger::HoldRequest,
@@ -118,9 +120,19 @@ impl Rentals {
             let message = format!("this machine can be extended by 1 to {minutes} minutes");
             return Err(Failure::new(Code::InvalidArguments, message));
         }
+        let agreed = self.0.config.load().approval;
+        if agreed.is_needed(record.body.rate(), lifetime) {
+            let message = "so long a lifetime of this machine has to be agreed to before it is rented";
+            return Err(Failure::new(Code::Forbidden, message)
+                .hint("Rent a machine for the whole time with a quote, and have that agreed to."));
+        }
         let extended = match record.body.paying {
             Paying::Accrues => self.lengthen(record, by).await?,
-            Paying::Prepaid => self.buy(record, by).await?,
+            Paying::Prepaid => {
+                let rentals = self.clone();
+                self.outliving("extend", async move { rentals.buy(record, by).await })
+                    .await?
+            }
         };
         extended.view()
     }
@@ -154,35 +166,25 @@ impl Rentals {
         }
         let machine = record.row.machine.clone().ok_or_else(|| unknown(&record.id))?;
         let market = self.market_or_refuse(record.provider)?;
-        let failed = |fault: &MarketFault| super::create::failure(record.row.provider, fault);
+        let provider = record.provider;
+        let failed = |fault: &MarketFault| super::told::failure(provider, fault);
         let price = market
             .extension_price(&machine, hours)
             .await
             .map_err(|fault| failed(&fault))?;
-        let now = self.now();
-        let hold = self.extension_hold(&record, price, hours).await?;
         let seen = record.body.seen.clone();
+        let draw: [u8; 8] = self.0.entropy.bytes();
         let extension = Extension {
-            hold: hold.clone(),
+            key: format!("rental:{}:more:{}", record.id, hex::encode(draw)),
+            hold: None,
             amount: price,
             hours,
-            asked_at: now,
+            asked_at: self.now(),
             paid_before: seen.as_ref().and_then(|seen| seen.paid),
             ended_before: seen.and_then(|seen| seen.ends_at),
             unchanged: 0,
         };
-        let intended = self
-            .change(record.clone(), |record| {
-                if record.row.state == RentalState::Up && record.body.money.extension.is_none() {
-                    record.body.money.extension = Some(extension.clone());
-                }
-                Vec::new()
-            })
-            .await?;
-        if intended.body.money.extension.as_ref() != Some(&extension) {
-            self.0.ledger.void(&hold).await?;
-            return Err(Failure::new(Code::Conflict, "the machine was changed meanwhile").hint("Try again."));
-        }
+        let intended = self.intend(record, extension).await?;
         match market.extend(&machine, hours).await {
             Ok(()) => self.bought(intended).await,
             Err(fault) if fault.is_blind() => {
@@ -197,14 +199,73 @@ impl Rentals {
         }
     }
 
-    async fn extension_hold(&self, record: &Record, price: Usd, hours: u32) -> Done<forebay_domain::id::HoldId> {
-        let round = record.body.money.payments.len();
+    /// Writes down that more time is wanted, sets aside what it costs, and writes that down too, before anybody is asked.
+    /// Where that ends half way, what was set aside is found by its name and let go.
+    async fn intend(&self, record: Record, wanted: Extension) -> Done<Record> {
+        let intended = self
+            .change(record, |record| {
+                if record.row.state == RentalState::Up && record.body.money.extension.is_none() {
+                    record.body.money.extension = Some(wanted.clone());
+                }
+                Vec::new()
+            })
+            .await?;
+        let is_wanted = |record: &Record| {
+            record
+                .body
+                .money
+                .extension
+                .as_ref()
+                .is_some_and(|one| one.key == wanted.key)
+        };
+        let meanwhile = || Failure::new(Code::Conflict, "the machine was changed meanwhile").hint("Try again.");
+        if !is_wanted(&intended) {
+            return Err(meanwhile());
+        }
+        self.0.steps.done(Step::Intended).await;
+        let hold = match self.extension_hold(&intended, &wanted).await {
+            Ok(hold) => hold,
+            Err(failure) => {
+                self.not_bought(intended).await?;
+                return Err(failure);
+            }
+        };
+        self.0.steps.done(Step::Held).await;
+        let written = self
+            .change(intended, |record| {
+                let is_up = record.row.state == RentalState::Up;
+                let own = record.body.money.extension.as_mut().filter(|one| one.key == wanted.key);
+                if let (true, Some(own)) = (is_up, own) {
+                    own.hold = Some(hold.clone());
+                }
+                Vec::new()
+            })
+            .await;
+        match written {
+            Ok(written) if written.body.money.extension.as_ref().and_then(|one| one.hold.as_ref()) == Some(&hold) => {
+                Ok(written)
+            }
+            Ok(other) => {
+                self.0.ledger.void(&hold).await?;
+                if is_wanted(&other) {
+                    self.not_bought(other).await?;
+                }
+                Err(meanwhile())
+            }
+            Err(failure) => {
+                self.0.ledger.void(&hold).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn extension_hold(&self, record: &Record, wanted: &Extension) -> Done<HoldId> {
         let request = HoldRequest {
             payer: record.payer(),
             purpose: record.purpose(),
-            ask: ask(price, UsdRate::ZERO),
+            ask: ask(wanted.amount, UsdRate::ZERO),
             trace: record.trace(),
-            idempotency_key: Some(format!("rental:{}:{round}:{hours}:{}", record.id, record.version)),
+            idempotency_key: Some(wanted.key.clone()),
             lapses_at: after(self.now(), HORIZON),
             needs_limit: true,
         };
@@ -216,12 +277,15 @@ impl Rentals {
         let Some(extension) = record.body.money.extension.clone() else {
             return Ok(record);
         };
-        self.post(&extension.hold, extension.amount).await?;
+        let Some(hold) = extension.hold.clone() else {
+            return self.not_bought(record).await;
+        };
+        self.post(&hold, extension.amount).await?;
         self.change(record, |record| {
             if record.body.money.extension.take_if(|one| *one == extension).is_some() {
                 let by = HOUR.saturating_mul(extension.hours);
                 record.body.money.payments.push(super::body::Payment {
-                    hold: extension.hold.clone(),
+                    hold: hold.clone(),
                     amount: extension.amount,
                 });
                 record.body.lifetime = record.body.lifetime.saturating_add(by);
@@ -236,9 +300,15 @@ impl Rentals {
         let Some(extension) = record.body.money.extension.clone() else {
             return Ok(record);
         };
-        self.0.ledger.void(&extension.hold).await?;
+        let held = match &extension.hold {
+            Some(hold) => Some(hold.clone()),
+            None => self.0.ledger.hold_under(&record.owner.tenant, &extension.key).await?,
+        };
+        if let Some(hold) = held {
+            self.0.ledger.void(&hold).await?;
+        }
         self.change(record, |record| {
-            record.body.money.extension.take_if(|one| one.hold == extension.hold);
+            record.body.money.extension.take_if(|one| one.key == extension.key);
             Vec::new()
         })
         .await
@@ -255,7 +325,7 @@ impl Rentals {
         };
         let market = self.market_or_refuse(record.provider)?;
         let read = market.logs(machine, lines.clamp(1, LOG_LINES_MAX)).await;
-        read.map_err(|fault| super::create::failure(record.provider, &fault))
+        read.map_err(|fault| super::told::failure(record.provider, &fault))
     }
 
     /// Where the caller's own machines are reached, as their providers said.

@@ -16,12 +16,15 @@ use forebay_runtime::{Clock, Secret, SecretRef, Tasks, child::Launcher, secret::
 use reqwest::Client;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc};
+use url::Url;
 
 pub(crate) struct Markets {
     config: MarketsConfig,
     pub by_provider: BTreeMap<Provider, Arc<dyn Market>>,
     /// Of their keys, so that a key that was changed is noticed.
     keys: BTreeMap<Provider, [u8; 32]>,
+    /// Of their addresses and keys: another one may be of somebody who sees none of our machines.
+    pub accounts: BTreeMap<Provider, String>,
     /// What runs here goes on, however it is offered.
     local: Option<Local>,
 }
@@ -41,6 +44,7 @@ impl MarketMaker {
             local: self.local(&config, before),
             by_provider: BTreeMap::new(),
             keys: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             config,
         };
         let config = made.config.clone();
@@ -52,7 +56,7 @@ impl MarketMaker {
             self.keep_or_make(
                 &mut made,
                 Provider::Vast,
-                &vast.api_key,
+                (&vast.url, &vast.api_key),
                 before.filter(|_| is_same),
                 |key| Arc::new(Vast::new(vast, key, self.http.clone(), self.clock.clone())),
             )?;
@@ -62,7 +66,7 @@ impl MarketMaker {
             self.keep_or_make(
                 &mut made,
                 Provider::IoNet,
-                &ionet.api_key,
+                (&ionet.url, &ionet.api_key),
                 before.filter(|_| is_same),
                 |key| Arc::new(IoNet::new(ionet, key, self.http.clone())),
             )?;
@@ -72,7 +76,7 @@ impl MarketMaker {
             self.keep_or_make(
                 &mut made,
                 Provider::RunPod,
-                &runpod.api_key,
+                (&runpod.url, &runpod.api_key),
                 before.filter(|_| is_same),
                 |key| Arc::new(RunPod::new(runpod, key, self.http.clone())),
             )?;
@@ -84,7 +88,7 @@ impl MarketMaker {
         &self,
         made: &mut Markets,
         provider: Provider,
-        api_key: &SecretRef,
+        (url, api_key): (&Url, &SecretRef),
         same: Option<&Markets>,
         build: impl FnOnce(Secret) -> Arc<dyn Market>,
     ) -> Result<(), Failure> {
@@ -97,6 +101,12 @@ impl MarketMaker {
         let market = kept.and_then(|kept| kept.by_provider.get(&provider).cloned());
         made.by_provider.insert(provider, market.unwrap_or_else(|| build(key)));
         made.keys.insert(provider, hash);
+        let mut account = Sha256::new_with_prefix(hash);
+        account.update(url.as_str());
+        made.accounts.insert(
+            provider,
+            hex::encode(account.finalize().first_chunk::<8>().expect("it has 32")),
+        );
         Ok(())
     }
 

@@ -20,6 +20,7 @@ mod state;
 #[cfg(test)]
 mod state_tests;
 mod steps;
+mod told;
 mod types;
 mod view;
 mod work;
@@ -60,7 +61,7 @@ use std::{
     time::Duration,
 };
 use steps::Steps;
-use tokio::sync::{OnceCell, broadcast, watch};
+use tokio::sync::{OnceCell, broadcast, oneshot, watch};
 use types::Done;
 
 /// How often a provider is looked at while there are machines of it.
@@ -258,6 +259,27 @@ impl Rentals {
             Provider::Local => format!("{provider}@{}", self.0.holder),
             Provider::Vast | Provider::IoNet | Provider::RunPod => provider.to_string(),
         }
+    }
+
+    /// Which account a provider is asked with now.
+    fn account(&self, provider: Provider) -> Option<String> {
+        self.0.markets.load().accounts.get(&provider).cloned()
+    }
+
+    /// Does it to its end, whether or not whoever wants it still waits.
+    async fn outliving<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Done<T>> + Send + 'static,
+    ) -> Done<T> {
+        let (tell, told) = oneshot::channel();
+        self.0.tasks.spawn(name, move |_| async move {
+            // Whoever asked may have gone away; what was begun goes on.
+            tell.send(work.await).ok();
+        });
+        told.await.map_err(|_| {
+            Failure::new(Code::Cancelled, "the gateway is ending").hint("Look at the list of your machines.")
+        })?
     }
 
     async fn installation(&self) -> Done<u32> {

@@ -94,11 +94,9 @@ impl Rentals {
         let now = self.now();
         if let Some(extension) = &record.body.money.extension {
             let more = ask(extension.amount, UsdRate::ZERO);
-            self.0
-                .ledger
-                .renew(&extension.hold, more, after(now, HORIZON))
-                .await
-                .ok();
+            if let Some(hold) = &extension.hold {
+                self.0.ledger.renew(hold, more, after(now, HORIZON)).await.ok();
+            }
         }
         let Some(hold) = record.body.money.hold.clone().filter(|_| record.row.state.is_live()) else {
             return Ok(());

@@ -148,7 +148,7 @@ impl Rentals {
         super::create::check_wish(wish.image.as_deref(), disk_gb)?;
         let market = self.market_or_refuse(id.provider)?;
         let read = market.offer(id.id(), disk_gb).await;
-        let offer = read.map_err(|fault| super::create::failure(id.provider, &fault))?;
+        let offer = read.map_err(|fault| super::told::failure(id.provider, &fault))?;
         let Some(offer) = offer else {
             let message = format!("the offer `{id}` is not there any more, or never was");
             return Err(Failure::new(Code::UnknownOffer, message).hint("List offers and take another one."));

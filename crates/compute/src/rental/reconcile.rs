@@ -12,11 +12,11 @@ use super::{
 use crate::market::{Machine, MachineState, MarketFault};
 use forebay_domain::{Failure, market::Provider};
 use forebay_runtime::looping::Loop;
-use forebay_store::rentals::RentalState;
+use forebay_store::rentals::{RentalState, StoredRental};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// For how long a seat is taken: longer than a look takes.
 const SEAT: Duration = Duration::from_mins(2);
@@ -26,6 +26,8 @@ const PRICES_EVERY: Duration = Duration::from_mins(10);
 /// After so long without seeing anything somebody is told, and then again.
 const BLIND_ALARM: Duration = Duration::from_secs(90);
 const BLIND_AGAIN: Duration = Duration::from_mins(15);
+/// What is told where a new key shows none of the machines of the one before.
+const STRANGER: &str = "the key or the address was changed, and no machine that was rented before is shown";
 /// Rentals that are worked on at once.
 const AT_ONCE: usize = 8;
 /// Quotes and seats are kept for so long after they are past.
@@ -40,6 +42,8 @@ pub(super) struct Watching {
     told_at: Option<Timestamp>,
     pub orphans: super::orphans::Suspects,
     mark: Option<(i64, i64)>,
+    /// The account that has shown a machine of an account before it, and so sees what that one saw.
+    vouched: Option<String>,
 }
 
 impl Watching {
@@ -108,19 +112,35 @@ impl Rentals {
         let has_market = self.market(provider).is_some();
         let is_looked_at = has_live || (has_market && self.is_time_to_look(provider, now));
         if !is_looked_at {
-            return self
-                .work_off(open.into_iter().map(Record::read).collect::<Done<_>>()?)
-                .await;
+            return self.work_off(readable(open)).await;
         }
+        let account = self.account(provider);
         let listing = self.listing(provider).await;
-        self.note_sight(provider, &listing, has_live, now);
         // Whatever is in the list has its row by now.
-        let rows = self.0.store.open_of(&seat).await?;
-        let records = rows.into_iter().map(Record::read).collect::<Done<Vec<_>>>()?;
+        let records = readable(self.0.store.open_of(&seat).await?);
+        let is_trusted = self.is_trusted(
+            provider,
+            account.as_ref(),
+            &records,
+            listing.as_deref().unwrap_or_default(),
+        );
+        let is_blind =
+            |record: &Record| record.state.is_live() && !is_trusted && is_of_another(record, account.as_ref());
+        let sight = match &listing {
+            Err(fault) => Some(fault.clone()),
+            Ok(_) if records.iter().any(is_blind) => Some(MarketFault::LockedOut(STRANGER.to_owned())),
+            Ok(_) => None,
+        };
+        self.note_sight(provider, sight.as_ref(), has_live, now);
         if let Ok(machines) = &listing {
             self.see_orphans(provider, machines).await?;
         }
-        let records = self.seen(records, listing.as_deref().ok(), now).await?;
+        let list = listing.as_deref().ok().map(|machines| List {
+            machines,
+            account: account.as_ref(),
+            is_trusted,
+        });
+        let records = self.seen(records, list, now).await?;
         self.work_off(records).await?;
         if has_live {
             self.see_prices(provider, now).await?;
@@ -133,8 +153,7 @@ impl Rentals {
         let seats = self.0.store.seats(now).await?;
         for row in self.0.store.open().await? {
             let is_dead = row.provider == Provider::Local && !seats.contains(&row.seat);
-            if is_dead {
-                let record = Record::read(row)?;
+            for record in readable(is_dead.then_some(row)) {
                 let buried = self.change(record, |record| state::gateway_ended(record, now)).await?;
                 self.work_on(buried).await?;
             }
@@ -154,13 +173,16 @@ impl Rentals {
     }
 
     /// Writes down what was seen of each, and whether it has had its time.
-    async fn seen(&self, records: Vec<Record>, machines: Option<&[Machine]>, now: Timestamp) -> Done<Vec<Record>> {
+    async fn seen(&self, records: Vec<Record>, list: Option<List<'_>>, now: Timestamp) -> Done<Vec<Record>> {
         let boot_max = Duration::from_mins(self.0.config.load().boot_minutes.into());
         let mut seen = Vec::with_capacity(records.len());
         for record in records {
             let changed = self
                 .change(record, |record| {
-                    let sight = sight(record, machines);
+                    let sight = sight(record, list);
+                    if let (Sight::Present(_), Some(list)) = (sight, list) {
+                        record.body.account = list.account.cloned();
+                    }
                     let mut facts = state::look(record, sight, now);
                     if let Some(why) = state::is_due(record, now, boot_max) {
                         facts.extend(state::end(record, why, now));
@@ -168,7 +190,7 @@ impl Rentals {
                     facts
                 })
                 .await?;
-            let changed = self.see_extension(changed, machines.is_some()).await?;
+            let changed = self.see_extension(changed, list.is_some()).await?;
             seen.push(changed);
         }
         Ok(seen)
@@ -225,6 +247,10 @@ impl Rentals {
             return Ok(record);
         };
         let is_asked = between(extension.asked_at, self.now()) >= state::ASKING_MAX;
+        if is_asked && extension.hold.is_none() {
+            // Whoever wanted it has died before anybody was asked.
+            return self.not_bought(record).await;
+        }
         let Some(seen) = record.body.seen.clone().filter(|_| is_complete && is_asked) else {
             return Ok(record);
         };
@@ -263,8 +289,7 @@ impl Rentals {
         let Ok(changes) = market.price_changes().await else {
             return Ok(());
         };
-        for row in self.0.store.open_of(&self.seat(provider)).await? {
-            let record = Record::read(row)?;
+        for record in readable(self.0.store.open_of(&self.seat(provider)).await?) {
             let own = changes
                 .iter()
                 .filter(|change| Some(&change.id) == record.row.machine.as_ref());
@@ -280,21 +305,34 @@ impl Rentals {
         Ok(())
     }
 
+    /// Whether this account is known to see what the one before it saw: it has shown a machine of that one. A key of
+    /// somebody else shows complete lists without any of ours.
+    fn is_trusted(
+        &self,
+        provider: Provider,
+        account: Option<&String>,
+        records: &[Record],
+        machines: &[Machine],
+    ) -> bool {
+        let is_shown = |record: &Record| is_of_another(record, account) && machine_of(record, machines).is_some();
+        let has_shown = records.iter().any(is_shown);
+        self.watching(provider, |watching| {
+            if has_shown {
+                watching.vouched = account.cloned();
+            }
+            watching.vouched.is_some() && watching.vouched.as_ref() == account
+        })
+    }
+
     fn is_time_to_look(&self, provider: Provider, now: Timestamp) -> bool {
         self.watching(provider, |watching| {
             watching.looked_at.is_none_or(|at| between(at, now) >= ORPHANS_EVERY)
         })
     }
 
-    fn note_sight(
-        &self,
-        provider: Provider,
-        listing: &Result<Vec<Machine>, MarketFault>,
-        has_live: bool,
-        now: Timestamp,
-    ) {
+    fn note_sight(&self, provider: Provider, fault: Option<&MarketFault>, has_live: bool, now: Timestamp) {
         let alarm = self.watching(provider, |watching| {
-            let Err(fault) = listing else {
+            let Some(fault) = fault else {
                 watching.looked_at = Some(now);
                 let was_blind = watching.blind_since.take().is_some();
                 watching.told_at = None;
@@ -312,7 +350,7 @@ impl Rentals {
                 (since, fault.to_string())
             })
         });
-        self.0.metrics.sight(provider, listing.is_ok());
+        self.0.metrics.sight(provider, fault.is_none());
         if let Some((since, fault)) = alarm {
             warn!(market.provider = %provider, error = fault, "a provider shows nothing; what runs goes on costing");
             self.say(RentalNews::Blind { provider, since, fault });
@@ -343,19 +381,49 @@ impl Rentals {
     }
 }
 
-/// What a list shows of one rental: its machine by its id where that is known, else by its label. An id that a provider
-/// named with an error is believed only where the label does not speak against it.
-fn sight<'a>(record: &Record, machines: Option<&'a [Machine]>) -> Sight<'a> {
-    let Some(machines) = machines else {
-        return Sight::Blind;
+/// A complete list, and who made it.
+#[derive(Debug, Clone, Copy)]
+struct List<'a> {
+    machines: &'a [Machine],
+    account: Option<&'a String>,
+    /// It has shown machines of accounts before it.
+    is_trusted: bool,
+}
+
+/// Those that can be read: one that cannot keeps nothing from being done for the others.
+fn readable(rows: impl IntoIterator<Item = StoredRental>) -> Vec<Record> {
+    let read = |row| {
+        Record::read(row)
+            .inspect_err(|failure| error!(error = failure.chain(), "nobody looks after a machine"))
+            .ok()
     };
+    rows.into_iter().filter_map(read).collect()
+}
+
+/// Whether its machine was last seen with another key, or at another address, than what is configured now.
+fn is_of_another(record: &Record, account: Option<&String>) -> bool {
+    record.body.account.is_some() && record.body.account.as_ref() != account
+}
+
+/// Its machine in a list: by its id where that is known, else by its label. An id that a provider named with an error is
+/// believed only where the label does not speak against it.
+fn machine_of<'a>(record: &Record, machines: &'a [Machine]) -> Option<&'a Machine> {
     let by_id = |machine: &&Machine| Some(&machine.id) == record.row.machine.as_ref();
     let is_ours = |machine: &&Machine| machine.label == record.row.label || machine.label.is_empty();
     let by_label = |machine: &&Machine| machine.label == record.row.label;
     let is_this = |machine: &&Machine| by_id(machine) && (record.is_there() || is_ours(machine));
     let found = machines.iter().find(is_this);
-    match found.or_else(|| machines.iter().find(by_label)) {
+    found.or_else(|| machines.iter().find(by_label))
+}
+
+/// What a list shows of one rental. One of another account's machines that is not in it may be in that account's.
+fn sight<'a>(record: &Record, list: Option<List<'a>>) -> Sight<'a> {
+    let Some(list) = list else {
+        return Sight::Blind;
+    };
+    match machine_of(record, list.machines) {
         Some(machine) => Sight::Present(machine),
+        None if !list.is_trusted && is_of_another(record, list.account) => Sight::Blind,
         None => Sight::Absent,
     }
 }

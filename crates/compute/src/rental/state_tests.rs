@@ -42,6 +42,7 @@ fn record() -> Record {
         open: true,
         token_hash: Some([1; 32]),
         idempotency_key: None,
+        quote: None,
         created_at: start(),
         version: 1,
         body: RawValue::NULL.to_owned(),
@@ -83,6 +84,8 @@ fn record() -> Record {
         ended_at: None,
         why: None,
         fault: None,
+        refusal: None,
+        account: None,
     };
     Record {
         row,
@@ -121,6 +124,8 @@ enum Event {
     Wait(u16),
     Look,
     Blind,
+    /// The provider's answer arrives, where it has not yet.
+    Answer,
     WantGone,
     /// Its provider is asked to end it, where that is to be done; whether it answers.
     End(bool),
@@ -133,6 +138,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (1_u16..400).prop_map(Event::Wait),
         6 => Just(Event::Look),
         2 => Just(Event::Blind),
+        1 => Just(Event::Answer),
         1 => Just(Event::WantGone),
         3 => any::<bool>().prop_map(Event::End),
         1 => Just(Event::Vanish),
@@ -155,10 +161,22 @@ struct Truth {
     now: Timestamp,
     /// Lists that do not have it yet.
     lag: u32,
+    /// What its provider says, once that arrives.
+    answer: Option<Created>,
+    /// It is made no sooner than its provider answers.
+    is_made_late: bool,
 }
 
 impl Truth {
+    /// Its provider has answered at once.
     fn begin(asking: Asking, lag: u32) -> Self {
+        let mut truth = Self::asked(asking, lag, false);
+        truth.answered();
+        truth
+    }
+
+    /// Its provider was asked, and has not answered yet.
+    fn asked(asking: Asking, lag: u32, is_made_late: bool) -> Self {
         let mut record = record();
         state::asking(&mut record, start());
         let lost = || MarketFault::Unreachable(String::new());
@@ -171,15 +189,27 @@ impl Truth {
             }
             Asking::Died(is_made) => (None, is_made),
         };
-        if let Some(answer) = answer {
-            state::answered(&mut record, &answer, start());
-        }
+        let is_made_late = is_made_late && is_there && answer.is_some();
         Self {
             record,
-            is_there,
+            is_there: is_there && !is_made_late,
             now: start(),
             lag,
+            answer,
+            is_made_late,
         }
+    }
+
+    fn answered(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            self.is_there |= self.is_made_late;
+            state::answered(&mut self.record, &answer, self.now);
+        }
+    }
+
+    /// It was given up before it was made: a machine that is nobody's, which others see to.
+    fn is_orphan(&self) -> bool {
+        self.is_made_late && self.record.row.state == RentalState::Refused
     }
 
     fn wait(&mut self, seconds: u16) {
@@ -190,6 +220,7 @@ impl Truth {
         match event {
             Event::Wait(seconds) => self.wait(seconds),
             Event::Look => self.look(),
+            Event::Answer => self.answered(),
             Event::Blind => drop(state::look(&mut self.record, Sight::Blind, self.now)),
             Event::WantGone => drop(state::end(&mut self.record, Why::Asked, self.now)),
             Event::End(answers) => self.end(answers),
@@ -234,23 +265,37 @@ proptest! {
     fn what_is_there_is_never_given_up_and_what_is_to_end_ends(
         asking in asking(),
         lag in 0_u32..3,
+        is_made_late in any::<bool>(),
+        answers_at_once in any::<bool>(),
         events in prop::collection::vec(event(), 0..60),
     ) {
-        let mut truth = Truth::begin(asking, lag);
+        let mut truth = Truth::asked(asking, lag, is_made_late);
+        if answers_at_once {
+            truth.answered();
+        }
         for event in events {
+            let was_given_up = truth.is_given_up();
             truth.happens(event);
-            prop_assert!(!(truth.is_given_up() && truth.is_there), "given up after {event:?}: {:?}", truth.record.row.state);
+            prop_assert!(!was_given_up || truth.is_given_up(), "{event:?} revived it: {:?}", truth.record.row.state);
+            let is_lost = truth.is_given_up() && truth.is_there && !truth.is_orphan();
+            prop_assert!(!is_lost, "given up after {event:?}: {:?}", truth.record.row.state);
             if truth.record.row.state == RentalState::Refused {
                 prop_assert!(truth.record.row.token_hash.is_none());
             }
+            if matches!(asking, Asking::ErrorWithId) && truth.answer.is_none() {
+                let is_to_end = truth.is_given_up() || truth.record.row.desired == Desired::Gone;
+                prop_assert!(is_to_end, "who asked was told that there is none");
+            }
         }
+        truth.answered();
         truth.happens(Event::WantGone);
         for _ in 0..60 {
             truth.wait(30);
             truth.look();
             truth.end(true);
         }
-        prop_assert!(truth.is_given_up() && !truth.is_there, "{:?}", truth.record.row.state);
+        let is_over = truth.is_given_up() && (!truth.is_there || truth.is_orphan());
+        prop_assert!(is_over, "{:?}", truth.record.row.state);
     }
 
     #[test]
@@ -296,6 +341,20 @@ fn one_list_that_is_read_three_times_is_one() {
     }
     assert_eq!(truth.record.row.state, RentalState::Up);
     assert_eq!(truth.record.body.misses, 1);
+}
+
+#[test]
+fn a_refusal_that_comes_after_the_list_has_shown_the_machine_ends_it() {
+    let mut truth = Truth::asked(Asking::Confirmed, 0, false);
+    truth.look();
+    assert_eq!(truth.record.row.state, RentalState::Up);
+    let refused = Created::Refused(MarketFault::Refused("no".to_owned()));
+    let told = state::answered(&mut truth.record, &refused, truth.now);
+    assert_eq!(told, [Fact::Ending]);
+    assert_eq!(
+        (truth.record.row.state, truth.record.body.why),
+        (RentalState::Destroying, Some(Why::MadeInError))
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::{
     Rentals,
     body::{Paying, Payment},
+    create::hold_key,
     record::Record,
     state::{self, Todo, next_bill, todo},
     types::{Done, ask},
@@ -107,8 +108,13 @@ impl Rentals {
         };
         match self.hold(record, ask(record.body.money.first_hold, rate)).await {
             Ok(hold) => Ok(Some(hold.id)),
-            // It does not fit, so it was never set aside; or it was, and has ended.
-            Err(failure) if matches!(failure.kind(), ErrorKind::OverBudget | ErrorKind::Conflict) => Ok(None),
+            // It does not fit, so it was never set aside.
+            Err(failure) if failure.kind() == ErrorKind::OverBudget => Ok(None),
+            // It was, and has ended: let go, or posted in full since nobody looked for too long.
+            Err(failure) if failure.kind() == ErrorKind::Conflict => {
+                let key = hold_key(record);
+                Ok(self.0.ledger.hold_under(&record.owner.tenant, &key).await?)
+            }
             Err(failure) => Err(failure),
         }
     }
@@ -193,22 +199,26 @@ impl Rentals {
     }
 
     /// Posts the difference to what was posted. Prepaid time that is given back is taken off when it was paid, the last
-    /// first; anything else counts from now on.
+    /// first; anything else counts from now on. What the ledger says that it did counts: a process that died after a bill may
+    /// find another one.
     async fn correct(&self, record: &Record, charged: Usd) -> Done<Usd> {
         let difference = charged.saturating_sub(record.spent());
         let round = record.body.money.bills;
         match record.body.paying {
             Paying::Prepaid if difference.is_negative() => {
                 let mut left = Usd::ZERO.saturating_sub(difference);
+                let mut applied = Usd::ZERO;
                 for payment in record.body.money.payments.iter().rev() {
                     let part = left.min(payment.amount);
                     if part > Usd::ZERO {
                         let key = format!("refund:{round}");
-                        self.0.ledger.refund(&payment.hold, part, &key).await?;
+                        // Less, where an earlier round has given back of it.
+                        let done = self.0.ledger.refund(&payment.hold, part, &key).await?;
+                        applied = applied.saturating_add(done.amount);
+                        left = left.saturating_add(done.amount);
                     }
-                    left = left.saturating_sub(part);
                 }
-                Ok(difference.saturating_add(left))
+                Ok(applied)
             }
             Paying::Prepaid | Paying::Accrues if difference == Usd::ZERO => Ok(Usd::ZERO),
             Paying::Prepaid | Paying::Accrues => {
@@ -216,8 +226,8 @@ impl Rentals {
                 let Some(hold) = record.body.money.hold.as_ref().or(paid) else {
                     return Ok(Usd::ZERO);
                 };
-                self.0.ledger.adjust(hold, difference, &format!("bill:{round}")).await?;
-                Ok(difference)
+                let done = self.0.ledger.adjust(hold, difference, &format!("bill:{round}")).await?;
+                Ok(done.amount)
             }
         }
     }

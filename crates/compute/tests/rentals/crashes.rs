@@ -1,12 +1,12 @@
 //! A process that dies at any point of renting leaves one machine that is tracked, or none and nothing held.
 
-use crate::world::{Known, MINUTE, World, ann, usd, wish};
+use crate::world::{Known, MINUTE, World, ann, limit, usd, wish};
 use forebay_compute::rental::{Rental, RentalNews, Step, Whose};
 use forebay_domain::money::Usd;
 use forebay_store::rentals::RentalState;
 use forebay_testkit::{
     db::TestDb,
-    markets::{Fault, runpod::RunPod},
+    markets::{Fault, Vendor, faults, ionet::IoNet, runpod::RunPod},
 };
 
 /// What a process that starts anew makes of it.
@@ -108,6 +108,115 @@ async fn a_machine_that_comes_late_is_nobodys_and_ends() {
         orphans.iter().any(|one| matches!(one, RentalNews::Orphan { .. })),
         "and somebody is told"
     );
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_after_everything_was_given_up_revives_nothing() {
+    let world = World::<RunPod>::sqlite().await;
+    let (slow, other) = (world.gateway().await, world.gateway().await);
+    let offer = slow.offer("4090").await;
+    world.fake.fault("create", Fault::HeldAfter);
+    let meanwhile = async {
+        world.fake.asked("create", 1).await;
+        while world.fake.created() == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.fake.with(|runpod| runpod.pods[0].unseen = 1_000);
+        world.pass(&other, 9 * MINUTE).await;
+        world.fake.open_gate();
+    };
+    let (answer, ()) = tokio::join!(slow.rent(&offer.id), meanwhile);
+    let failure = answer.unwrap_err();
+    assert_eq!(failure.code.as_str(), "upstream_failed", "{failure:?}");
+    let all = other.rentals.list(&ann(), Whose::Mine, false).await.unwrap();
+    assert_eq!((all.len(), all[0].state), (1, RentalState::Refused));
+    world.fake.with(|runpod| runpod.pods[0].unseen = 0);
+    world.pass(&other, 12 * MINUTE).await;
+    assert_eq!(
+        (world.fake.created(), world.fake.live()),
+        (1, 0),
+        "what came of it after all is not left running"
+    );
+    slow.close().await;
+    other.close().await;
+}
+
+#[tokio::test]
+async fn what_was_set_aside_comes_back_however_long_nobody_looked() {
+    for step in [Step::Intended, Step::Held, Step::Asking] {
+        let world = World::<IoNet>::sqlite().await;
+        let gateway = world.dying_at(step).await;
+        let offer = gateway.offer("4090").await;
+        tokio::select! {
+            done = gateway.rent(&offer.id) => panic!("{step:?}: it did not die: {done:?}"),
+            () = gateway.rentals.died() => {}
+        }
+        gateway.die().await;
+        // For longer than anything stays set aside by itself.
+        world.clock.advance(120 * MINUTE);
+        let gateway = world.gateway().await;
+        gateway.store.ledger().lapse().await.unwrap();
+        world.pass(&gateway, 9 * MINUTE).await;
+        let all = gateway.rentals.list(&ann(), Whose::Mine, false).await.unwrap();
+        assert_eq!(all[0].state, RentalState::Refused, "{step:?}");
+        let standing = gateway.standing().await;
+        assert_eq!(
+            (world.fake.created(), standing.held, standing.posted),
+            (0, Usd::ZERO, Usd::ZERO),
+            "{step:?}"
+        );
+        gateway.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_is_refused_again() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let keyed = |key: &str| {
+        let mut wish = wish(&offer.id);
+        wish.idempotency_key = Some(key.to_owned());
+        wish
+    };
+    limit(&gateway.store, "0.01");
+    for _ in 0..2 {
+        let refused = gateway.create(keyed("dear")).await.unwrap_err();
+        assert_eq!(refused.code.as_str(), "spending_limit_exceeded", "{refused:?}");
+    }
+    limit(&gateway.store, "100");
+    let refused = gateway.create(keyed("dear")).await.unwrap_err();
+    assert_eq!(
+        refused.code.as_str(),
+        "spending_limit_exceeded",
+        "what was answered stays"
+    );
+    let no_room = faults::by_name("no-room", RunPod::default().named_faults()).unwrap();
+    world.fake.fault("create", no_room);
+    let first = gateway.create(keyed("full")).await.unwrap_err();
+    let again = gateway.create(keyed("full")).await.unwrap_err();
+    assert_eq!((again.code, again.message), (first.code, first.message));
+    assert_eq!(world.fake.created(), 0);
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn a_row_that_nobody_can_read_keeps_nothing_from_the_others() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let unreadable = gateway.rent(&offer.id).await.unwrap();
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    let mut row = gateway.store.rentals().get(&unreadable.id).await.unwrap().unwrap();
+    row.body = serde_json::value::to_raw_value(&serde_json::json!({})).unwrap();
+    assert!(gateway.store.rentals().save(&mut row).await.unwrap());
+    world.fake.with(|runpod| {
+        let own = |pod: &&mut forebay_testkit::markets::runpod::Pod| Some(&pod.id) == rental.machine.as_ref();
+        runpod.pods.iter_mut().find(own).unwrap().unseen = 1_000;
+    });
+    world.pass(&gateway, 5 * MINUTE).await;
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Gone);
     gateway.close().await;
 }
 

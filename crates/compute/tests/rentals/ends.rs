@@ -1,12 +1,12 @@
 //! Every machine ends: when somebody wants it, when it has had its time, when nobody uses it; and its bill is posted.
 
-use crate::world::{MINUTE, World, ann, principal, told, wish};
+use crate::world::{MINUTE, World, ann, principal, told, usd, wish};
 use forebay_compute::{
     ApprovalConfig,
-    rental::{CreateOutcome, Mode, QuoteRequest, RentalNews, What, Whose, Why},
+    rental::{CreateOutcome, CreateRequest, Mode, QuoteRequest, RentalNews, What, Whose, Why},
 };
 use forebay_domain::{access::Role, money::Usd};
-use forebay_store::rentals::RentalState;
+use forebay_store::{ledger::TransactionQuery, rentals::RentalState};
 use forebay_testkit::markets::runpod::{RunPod, Status};
 
 #[tokio::test]
@@ -25,6 +25,37 @@ async fn what_it_came_to_is_what_the_provider_charged() {
     let gone = gateway.get(&rental.id).await;
     assert_eq!((gone.state, gone.why), (RentalState::Gone, Some(Why::Asked)));
     world.pass(&gateway, 60 * MINUTE).await;
+    let charged = world.fake.with(|runpod| runpod.pods[0].cost());
+    let spent = gateway.get(&rental.id).await.spent.micros();
+    assert!((spent - charged).abs() <= 1_000, "posted {spent}, charged {charged}");
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn a_bill_that_was_half_posted_is_counted_as_the_ledger_has_it() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.pass(&gateway, 20 * MINUTE).await;
+    gateway.rentals.destroy(&ann(), &rental.id).await.unwrap();
+    world.pass(&gateway, 2 * MINUTE).await;
+    let before = gateway.get(&rental.id).await;
+    assert_eq!(before.state, RentalState::Gone);
+    // A process posted what the first bill said, and died before it wrote that down.
+    let ledger = gateway.store.ledger();
+    let query = TransactionQuery::of(rental.owner.tenant.clone());
+    let posted = ledger.transactions(&query).await.unwrap().transactions;
+    let hold = posted.into_iter().find_map(|one| one.hold).unwrap();
+    ledger.adjust(&hold, usd("0.05"), "bill:0").await.unwrap();
+    // The next one finds a bill of twice as much.
+    world.fake.with(|runpod| runpod.pods[0].gpu_price *= 2);
+    world.pass(&gateway, 10 * MINUTE).await;
+    let spent = gateway.get(&rental.id).await.spent;
+    assert!(spent > before.spent, "{spent} after {}", before.spent);
+    assert_eq!(spent, gateway.standing().await.posted);
+    // What that left out the bill after it has.
+    world.pass(&gateway, 6 * 60 * MINUTE).await;
     let charged = world.fake.with(|runpod| runpod.pods[0].cost());
     let spent = gateway.get(&rental.id).await.spent.micros();
     assert!((spent - charged).abs() <= 1_000, "posted {spent}, charged {charged}");
@@ -177,12 +208,28 @@ async fn what_has_to_be_agreed_to_is_quoted_and_rented_at_the_quoted_price() {
         "conflict"
     );
     raise(-10_000);
-    let rental = gateway.create(agreed(&quote.id)).await.unwrap();
+    for change in [
+        |wish: &mut CreateRequest| wish.image = Some("somebody/else:1".to_owned()),
+        |wish: &mut CreateRequest| wish.idle = Some(MINUTE),
+    ] {
+        let mut other = agreed(&quote.id);
+        change(&mut other);
+        let refused = gateway.create(other).await.unwrap_err();
+        assert_eq!(refused.code.as_str(), "invalid_arguments", "nobody agreed to that");
+    }
+    let mut keyed = agreed(&quote.id);
+    keyed.idempotency_key = Some("one".to_owned());
+    keyed.image = Some(quote.image.clone());
+    let rental = gateway.create(keyed.clone()).await.unwrap();
     assert_eq!(rental.rate, quote.rate);
+    keyed.idempotency_key = Some("two".to_owned());
+    assert_eq!(gateway.create(keyed).await.unwrap().id, rental.id, "whatever its key");
+    let longer = gateway.rentals.extend(&ann(), &rental.id, MINUTE).await.unwrap_err();
+    assert_eq!(longer.code.as_str(), "forbidden", "nobody agreed to more time");
     assert_eq!(
-        gateway.create(agreed(&quote.id)).await.unwrap().id,
-        rental.id,
-        "a quote is rented once"
+        gateway.create(agreed(&quote.id)).await.unwrap_err().code.as_str(),
+        "conflict",
+        "a quote is rented once, and this asks for another image"
     );
     let request = QuoteRequest {
         offer: offer.id.clone(),

@@ -2,6 +2,7 @@
 //! where it fits.
 
 use crate::world::{MINUTE, World, ann, limit, usd, wish};
+use forebay_compute::rental::Step;
 use forebay_domain::money::Usd;
 use forebay_store::rentals::RentalState;
 use forebay_testkit::markets::{Fault, ionet::IoNet};
@@ -70,5 +71,56 @@ async fn more_time_is_gated_bought_once_and_found_out() {
     assert_eq!(standing.held, Usd::ZERO);
     assert!(standing.posted > twice);
     assert_eq!(world.fake.seen_at("extend").len(), 2);
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn time_that_nobody_was_asked_for_is_let_go() {
+    for step in [Step::Intended, Step::Held] {
+        let world = World::<IoNet>::sqlite().await;
+        let gateway = world.gateway().await;
+        let offer = gateway.offer("4090").await;
+        let rental = gateway.rent(&offer.id).await.unwrap();
+        let paid = gateway.standing().await.posted;
+        let (ann, dying) = (ann(), world.dying_at(step).await);
+        tokio::select! {
+            done = dying.rentals.extend(&ann, &rental.id, HOUR) => panic!("it did not die: {done:?}"),
+            () = dying.rentals.died() => {}
+        }
+        assert_eq!(gateway.standing().await.held > Usd::ZERO, step == Step::Held);
+        dying.die().await;
+        world.pass(&gateway, 4 * MINUTE).await;
+        let standing = gateway.standing().await;
+        assert_eq!((standing.held, standing.posted), (Usd::ZERO, paid), "{step:?}");
+        assert_eq!(world.fake.seen_at("extend").len(), 0);
+        let longer = gateway.rentals.extend(&ann, &rental.id, HOUR).await.unwrap();
+        assert_eq!(
+            longer.ends_by.duration_since(rental.ends_by).as_secs(),
+            3_600,
+            "it can be tried again"
+        );
+        gateway.close().await;
+    }
+}
+
+#[tokio::test]
+async fn more_time_is_bought_though_whoever_asked_has_gone_away() {
+    let world = World::<IoNet>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.fake.fault("extend", Fault::Held);
+    let ann = ann();
+    tokio::select! {
+        done = gateway.rentals.extend(&ann, &rental.id, HOUR) => panic!("it was answered: {done:?}"),
+        () = world.fake.asked("extend", 1) => {}
+    }
+    let mut changed = gateway.rentals.watch();
+    world.fake.open_gate();
+    while gateway.get(&rental.id).await.ends_by == rental.ends_by {
+        changed.changed().await.unwrap();
+    }
+    assert_eq!(gateway.standing().await.held, Usd::ZERO);
+    assert_eq!(world.fake.seen_at("extend").len(), 1);
     gateway.close().await;
 }

@@ -1,11 +1,14 @@
 //! Answers that could mean two things, and providers that show nothing.
 
-use crate::world::{MINUTE, World, told, wish};
-use forebay_compute::rental::{RentalNews, Why};
+use crate::world::{Known, MINUTE, World, told, wish};
+use forebay_compute::{
+    Urls,
+    rental::{RentalNews, Why},
+};
 use forebay_domain::money::Usd;
 use forebay_store::rentals::RentalState;
 use forebay_testkit::markets::{
-    Answer, Fault, faults,
+    Answer, Fake, Fault, faults,
     runpod::{RunPod, Scope},
 };
 
@@ -184,5 +187,37 @@ async fn one_or_two_lists_without_it_are_not_the_end() {
     assert_eq!((gone.state, gone.why), (RentalState::Gone, Some(Why::Vanished)));
     let first_miss = gone.ended_at.unwrap().duration_since(before).as_secs();
     assert_eq!(first_miss, 15, "it costs until it was first missed");
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn a_key_of_somebody_else_says_nothing_of_our_machines() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.pass(&gateway, 2 * MINUTE).await;
+    // Its key is good, and its lists are complete: there is nothing in them.
+    let theirs = Fake::start_at(RunPod::default(), 0, world.clock.clone()).await.unwrap();
+    let urls = || Urls {
+        public: Some("https://gateway.example.com".to_owned()),
+        local: None,
+    };
+    let markets = RunPod::markets(&theirs.url());
+    gateway.rentals.reconfigure(&markets, &world.config, urls()).unwrap();
+    let mut news = gateway.rentals.news();
+    world.pass(&gateway, 10 * MINUTE).await;
+    assert!(!theirs.seen_at("list").is_empty());
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Up);
+    let is_blind = |one: &RentalNews| matches!(one, RentalNews::Blind { .. });
+    assert!(told(&mut news).iter().any(is_blind), "and somebody is told");
+
+    // Once it has shown one of ours it sees what we see, and what it does not show any more is gone.
+    let ours = world.fake.with(|runpod| runpod.pods.clone());
+    theirs.with(|runpod| runpod.pods = ours);
+    world.pass(&gateway, MINUTE).await;
+    theirs.with(|runpod| runpod.pods.clear());
+    world.pass(&gateway, 2 * MINUTE).await;
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Gone);
     gateway.close().await;
 }

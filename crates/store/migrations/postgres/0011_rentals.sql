@@ -23,6 +23,7 @@ CREATE TABLE rental (
     open            BOOLEAN NOT NULL,
     token_hash      BYTEA UNIQUE,
     idempotency_key TEXT COLLATE "C",
+    quote           TEXT COLLATE "C" UNIQUE,
     created_at_ms   BIGINT NOT NULL,
     version         BIGINT NOT NULL,
     body            TEXT NOT NULL

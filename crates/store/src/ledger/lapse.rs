@@ -1,6 +1,10 @@
 //! Ends holds that nobody ends, and learns which limits others have set.
 
-use forebay_domain::{Failure, id::HoldId, ledger::Request};
+use forebay_domain::{
+    Failure,
+    id::{HoldId, TenantId},
+    ledger::Request,
+};
 use forebay_runtime::{
     Tasks,
     looping::{self, Loop, Nudge},
@@ -20,6 +24,7 @@ const LAPSES_MAX: usize = 256;
 /// What goes on is for whoever looks after it to end, or to renew.
 const OVERDUE: &str = "SELECT id FROM ledger_hold WHERE state = 'open' AND lapses_at_ms <= $1 AND rate = 0 \
      ORDER BY lapses_at_ms LIMIT $2";
+const UNDER: &str = "SELECT hold_id FROM ledger_txn WHERE once_key = $1";
 const OPEN: &str = "SELECT COUNT(*) FROM ledger_hold WHERE state = 'open'";
 
 pub(super) fn start(tasks: &Tasks, ledger: &Ledger) {
@@ -95,6 +100,22 @@ impl Ledger {
                 return Ok(lapsed);
             }
         }
+    }
+
+    /// The hold that was made under an idempotency key, whatever has become of it since.
+    pub async fn hold_under(&self, tenant: &TenantId, key: &str) -> Result<Option<HoldId>, StoreError> {
+        // As a request to make it is named.
+        let key = format!("{tenant} hold {key}");
+        let db = &self.db;
+        let row: Option<(String,)> = db
+            .read(async {
+                on_both!(db.pools(), |pool| sqlx::query_as(UNDER)
+                    .bind(&key)
+                    .fetch_optional(pool)
+                    .await)
+            })
+            .await?;
+        row.map(|(id,)| known("hold", HoldId::try_from(id))).transpose()
     }
 
     async fn overdue(&self) -> Result<Vec<HoldId>, StoreError> {

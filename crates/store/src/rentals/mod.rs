@@ -14,6 +14,7 @@ pub use quotes::StoredQuote;
 use forebay_domain::{id::TenantId, market::Provider};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
+use std::sync::Arc;
 
 use crate::{
     StoreError,
@@ -124,6 +125,8 @@ pub struct StoredRental {
     /// Of the token that the machine reports itself with; nothing where it has none, or has reported.
     pub token_hash: Option<[u8; 32]>,
     pub idempotency_key: Option<String>,
+    /// What was agreed to before: each is rented once, under whatever key.
+    pub quote: Option<String>,
     pub created_at: Timestamp,
     /// How often the row was written.
     pub version: i64,
@@ -146,7 +149,7 @@ pub struct RentalQuery {
 #[derive(Debug, Clone)]
 pub enum Inserted {
     New,
-    /// The owner has used this idempotency key: what it made then.
+    /// The owner has used this idempotency key, or this quote: what it made then.
     Repeat(Box<StoredRental>),
 }
 
@@ -157,14 +160,15 @@ pub struct Rentals(Db);
 const INSERT: &str = concat!(
     "INSERT INTO rental (",
     rows::columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) ",
-    "ON CONFLICT (tenant, project, kind, subject, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) ",
+    "ON CONFLICT DO NOTHING"
 );
 const OF_KEY: &str = concat!(
     "SELECT ",
     rows::columns!(),
     " FROM rental WHERE tenant = $1 AND project = $2 AND kind = $3 AND subject = $4 AND idempotency_key = $5"
 );
+const OF_QUOTE: &str = concat!("SELECT ", rows::columns!(), " FROM rental WHERE quote = $1");
 const SAVE: &str = "UPDATE rental SET machine = $3, state = $4, desired = $5, open = $6, token_hash = $7, body = $8, \
      version = version + 1 WHERE id = $1 AND version = $2";
 const GET: &str = concat!("SELECT ", rows::columns!(), " FROM rental WHERE id = $1");
@@ -249,6 +253,11 @@ impl Rentals {
             })
             .await?;
         row.map(StoredRental::try_from).transpose()
+    }
+
+    /// What was rented of a quote.
+    pub async fn of_quote(&self, quote: &str) -> Result<Option<StoredRental>, StoreError> {
+        self.one(OF_QUOTE, quote).await
     }
 
     pub async fn of_label(&self, label: &str) -> Result<Option<StoredRental>, StoreError> {
@@ -408,7 +417,16 @@ impl Rentals {
 fn check(rental: &StoredRental) -> Result<(), StoreError> {
     let machine = rental.machine.as_deref().unwrap_or_default();
     let key = rental.idempotency_key.as_deref().unwrap_or_default();
-    for word in [&rental.id, &rental.seat, &rental.label, &rental.offer, machine, key] {
+    let quote = rental.quote.as_deref().unwrap_or_default();
+    for word in [
+        &rental.id,
+        &rental.seat,
+        &rental.label,
+        &rental.offer,
+        machine,
+        key,
+        quote,
+    ] {
         within("a word of a rental", word.len(), WORD_BYTES_MAX)?;
     }
     within("what is known of a rental", rental.body.get().len(), BODY_BYTES_MAX)
@@ -441,6 +459,7 @@ async fn insert(tx: &mut Tx, rental: &StoredRental) -> Result<Inserted, StoreErr
         .bind(rental.open)
         .bind(rental.token_hash.map(|hash| hash.to_vec()))
         .bind(&rental.idempotency_key)
+        .bind(&rental.quote)
         .bind(rental.created_at.as_millisecond())
         .bind(rental.version)
         .bind(rental.body.get())
@@ -450,15 +469,24 @@ async fn insert(tx: &mut Tx, rental: &StoredRental) -> Result<Inserted, StoreErr
     if new == 1 {
         return Ok(Inserted::New);
     }
-    let row: RentalRow = on_both!(tx, |tx| sqlx::query_as(OF_KEY)
+    let of_key: Option<RentalRow> = on_both!(&mut *tx, |tx| sqlx::query_as(OF_KEY)
         .bind(rental.owner.tenant.as_str())
         .bind(rental.owner.project_text())
         .bind(rental.owner.kind.as_str())
         .bind(rental.owner.subject.as_str())
         .bind(&rental.idempotency_key)
-        .fetch_one(&mut **tx)
+        .fetch_optional(&mut **tx)
         .await)?;
-    Ok(Inserted::Repeat(Box::new(row.try_into()?)))
+    let earlier = match of_key {
+        Some(row) => Some(row),
+        None => on_both!(tx, |tx| sqlx::query_as(OF_QUOTE)
+            .bind(&rental.quote)
+            .fetch_optional(&mut **tx)
+            .await)?,
+    };
+    // Else its id, its label or its token is another's, which nobody draws twice.
+    let earlier: RentalRow = earlier.ok_or_else(|| StoreError::Conflict(Arc::new(sqlx::Error::RowNotFound)))?;
+    Ok(Inserted::Repeat(Box::new(earlier.try_into()?)))
 }
 
 async fn save(tx: &mut Tx, rental: &StoredRental) -> Result<bool, StoreError> {

@@ -17,7 +17,7 @@ use crate::{
 macro_rules! columns {
     () => {
         "id, tenant, project, kind, subject, provider, seat, label, offer, machine, state, desired, open, token_hash, \
-         idempotency_key, created_at_ms, version, body"
+         idempotency_key, quote, created_at_ms, version, body"
     };
 }
 pub(super) use columns;
@@ -38,6 +38,7 @@ pub(super) struct RentalRow {
     open: bool,
     token_hash: Option<Vec<u8>>,
     idempotency_key: Option<String>,
+    quote: Option<String>,
     created_at_ms: i64,
     version: i64,
     body: String,
@@ -59,6 +60,7 @@ row_on_both!(RentalRow, |row| Ok(Self {
     open: row.try_get("open")?,
     token_hash: row.try_get("token_hash")?,
     idempotency_key: row.try_get("idempotency_key")?,
+    quote: row.try_get("quote")?,
     created_at_ms: row.try_get("created_at_ms")?,
     version: row.try_get("version")?,
     body: row.try_get("body")?,
@@ -84,6 +86,7 @@ impl TryFrom<RentalRow> for StoredRental {
             machine: row.machine,
             open: row.open,
             idempotency_key: row.idempotency_key,
+            quote: row.quote,
             version: row.version,
         })
     }

@@ -42,6 +42,7 @@ fn rental(id: &str) -> StoredRental {
         open: true,
         token_hash: None,
         idempotency_key: None,
+        quote: None,
         created_at: at(1_000),
         version: 1,
         body: raw(r#"{"a":1}"#),
@@ -144,6 +145,33 @@ async fn an_idempotency_key_makes_one_for_its_owner() {
         }
         let other = rentals.insert(&keyed("bobs", "bob")).await.unwrap();
         assert!(matches!(other, Inserted::New), "somebody else's key is another");
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_quote_makes_one_under_whatever_key() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let rentals = opened.store.rentals();
+        let tries = (0..20).map(|n| {
+            let rentals = rentals.clone();
+            let one = StoredRental {
+                idempotency_key: (n % 3 != 0).then(|| format!("k{n}")),
+                quote: Some("q-1".to_owned()),
+                ..rental(&format!("r{n}"))
+            };
+            async move { rentals.insert(&one).await.unwrap() }
+        });
+        let outcomes = join_all(tries).await;
+        let made = rentals.of_quote("q-1").await.unwrap().unwrap();
+        let is_repeat = |one: &&Inserted| matches!(one, Inserted::Repeat(earlier) if earlier.id == made.id);
+        assert_eq!(outcomes.iter().filter(is_repeat).count(), 19, "{}", db.name());
+        let other = StoredRental {
+            quote: Some("q-2".to_owned()),
+            ..rental("r20")
+        };
+        assert!(matches!(rentals.insert(&other).await.unwrap(), Inserted::New));
         opened.close().await;
     }
 }

@@ -75,7 +75,7 @@ pub struct Pod {
     pub unseen: u32,
     place: Option<String>,
     /// Of an hour, in micro-dollars times 720 for the disk.
-    pub(super) gpu_price: i64,
+    pub gpu_price: i64,
     pub(super) disk_price: i64,
     billed_until: Timestamp,
     /// By the second at which the hour begins.
