@@ -75,9 +75,10 @@ fn status(standing: &Standing) -> &'static str {
         i128::from(standing.used().micros()),
         i128::from(standing.window.limit.micros()),
     );
-    if used > 0 && used >= limit {
+    // A limit of nothing is reached from the beginning.
+    if used >= limit {
         "exceeded"
-    } else if used * 5 >= limit * 4 && used > 0 {
+    } else if used * 5 >= limit * 4 {
         "warning"
     } else {
         "ok"
@@ -111,7 +112,7 @@ mod tests {
             ("50", "30", "10", "warning"),
             ("50", "50", "0", "exceeded"),
             ("50", "20", "40", "exceeded"),
-            ("0", "0", "0", "ok"),
+            ("0", "0", "0", "exceeded"),
         ] {
             assert_eq!(
                 status(&standing(limit, posted, held)),

@@ -18,8 +18,12 @@ use crate::{
 
 /// Largest body of an alert, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 << 10;
-/// Deliveries that wait at once, over all webhooks.
+/// Deliveries that wait at once for one webhook.
 pub const WAITING_MAX: u32 = 10_000;
+/// As many of them as only what is urgent may take.
+pub const RESERVED: u32 = 1_000;
+/// What no webhook had room for is told again after so long.
+const NO_ROOM_PAUSE: Duration = Duration::from_mins(1);
 const WORD_BYTES_MAX: usize = 512;
 
 /// Something that is to be told.
@@ -31,6 +35,8 @@ pub struct NewAlert {
     pub kind: &'static str,
     /// What it is about: the same kind about the same thing is not told again for a while.
     pub thing: String,
+    /// It finds room where other alerts no longer do.
+    pub is_urgent: bool,
     /// What webhooks get.
     pub body: String,
     pub at: Timestamp,
@@ -63,7 +69,8 @@ pub struct Alerts(Db);
 /// Nothing is written where it was told after `$5`.
 const TELL: &str = "INSERT INTO alert_told (tenant, kind, thing, told_at_ms) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (tenant, kind, thing) DO UPDATE SET told_at_ms = $4 WHERE alert_told.told_at_ms <= $5";
-const COUNT: &str = "SELECT COUNT(*) FROM alert_delivery";
+const COUNT: &str = "SELECT COUNT(*) FROM alert_delivery WHERE webhook = $1";
+const TOLD_AT: &str = "UPDATE alert_told SET told_at_ms = $4 WHERE tenant = $1 AND kind = $2 AND thing = $3";
 const QUEUE: &str = "INSERT INTO alert_delivery (id, webhook, body, created_at_ms, due_at_ms, attempts) \
     VALUES ($1, $2, $3, $4, $4, 0) ON CONFLICT DO NOTHING";
 const TAKE_SQLITE: &str = "UPDATE alert_delivery SET due_at_ms = $2, attempts = attempts + 1 WHERE (id, webhook) IN \
@@ -202,11 +209,17 @@ async fn tell(tx: &mut Tx, telling: &Telling) -> Result<Told, StoreError> {
     if told == 0 {
         return Ok(Told::Already);
     }
-    let (waiting,): (i64,) = on_both!(&mut *tx, |tx| sqlx::query_as(COUNT).fetch_one(&mut **tx).await)?;
-    // Where nobody takes them, new ones have no room; what they tell stands in the events all the same.
-    let room = usize::try_from(i64::from(WAITING_MAX).saturating_sub(waiting)).unwrap_or(0);
+    let room = i64::from(WAITING_MAX - if alert.is_urgent { 0 } else { RESERVED });
     let mut queued = 0;
-    for webhook in webhooks.iter().take(room) {
+    for webhook in webhooks {
+        let waiting: i64 = on_both!(&mut *tx, |tx| sqlx::query_scalar(COUNT)
+            .bind(webhook)
+            .fetch_one(&mut **tx)
+            .await)?;
+        // Where nobody takes them, new ones have no room; what they tell stands in the events all the same.
+        if waiting >= room {
+            continue;
+        }
         on_both!(&mut *tx, |tx| sqlx::query(QUEUE)
             .bind(&alert.id)
             .bind(webhook)
@@ -216,6 +229,18 @@ async fn tell(tx: &mut Tx, telling: &Telling) -> Result<Told, StoreError> {
             .await
             .map(drop))?;
         queued += 1;
+    }
+    if queued == 0 && !webhooks.is_empty() {
+        // Nobody was told, so it does not count as told for as long as otherwise.
+        let pause_ms = i64::try_from(NO_ROOM_PAUSE.as_millis()).unwrap_or(i64::MAX);
+        on_both!(&mut *tx, |tx| sqlx::query(TOLD_AT)
+            .bind(alert.tenant.as_ref().map_or("", TenantId::as_str))
+            .bind(alert.kind)
+            .bind(&alert.thing)
+            .bind(told_before_ms.saturating_add(pause_ms).min(at_ms))
+            .execute(&mut **tx)
+            .await
+            .map(drop))?;
     }
     Ok(Told::New { queued })
 }

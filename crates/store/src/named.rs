@@ -7,6 +7,7 @@
 use forebay_domain::id::TenantId;
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
+use std::time::Duration;
 
 use crate::{
     StoreError,
@@ -21,9 +22,10 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// How long a name is remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
-/// How long a request may be under way. One that is not answered by then was lost with its process, and may be carried
-/// out anew.
-const UNDER_WAY_MAX: SignedDuration = SignedDuration::from_mins(10);
+/// Whoever carries a request out says as often as this that it is still at it.
+pub const RENEW_EVERY: Duration = Duration::from_secs(30);
+/// A request of which nothing was heard for so long was lost with its process.
+const SILENT_MAX: SignedDuration = SignedDuration::from_mins(2);
 /// Longest text of the columns that tell requests apart.
 const WORD_BYTES_MAX: usize = 512;
 
@@ -60,6 +62,8 @@ pub enum Begun {
     First(Claim),
     /// Somebody is at it.
     UnderWay,
+    /// Somebody was at it, and nobody will say what became of it.
+    Lost,
     Answered(GivenAnswer),
     /// The name was used for another request.
     Different,
@@ -96,6 +100,11 @@ const ANSWER: &str = concat!(
     "UPDATE named_request SET status = $6, content_type = $7, body = $8 WHERE ",
     which!(),
     " AND claim = $5"
+);
+const RENEW: &str = concat!(
+    "UPDATE named_request SET begun_at_ms = $6 WHERE ",
+    which!(),
+    " AND claim = $5 AND status IS NULL"
 );
 const RELEASE: &str = concat!("DELETE FROM named_request WHERE ", which!(), " AND claim = $5");
 const SWEEP: &str = "DELETE FROM named_request WHERE expires_at_ms <= $1";
@@ -141,6 +150,27 @@ impl NamedRequests {
                         .bind(i64::from(answer.status))
                         .bind(content_type)
                         .bind(body)
+                        .execute(&mut **tx)
+                        .await
+                        .map(drop))?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Says that a request is still being carried out.
+    pub async fn renew(&self, claim: &Claim, now: Timestamp) -> Result<(), StoreError> {
+        self.0
+            .write((claim.clone(), now.as_millisecond()), |tx, (claim, now_ms)| {
+                Box::pin(async move {
+                    on_both!(tx, |tx| sqlx::query(RENEW)
+                        .bind(claim.request.tenant.as_str())
+                        .bind(&claim.request.principal)
+                        .bind(&claim.request.route)
+                        .bind(&claim.request.name)
+                        .bind(&claim.claim)
+                        .bind(*now_ms)
                         .execute(&mut **tx)
                         .await
                         .map(drop))?;
@@ -231,15 +261,14 @@ async fn begin(tx: &mut Tx, new: &NewRequest) -> Result<Begun, StoreError> {
     // Whoever had it has just let go of it; the sender will come again.
     let Some(row) = row else { return Ok(Begun::UnderWay) };
     let now_ms = new.now.as_millisecond();
-    let is_lost = row.status.is_none() && row.begun_at_ms.saturating_add(ms(UNDER_WAY_MAX)) <= now_ms;
-    if is_lost || row.expires_at_ms <= now_ms {
+    if row.expires_at_ms <= now_ms {
         new.write(tx, TAKE_OVER).await?;
         return Ok(Begun::First(new.claim.clone()));
     }
     if row.request_hash != new.hash {
         return Ok(Begun::Different);
     }
-    row.standing()
+    row.standing(now_ms)
 }
 
 fn ms(duration: SignedDuration) -> i64 {
@@ -266,9 +295,10 @@ row_on_both!(RequestRow, |row| Ok(Self {
 }));
 
 impl RequestRow {
-    fn standing(self) -> Result<Begun, StoreError> {
+    fn standing(self, now_ms: i64) -> Result<Begun, StoreError> {
         let Some(status) = self.status else {
-            return Ok(Begun::UnderWay);
+            let is_lost = self.begun_at_ms.saturating_add(ms(SILENT_MAX)) <= now_ms;
+            return Ok(if is_lost { Begun::Lost } else { Begun::UnderWay });
         };
         let status = u16::try_from(status).map_err(|_| StoreError::corrupt("the status of an answer"))?;
         let body = self.content_type.zip(self.body);

@@ -3,10 +3,10 @@
 
 use forebay_domain::{
     ledger::{Enforcement, Scope},
-    money::Usd,
+    money::{Rounding, Usd},
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::{IntoParams, ToSchema};
 
 /// Whose spending is asked for.
@@ -133,12 +133,23 @@ pub struct BudgetSet {
     pub id: Option<String>,
     /// How far back it looks: `60m`, `24h`, `7d`.
     pub window: String,
+    /// Rounded down to a millionth, as in the configuration.
+    #[serde(deserialize_with = "limit")]
     #[schema(value_type = f64)]
     pub limit_usd: Usd,
     /// `hard` (where nothing is said) or `soft`.
     #[serde(default)]
     #[schema(value_type = String)]
     pub enforcement: Enforcement,
+}
+
+/// Nobody means to allow a fraction of a micro-dollar.
+fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usd, D::Error> {
+    let text = match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Usd::parse(&text, Rounding::Down).map_err(de::Error::custom)
 }
 
 /// The limit that is to count no longer.
@@ -244,4 +255,21 @@ pub struct TransactionInfo {
     pub above_hold: bool,
     /// Nobody said in time what it came to, so all that was held counts.
     pub lapsed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_limit_is_rounded_down() {
+        let read = |limit: serde_json::Value| {
+            let set = json!({"scope": "tenant", "window": "60m", "limit_usd": limit});
+            serde_json::from_value::<BudgetSet>(set).map(|set| set.limit_usd.micros())
+        };
+        assert_eq!(read(json!(0.000_001_9)).unwrap(), 1);
+        assert_eq!(read(json!("2.0000009")).unwrap(), 2_000_000);
+        assert!(read(json!(null)).is_err() && read(json!([1])).is_err() && read(json!("much")).is_err());
+    }
 }

@@ -62,6 +62,9 @@ fn validate(file: Option<&PathBuf>, no_secrets: bool, context: &Context, printer
     if !no_secrets {
         loaded.config.app().check(&context.env.secrets())?;
     }
+    if let Some(gap) = loaded.config.budgets.gap() {
+        report::say(&format!("warning: {gap}"));
+    }
     match loaded.file {
         Some(file) => report::say(&format!("{} has no mistakes", file.display())),
         None => report::say("there is no configuration file; the defaults have no mistakes"),

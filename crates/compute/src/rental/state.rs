@@ -102,14 +102,13 @@ pub(crate) fn refused_by_limit(record: &mut Record, now: Timestamp) {
 /// Its provider has answered, or nobody knows.
 pub(crate) fn answered(record: &mut Record, answer: &Created, now: Timestamp) -> Vec<Fact> {
     match (record.row.state, answer) {
-        // Somebody has given it up meanwhile, and nobody looks after it any more: if it is there, it is nobody's, and ends.
-        (RentalState::Refused, _) => Vec::new(),
         // A look at the provider was quicker than its answer. Who asked is told that there is none, so there shall be none.
         (RentalState::Up, Created::Refused(why) | Created::Ambiguous { why, id: Some(_) }) => {
             record.body.fault = Some(why.to_string());
             end(record, Why::MadeInError, now).into_iter().collect()
         }
-        (RentalState::Up | RentalState::Destroying | RentalState::Gone, _) => Vec::new(),
+        // What was given up meanwhile stays so: nobody looks after it any more, and if it is there it ends as nobody's.
+        (RentalState::Up | RentalState::Destroying | RentalState::Gone | RentalState::Refused, _) => Vec::new(),
         (_, Created::Confirmed { id }) => {
             record.row.machine = Some(id.clone());
             is_up(record, now)

@@ -61,7 +61,7 @@ pub(super) fn details(overrun: &Overrun) -> Map<String, Value> {
         "limit_usd": standing.window.limit,
         "posted_usd": standing.posted,
         "held_usd": standing.held,
-        "requested_usd": overrun.ask.amount,
+        "requested_usd": overrun.requested(),
         "reason": overrun.reason,
     }))
 }

@@ -40,6 +40,13 @@ kinds! {
     BlindProvider = "market.blind",
 }
 
+impl Kind {
+    /// A machine may be costing money that nobody wants to spend. Users cause what tells of limits, as often as they like.
+    pub(super) fn is_urgent(self) -> bool {
+        self.as_str().starts_with("rental.") || self.as_str().starts_with("market.")
+    }
+}
+
 /// Something that somebody should hear of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {

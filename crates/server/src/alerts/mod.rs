@@ -179,6 +179,7 @@ impl Alerts {
             tenant: alert.tenant.clone(),
             kind,
             thing: alert.thing.clone(),
+            is_urgent: alert.kind.is_urgent(),
             body,
             at: now,
         };

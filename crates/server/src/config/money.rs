@@ -127,6 +127,17 @@ impl BudgetsConfig {
     }
 }
 
+impl BudgetsConfig {
+    /// What they leave open, though nothing is wrong with any of them.
+    pub fn gap(&self) -> Option<&'static str> {
+        let is_wide = |one: &BudgetConfig| matches!(one.scope, Scope::Tenant | Scope::Project);
+        (!self.0.is_empty() && !self.0.iter().any(is_wide)).then_some(
+            "`budgets` has limits of keys or sessions only: callers with a token have no key, and those without an MCP session \
+             none of these, so nothing limits them. Set one for the tenant or its projects too",
+        )
+    }
+}
+
 impl BudgetConfig {
     fn rule(&self) -> Result<BudgetRule, (&'static str, String)> {
         let window = Window::new(self.window.0, self.limit_usd, self.enforcement);
@@ -205,6 +216,16 @@ mod tests {
         assert_eq!((one.tenant.as_str(), one.id.as_deref()), ("acme", Some("k1")));
         assert_eq!(rules[1].window.enforcement, Enforcement::Soft);
         assert_eq!(rules[1].window.limit.micros(), 100_000, "a decimal and no float");
+    }
+
+    #[test]
+    fn narrow_limits_alone_leave_a_gap() {
+        let gap = |scopes: &[&str]| {
+            let of = |scope: &&str| json!({"scope": scope, "window": "60m", "limit_usd": 1});
+            read(scopes.iter().map(of).collect()).unwrap().gap().is_some()
+        };
+        assert!(gap(&["key"]) && gap(&["session", "key"]));
+        assert!(!gap(&[]) && !gap(&["key", "tenant"]) && !gap(&["project"]));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! The rules are Stripe's. The name belongs to whoever sends it and to the route; the answer is kept for a day and given
 //! again to the same request; another request under that name is refused, and one that comes while the first is under
-//! way is told to wait. What fails on our side, or did not fit, is not kept, so that it can be tried again. A request with
-//! a name is carried to its end even where its sender goes away, since whoever sends it again relies on that.
+//! way is told to wait. What did not fit, or was not begun, is not kept, so that it can be tried again; an error of ours
+//! after that is kept like any answer, since something may have been done. A request with a name is carried to its end
+//! even where its sender goes away, since whoever sends it again relies on that.
 
 use super::Caller;
 use crate::{
@@ -18,9 +19,9 @@ use axum::{
     response::Response,
 };
 use forebay_domain::{Code, ErrorKind, Failure, Principal};
-use forebay_store::named::{Begun, Claim, GivenAnswer, NAME_BYTES_MAX, RequestName};
+use forebay_store::named::{Begun, Claim, GivenAnswer, NAME_BYTES_MAX, RENEW_EVERY, RequestName};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
@@ -29,6 +30,8 @@ const HEADER: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
 /// Answers of our own API are small; what is larger is none of them.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Where a call says itself what its name is.
+const PLAIN_MCP: &str = "/api/v1/mcp";
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Left in the extensions of an answer that holds a secret: it is given once and kept nowhere.
@@ -75,6 +78,11 @@ pub(super) async fn look(app: &App, route: &Route, caller: &Caller, request: Req
         )
         .hint("Send it again in a moment, to get its answer.")
         .retry_after(WAIT)),
+        Begun::Lost => Err(Failure::new(
+            Code::Conflict,
+            "The gateway that carried this request out is gone, and nobody knows what became of it.",
+        )
+        .hint("Look at what is there now; send a new request with another Idempotency-Key to do it again.")),
         Begun::Different => Err(Failure::new(
             Code::IdempotencyKeyReused,
             "This Idempotency-Key was used for another request.",
@@ -92,12 +100,26 @@ pub(super) async fn carry_out(
     let (sender, answer) = oneshot::channel();
     let inner = app.clone();
     let work = async move {
-        let answered = keep(&inner, claim, handler.await).await;
+        let response = tokio::select! {
+            response = handler => response,
+            never = still_at_it(&inner, &claim) => match never {},
+        };
+        let answered = keep(&inner, claim, response).await;
         // Whoever asked may have gone away.
         sender.send(answered).ok();
     };
     app.tasks.spawn("named_request", |_| work.in_current_span());
     answer.await.unwrap_or_else(|_| lost())
+}
+
+/// Says every now and then that the request is under way.
+async fn still_at_it(app: &App, claim: &Claim) -> Infallible {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        if let Err(error) = app.store.named_requests().renew(claim, app.clock.now()).await {
+            tracing::warn!(%error, "it could not be said that a named request is under way");
+        }
+    }
 }
 
 /// The process ends, or the handler panicked: what became of the request is not known under its name.
@@ -118,6 +140,8 @@ pub(super) async fn let_go(app: &App, claim: &Claim) {
 async fn keep(app: &App, claim: Claim, response: Response) -> Response {
     let (parts, sent) = response.into_parts();
     let Ok(sent) = to_bytes(sent, ANSWER_BYTES_MAX).await else {
+        let status = parts.status.as_u16();
+        answered(app, &claim, GivenAnswer { status, body: None }).await;
         return lost();
     };
     if is_worth_nothing(&parts) {
@@ -131,24 +155,25 @@ async fn keep(app: &App, claim: Claim, response: Response) -> Response {
             Some(Unkept) => None,
             None => Some((media_type.unwrap_or_default().to_owned(), sent.to_vec())),
         };
-        let answer = GivenAnswer {
-            status: parts.status.as_u16(),
-            body,
-        };
-        if let Err(error) = app.store.named_requests().answered(&claim, answer).await {
-            tracing::warn!(%error, "the answer of a named request is not kept");
-        }
+        let status = parts.status.as_u16();
+        answered(app, &claim, GivenAnswer { status, body }).await;
     }
     Response::from_parts(parts, Body::from(sent))
 }
 
-/// Nothing was done, or nobody knows: it may be tried again, also with what was wrong mended.
+/// Where it cannot be kept, whoever repeats it is told that nobody knows.
+async fn answered(app: &App, claim: &Claim, answer: GivenAnswer) {
+    if let Err(error) = app.store.named_requests().answered(claim, answer).await {
+        tracing::warn!(%error, "the answer of a named request is not kept");
+    }
+}
+
+/// Nothing was done: it may be tried again, also with what was wrong mended. Every other error may have come after the
+/// work.
 fn is_worth_nothing(parts: &http::response::Parts) -> bool {
-    let kind = parts
-        .extensions
-        .get::<errors::FailedWith>()
-        .map(|failed| failed.0.kind());
-    parts.status.is_server_error() || matches!(kind, Some(ErrorKind::Invalid | ErrorKind::RateLimited))
+    let code = parts.extensions.get::<errors::FailedWith>().map(|failed| failed.0);
+    let kind = code.map(Code::kind);
+    code == Some(Code::Overloaded) || matches!(kind, Some(ErrorKind::Invalid | ErrorKind::RateLimited))
 }
 
 fn replay(answer: GivenAnswer) -> Result<Response, Failure> {
@@ -174,9 +199,25 @@ fn replay(answer: GivenAnswer) -> Result<Response, Failure> {
 
 /// The name that a request bears, where its route heeds one: those of our own API that are not the same done twice.
 fn name(route: &Route, headers: &HeaderMap) -> Result<Option<String>, Failure> {
-    if route.method != "POST" || !route.path.starts_with("/api/v1/") || route.dialect != errors::Dialect::Problem {
+    if route.method != "POST" || !route.path.starts_with("/api/v1/") {
         return Ok(None);
     }
+    match (route.dialect, route.path) {
+        (errors::Dialect::Problem, _) => sent_name(headers),
+        // A tool may heed it.
+        (_, PLAIN_MCP) => Ok(None),
+        _ => match sent_name(headers)? {
+            None => Ok(None),
+            Some(_) => Err(
+                Failure::new(Code::InvalidRequest, "`Idempotency-Key` is not heeded here.")
+                    .hint("Leave it away; `POST /api/v1/mcp` takes it with a call of `create_gpu_instance`."),
+            ),
+        },
+    }
+}
+
+/// The name that a request bears.
+pub(crate) fn sent_name(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let mut names = headers.get_all(HEADER).iter();
     let Some(name) = names.next() else { return Ok(None) };
     let is_fit =
@@ -205,4 +246,48 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
         context.update(part);
     }
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(status: StatusCode, code: Option<Code>) -> http::response::Parts {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        if let Some(code) = code {
+            response.extensions_mut().insert(errors::FailedWith(code));
+        }
+        response.into_parts().0
+    }
+
+    #[test]
+    fn only_what_surely_did_nothing_is_forgotten() {
+        for code in [
+            Code::InvalidRequest,
+            Code::InvalidArguments,
+            Code::RateLimited,
+            Code::Overloaded,
+        ] {
+            assert!(is_worth_nothing(&parts(StatusCode::BAD_REQUEST, Some(code))), "{code}");
+        }
+        for code in [
+            Code::InternalError,
+            Code::UpstreamFailed,
+            Code::UpstreamTimedOut,
+            Code::StoreUnavailable,
+            Code::CallLost,
+            Code::SpendingLimitExceeded,
+            Code::Conflict,
+        ] {
+            assert!(!is_worth_nothing(&parts(StatusCode::BAD_GATEWAY, Some(code))), "{code}");
+        }
+        for status in [
+            StatusCode::OK,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ] {
+            assert!(!is_worth_nothing(&parts(status, None)), "{status}");
+        }
+    }
 }

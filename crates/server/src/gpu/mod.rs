@@ -33,6 +33,11 @@ use tokio::sync::watch;
 /// The name of the server.
 pub const NAME: &str = "gpu";
 
+/// Whether one of its tools has such an argument.
+pub(crate) fn takes(tool: &str, argument: &str) -> bool {
+    Own::named(tool).is_some_and(|own| own.input()["properties"].get(argument).is_some())
+}
+
 /// Changes within so long are told as one.
 const TOLD_EVERY: Duration = Duration::from_millis(500);
 

@@ -4,7 +4,7 @@ use crate::{
     app::App,
     door::Caller,
     errors::{self, Dialect, FailedWith},
-    http::body,
+    http::{body, named_call},
 };
 use axum::{
     Extension,
@@ -41,8 +41,11 @@ pub(crate) async fn plain(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
-    match read(&app, request).await {
-        Ok((headers, bytes)) => answer(app.front.plain(incoming(&headers, bytes, &caller, Scope::Whole)).await),
+    let sent = read(&app, request)
+        .await
+        .and_then(|(headers, bytes)| Ok((named_call::read(&headers, bytes)?, headers)));
+    match sent {
+        Ok((bytes, headers)) => answer(app.front.plain(incoming(&headers, bytes, &caller, Scope::Whole)).await),
         Err(failure) => errors::respond(Dialect::Mcp, &failure, caller.trace),
     }
 }

@@ -13,6 +13,7 @@ mod health;
 mod keys;
 mod mcp;
 mod metrics;
+mod named_call;
 mod openai;
 mod openapi;
 mod page;

@@ -394,6 +394,44 @@ async fn over_rest_a_machine_is_quoted_rented_once_and_destroyed() {
 }
 
 #[tokio::test]
+async fn over_plain_json_rpc_a_named_call_rents_once() {
+    let (rig, fake) = rig(fifty(), json!({})).await;
+    let key = rig.key("acme", "ann", Role::User, &[]).await;
+    let offers: Value = rig
+        .request("GET", "/api/v1/gpu/offers?min_vram=24&limit=1", &key)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let offer = &offers["offers"][0]["id"];
+    let quoted = rig.post("/api/v1/gpu/quotes", &key, &json!({"offer_id": offer})).await;
+    let quote: Value = quoted.json().await.unwrap();
+    let send = |method: &'static str, tool: &'static str| {
+        let params = json!({"name": tool, "arguments": {"quote_id": quote["id"]}});
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let request = rig.request("POST", "/api/v1/mcp", &key).header("idempotency-key", "k1");
+        async move { request.json(&body).send().await.unwrap() }
+    };
+    let mut rented = Vec::new();
+    for _ in 0..2 {
+        let answer: Value = send("tools/call", "create_gpu_instance").await.json().await.unwrap();
+        let content = &answer["result"]["structuredContent"];
+        assert_eq!(content["outcome"], "rented", "{answer}");
+        rented.push(content["instance"]["id"].clone());
+    }
+    assert_eq!((fake.created(), &rented[0]), (1, &rented[1]));
+    for (method, tool) in [("tools/call", "list_my_gpu_instances"), ("tools/list", "")] {
+        assert_eq!(
+            send(method, tool).await.status(),
+            400,
+            "{method} {tool}: nobody would heed it"
+        );
+    }
+}
+
+#[tokio::test]
 async fn only_a_machine_gets_the_binary() {
     let (rig, _fake) = rig(fifty(), json!({})).await;
     for token in ["", "fbi_00", &rig.admin] {

@@ -36,4 +36,5 @@ CREATE TABLE alert_delivery (
     attempts      BIGINT NOT NULL,
     PRIMARY KEY (id, webhook)
 );
+CREATE INDEX alert_delivery_by_webhook ON alert_delivery (webhook);
 CREATE INDEX alert_delivery_by_time ON alert_delivery (due_at_ms);

@@ -1,7 +1,7 @@
 //! Alerts: told once in a while, and on their way until a webhook has taken them.
 
 use crate::{at, open};
-use forebay_store::alerts::{NewAlert, Told};
+use forebay_store::alerts::{NewAlert, RESERVED, Told, WAITING_MAX};
 use forebay_testkit::db::TestDb;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ fn alert(id: &str, thing: &str, ms: i64) -> NewAlert {
         tenant: Some("acme".parse().unwrap()),
         kind: "spending.refused",
         thing: thing.to_owned(),
+        is_urgent: false,
         body: format!("{{\"id\":\"{id}\"}}"),
         at: at(ms),
     }
@@ -86,5 +87,51 @@ async fn a_delivery_comes_again_until_it_is_done() {
         assert_eq!(a.take(at(560_000), LEASE, 10).await.unwrap()[0].attempts, 3);
         one.close().await;
         two.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_that_takes_nothing_leaves_the_others_theirs_and_room_for_what_is_urgent() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let alerts = opened.store.alerts();
+        let fill = async |name: &str, from: u32, to: u32| {
+            db.execute(&format!(
+                "WITH RECURSIVE n (i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM n WHERE i < {to} - 1) \
+                 INSERT INTO alert_delivery (id, webhook, body, created_at_ms, due_at_ms, attempts) \
+                 SELECT 'f' || i, '{name}', '', 0, 0, 0 FROM n"
+            ))
+            .await;
+        };
+        let ops = || vec!["ops".to_owned()];
+        fill("ops", 0, WAITING_MAX - RESERVED).await;
+        let told = alerts.tell(alert("m1", "a", 1_000), both(), HOUR).await.unwrap();
+        assert_eq!(
+            told,
+            Told::New { queued: 1 },
+            "{}: the pager has its own room",
+            db.name()
+        );
+        let told = alerts.tell(alert("m2", "b", 1_000), ops(), HOUR).await.unwrap();
+        assert_eq!(told, Told::New { queued: 0 });
+        let urgent = |id, thing| NewAlert {
+            is_urgent: true,
+            ..alert(id, thing, 1_000)
+        };
+        let told = alerts.tell(urgent("m3", "c"), ops(), HOUR).await.unwrap();
+        assert_eq!(told, Told::New { queued: 1 }, "{}", db.name());
+        fill("ops", WAITING_MAX - RESERVED, WAITING_MAX - 1).await;
+        let told = alerts.tell(urgent("m4", "d"), ops(), HOUR).await.unwrap();
+        assert_eq!(told, Told::New { queued: 0 }, "{}: all of it is bounded", db.name());
+
+        // Nobody was told of b: it comes again, but not with every cause.
+        let told = alerts.tell(alert("m5", "b", 60_999), ops(), HOUR).await.unwrap();
+        assert_eq!(told, Told::Already);
+        db.execute("DELETE FROM alert_delivery").await;
+        let told = alerts.tell(alert("m6", "b", 61_000), ops(), HOUR).await.unwrap();
+        assert_eq!(told, Told::New { queued: 1 }, "{}", db.name());
+        let told = alerts.tell(alert("m7", "a", 61_000), both(), HOUR).await.unwrap();
+        assert_eq!(told, Told::Already, "one webhook was told of a");
+        opened.close().await;
     }
 }

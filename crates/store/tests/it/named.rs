@@ -105,7 +105,7 @@ async fn of_many_who_send_it_at_once_one_carries_it_out() {
 }
 
 #[tokio::test]
-async fn what_came_to_nothing_or_was_lost_may_be_done_again() {
+async fn what_came_to_nothing_may_be_done_again_and_what_was_lost_may_not() {
     for db in TestDb::both().await {
         let opened = open(&db).await;
         let requests = opened.store.named_requests();
@@ -114,21 +114,26 @@ async fn what_came_to_nothing_or_was_lost_may_be_done_again() {
         first(&requests, "failed", 1_001).await;
 
         let lost = first(&requests, "lost", 1_000).await;
+        let begin = async |hash, ms| requests.begin(&named("lost"), hash, at(ms)).await.unwrap();
         let minutes = |n: i64| 1_000 + n * 60_000;
-        let early = requests
-            .begin(&named("lost"), [1; 32], at(minutes(10) - 1))
-            .await
-            .unwrap();
-        assert_eq!(early, Begun::UnderWay);
-        let second = first(&requests, "lost", minutes(10)).await;
-        // Whoever had it before comes back too late, and changes nothing.
+        assert_eq!(begin([1; 32], minutes(2) - 1).await, Begun::UnderWay);
+        // It is still at it.
+        requests.renew(&lost, at(minutes(9))).await.unwrap();
+        assert_eq!(begin([1; 32], minutes(11) - 1).await, Begun::UnderWay, "{}", db.name());
+        // It is not heard of any more, and may have done what it was to do.
+        assert_eq!(begin([1; 32], minutes(11)).await, Begun::Lost, "{}", db.name());
+        assert_eq!(begin([2; 32], minutes(11)).await, Begun::Different);
+        assert_eq!(begin([1; 32], minutes(24 * 60) - 1).await, Begun::Lost);
+        // It was only slow.
         requests.answered(&lost, answer(b"late")).await.unwrap();
-        requests.release(&lost).await.unwrap();
-        let standing = requests.begin(&named("lost"), [1; 32], at(minutes(11))).await.unwrap();
-        assert_eq!(standing, Begun::UnderWay, "{}", db.name());
-        requests.answered(&second, answer(b"right")).await.unwrap();
-        let given = requests.begin(&named("lost"), [1; 32], at(minutes(11))).await.unwrap();
-        assert_eq!(given, Begun::Answered(answer(b"right")));
+        assert_eq!(begin([1; 32], minutes(12)).await, Begun::Answered(answer(b"late")));
+
+        first(&requests, "gone", 1_000).await;
+        let day_after = first(&requests, "gone", minutes(24 * 60)).await;
+        let other = first(&requests, "other", minutes(24 * 60)).await;
+        requests.answered(&other, answer(b"right")).await.unwrap();
+        requests.renew(&other, at(minutes(1))).await.unwrap();
+        assert_ne!(day_after, other);
         opened.close().await;
     }
 }

@@ -36,12 +36,12 @@ async fn priced(limit: Option<&str>) -> Bench {
 #[tokio::test]
 async fn a_price_for_what_is_not_there_is_told() {
     let bench = Bench::open().await;
-    let prices = json!({ "tools": { "calculater": 0.1, "calculator": 0.1, "elsewhere__look": 1, "lab__echo": 1,
+    let prices = json!({ "tools": { "abacus": 0.1, "calculator": 0.1, "elsewhere__look": 1, "lab__echo": 1,
         "lab__ecko": 1 } });
     let prices: PricesConfig = serde_json::from_value(prices).unwrap();
     assert_eq!(
         bench.gate.catalogue.priced_in_vain(&prices),
-        ["calculater", "lab__ecko"]
+        ["abacus", "lab__ecko"]
     );
 }
 

@@ -93,3 +93,44 @@ async fn a_refund_leaves_no_room_that_was_never_there() {
         timed.close().await;
     }
 }
+
+/// As docs/money.md prints it.
+const MEND_A_CLOCK: [&str; 3] = [
+    "UPDATE purse SET last_at_ms = NOW_MS WHERE last_at_ms > NOW_MS",
+    "DELETE FROM purse_posted WHERE at_ms > NOW_MS",
+    "UPDATE purse_refund SET original_at_ms = NOW_MS WHERE original_at_ms > NOW_MS",
+];
+
+#[tokio::test]
+async fn a_clock_that_was_a_year_ahead_is_seen_and_its_windows_move_on_once_it_is_mended() {
+    for db in TestDb::both().await {
+        let wrong = Timed::open(&db).await;
+        wrong.advance(Duration::from_hours(365 * 24));
+        spend(&wrong.ledger(), "0.10").await;
+        wrong.close().await;
+
+        let timed = Timed::open(&db).await;
+        let ledger = timed.ledger();
+        ledger.configure(vec![hard(60, "1")]);
+        let mut registry = prometheus_client::registry::Registry::default();
+        timed.opened.store.register_metrics(&mut registry);
+        spend(&ledger, "0.20").await;
+        let mut shown = String::new();
+        prometheus_client::encoding::text::encode(&mut shown, &registry).unwrap();
+        assert!(shown.contains("forebay_ledger_ahead_seconds 31536000"), "{shown}");
+        timed.advance(Duration::from_hours(2));
+        assert_eq!(posted(&timed).await, usd("0.30"), "{}: nothing leaves", db.name());
+
+        let now_ms = super::START_MS + 2 * 3_600_000;
+        for statement in MEND_A_CLOCK {
+            db.execute(&statement.replace("NOW_MS", &now_ms.to_string())).await;
+        }
+        assert_eq!(posted(&timed).await, usd("0.30"), "{}: nothing is forgotten", db.name());
+        spend(&ledger, "0.30").await;
+        assert_eq!(posted(&timed).await, usd("0.60"), "{}", db.name());
+        timed.advance(Duration::from_hours(1));
+        assert_eq!(posted(&timed).await, Usd::ZERO, "{}: all of it leaves", db.name());
+        is_balanced(&db).await;
+        timed.close().await;
+    }
+}
