@@ -39,10 +39,7 @@ async fn a_price_for_what_is_not_there_is_told() {
     let prices = json!({ "tools": { "abacus": 0.1, "calculator": 0.1, "elsewhere__look": 1, "lab__echo": 1,
         "lab__ecko": 1 } });
     let prices: PricesConfig = serde_json::from_value(prices).unwrap();
-    assert_eq!(
-        bench.gate.catalogue.priced_in_vain(&prices),
-        ["abacus", "lab__ecko"]
-    );
+    assert_eq!(bench.gate.catalogue.priced_in_vain(&prices), ["abacus", "lab__ecko"]);
 }
 
 /// Waits for so many movements, and gives them, oldest first.
