@@ -409,7 +409,8 @@ async fn over_plain_json_rpc_a_named_call_rents_once() {
     let quoted = rig.post("/api/v1/gpu/quotes", &key, &json!({"offer_id": offer})).await;
     let quote: Value = quoted.json().await.unwrap();
     let send = |method: &'static str, tool: &'static str| {
-        let params = json!({"name": tool, "arguments": {"quote_id": quote["id"]}});
+        let arguments = json!({"provider": "vast.ai", "instance_id": offer, "quote_id": quote["id"]});
+        let params = json!({"name": tool, "arguments": arguments});
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         let request = rig.request("POST", "/api/v1/mcp", &key).header("idempotency-key", "k1");
         async move { request.json(&body).send().await.unwrap() }

@@ -17,7 +17,7 @@ async fn replicas_that_start_together_migrate_once() {
         }
         assert_eq!(
             db.number("SELECT COUNT(*) FROM _sqlx_migrations").await,
-            9,
+            12,
             "{}",
             db.name()
         );
@@ -35,14 +35,14 @@ async fn a_newer_database_is_refused_and_left_alone() {
         .await;
         let refused = try_open(db.url()).await.err().unwrap();
         assert!(
-            matches!(refused, StoreError::Newer { found: 99, known: 9 }),
+            matches!(refused, StoreError::Newer { found: 99, known: 12 }),
             "{}: {refused:?}",
             db.name()
         );
         let failure = Failure::from(refused);
         assert_eq!(failure.code, Code::InvalidConfig);
         assert!(failure.sentence().contains("version 99"), "{}", failure.sentence());
-        assert_eq!(db.number("SELECT COUNT(*) FROM _sqlx_migrations").await, 10);
+        assert_eq!(db.number("SELECT COUNT(*) FROM _sqlx_migrations").await, 13);
     }
 }
 
