@@ -46,6 +46,14 @@ impl Action {
     pub const GPU_DESTROY: Self = Self::named("gpu:destroy");
     /// Sending requests to what runs on one.
     pub const GPU_PROXY: Self = Self::named("gpu:proxy");
+    /// Looking at contexts, and at what was said in them.
+    pub const CONTEXTS_READ: Self = Self::named("contexts:read");
+    /// Making contexts, asking in them, changing and removing them.
+    pub const CONTEXTS_WRITE: Self = Self::named("contexts:write");
+    /// Looking at tasks, and at what became of them.
+    pub const TASKS_READ: Self = Self::named("tasks:read");
+    /// Having something done later, taking it back, and having it tried again.
+    pub const TASKS_WRITE: Self = Self::named("tasks:write");
     pub const UPSTREAMS_READ: Self = Self::named("upstreams:read");
     pub const UPSTREAMS_WRITE: Self = Self::named("upstreams:write");
 
@@ -135,6 +143,8 @@ impl Role {
                 "prompt:*",
                 "resource:*",
                 "context:*",
+                "contexts:*",
+                "tasks:*",
                 "effect:*",
                 "gpu:*",
                 "spending:read",

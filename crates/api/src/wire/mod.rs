@@ -1,5 +1,6 @@
 //! What travels: the JSON of Forebay's own REST API, with the units and meanings that `openapi.json` shows.
 
+mod contexts;
 mod declared;
 mod explain;
 mod gpu;
@@ -11,8 +12,14 @@ mod problem;
 mod providers;
 mod records;
 mod route;
+mod tasks;
 mod upstreams;
 
+pub use contexts::{
+    ContentType, ContextCreate, ContextDeleted, ContextHealth, ContextInfo, ContextList, ContextModel, ContextModelList,
+    ContextNode, ContextNodeAdd, ContextNodeAdded, ContextNodeDeleted, ContextNodeNew, ContextPrompt, ContextPrompted,
+    ContextQuery, ContextUsage, Metadata, NodeRole, OnDisconnect, PromptQuery, TaskPriority, WaitQuery,
+};
 pub use declared::{DeclaredTool, DeclaredToolList, ToolRef};
 pub use explain::{ExplainQuery, Explanation, LimitInfo, TraceExplanation};
 pub use gpu::{
@@ -33,6 +40,7 @@ pub use providers::{
 };
 pub use records::{AuditReport, EventInfo, EventList, EventQuery};
 pub use route::{RouteBackend, RouteExplanation, RouteQuery, RouteStep};
+pub use tasks::{TaskCreate, TaskError, TaskInfo, TaskList, TaskQuery, TaskShow};
 pub use upstreams::{
     ApprovedDefinition, DefinitionRef, UpstreamApprove, UpstreamApproved, UpstreamDetail, UpstreamForgotten,
     UpstreamInfo, UpstreamList, UpstreamLogLine, UpstreamRef, UpstreamRegister, WaitingDefinition,
