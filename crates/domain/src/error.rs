@@ -111,6 +111,7 @@ codes! {
     /// A quote that nobody gave, or that is no longer good.
     UnknownQuote = "unknown_quote": NotFound,
     UnknownBudget = "unknown_budget": NotFound,
+    UnknownTask = "unknown_task": NotFound,
     Conflict = "conflict": Conflict,
     /// The first request of this name is still under way.
     IdempotencyKeyInUse = "idempotency_key_in_use": Conflict,
@@ -131,6 +132,8 @@ codes! {
     UpstreamTimedOut = "upstream_timed_out": UpstreamTimedOut,
     ToolTimedOut = "tool_timed_out": UpstreamTimedOut,
     StoreUnavailable = "store_unavailable": Unavailable,
+    /// The disk of the database is full: it can be read, and nothing can be written.
+    StoreFull = "store_full": Unavailable,
     /// The keys that verify tokens cannot be fetched.
     TokenKeysUnavailable = "token_keys_unavailable": Unavailable,
     Overloaded = "overloaded": Unavailable,

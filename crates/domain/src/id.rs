@@ -109,6 +109,18 @@ id!(
     HoldId
 );
 id!(
+    /// Durable work that somebody submitted.
+    TaskId
+);
+id!(
+    /// What kind of work a task is: `mcp.add_prompt`, `tools/call`. Whoever runs tasks says which types it runs.
+    TaskType
+);
+id!(
+    /// One process that runs tasks, from its start to its end.
+    WorkerId
+);
+id!(
     /// One process that writes audit events; its events form one hash chain.
     ChainId
 );

@@ -21,6 +21,7 @@ pub mod price;
 pub mod principal;
 pub mod quarantine;
 pub mod route;
+pub mod task;
 pub mod tool;
 
 pub use access::{Action, Decision, Role};

@@ -7,10 +7,13 @@ use crate::{
     Failure, Principal,
     context::{Context, ContextQuery},
     event::Surface,
-    id::TraceId,
+    id::{TaskId, TraceId},
     model::{Answer, ModelInfo, ModelRequest},
+    task::{TaskFault, TypeLimits},
     tool::{ToolAnswer, ToolCall, ToolInfo},
 };
+use bytes::Bytes;
+use jiff::Timestamp;
 use std::{future::Future, pin::Pin};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -75,4 +78,54 @@ pub trait FindContext: Send + Sync {
         query: &'a ContextQuery,
         via: Via,
     ) -> BoxFuture<'a, Result<Context, Failure>>;
+}
+
+/// One run of a task: what it is about, until when, and whom to tell how it goes.
+#[derive(Clone, Copy)]
+pub struct TaskRun<'a> {
+    pub id: &'a TaskId,
+    /// Whose work it is, as they stand now: a key that was revoked since has ended the task.
+    pub principal: &'a Principal,
+    /// JSON, as it was submitted.
+    pub input: &'a [u8],
+    /// The first is 1.
+    pub attempt: u32,
+    pub attempts_max: u32,
+    pub trace: TraceId,
+    /// The run is given up then.
+    pub deadline: Timestamp,
+    pub cancelled: &'a dyn Cancelled,
+    pub tell: &'a dyn Tell,
+}
+
+/// Whether somebody wants a run to end. One that does not heed it is dropped a little later.
+pub trait Cancelled: Send + Sync {
+    fn is_cancelled(&self) -> bool;
+
+    /// Completes when it is cancelled.
+    fn cancelled(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Tells whoever watches a run what it has so far. Nothing of it is kept: the output is what counts.
+pub trait Tell: Send + Sync {
+    fn tell(&self, piece: Bytes);
+}
+
+/// Do later. Each type of task is run by one of these; those that run them (`forebay-work`) know nothing of what they do.
+///
+/// A run may happen twice, since whoever ran it first may be gone without a word: its effect is made once by the task's
+/// id, or its retry allows one attempt.
+pub trait RunTask: Send + Sync {
+    /// The type of the tasks that it runs: a [`crate::id::TaskType`].
+    fn task_type(&self) -> &str;
+
+    fn limits(&self) -> TypeLimits;
+
+    /// Whether such a task may be submitted from outside. It is asked before anything is queued.
+    fn accept(&self, _principal: &Principal, _input: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Gives the output, which is JSON. Dropping the future ends the run.
+    fn run<'a>(&'a self, run: TaskRun<'a>) -> BoxFuture<'a, Result<Bytes, TaskFault>>;
 }

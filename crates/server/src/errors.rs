@@ -38,6 +38,7 @@ pub fn status(code: Code) -> StatusCode {
         Code::NotAcceptable => return StatusCode::NOT_ACCEPTABLE,
         Code::UnsupportedMediaType => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::MethodNotAllowed => return StatusCode::METHOD_NOT_ALLOWED,
+        Code::StoreFull => return StatusCode::INSUFFICIENT_STORAGE,
         Code::InvalidArguments | Code::IdempotencyKeyReused => return StatusCode::UNPROCESSABLE_ENTITY,
         _ => {}
     }
@@ -237,6 +238,7 @@ mod tests {
         assert_eq!(of(Code::RateLimited), 429);
         assert_eq!(of(Code::UpstreamTruncated), 502);
         assert_eq!(of(Code::StoreUnavailable), 503);
+        assert_eq!(of(Code::StoreFull), 507);
         assert_eq!(of(Code::UpstreamTimedOut), 504);
         assert_eq!(of(Code::InternalError), 500);
         let trace = TraceId::from_bytes([1; 16]).unwrap();

@@ -186,8 +186,13 @@ where
     let work: writer::Unit = Box::new(move |tx| {
         Box::pin(async move {
             let result = unit(tx, &input).await;
+            let full = result
+                .as_ref()
+                .err()
+                .filter(|error| matches!(error, StoreError::Full(_)));
             Ran {
                 keep: result.is_ok(),
+                full: full.cloned(),
                 answer: Box::new(move |committed| {
                     let outcome = result.and_then(|value| committed.map(|()| value));
                     // Whoever asked may have gone away.

@@ -24,6 +24,9 @@ pub enum StoreError {
         #[source]
         source: Option<Arc<sqlx::Error>>,
     },
+    /// Nothing can be written until somebody makes room. It can still be read.
+    #[error("the disk of the database is full")]
+    Full(#[source] Arc<sqlx::Error>),
     /// Lost against other transactions, more often than is retried.
     #[error("too many transactions wanted the same rows at once")]
     Contended(#[source] Arc<sqlx::Error>),
@@ -122,7 +125,7 @@ impl StoreError {
 
     /// Whether trying again later may help.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Contended(_))
+        matches!(self, Self::Unavailable { .. } | Self::Full(_) | Self::Contended(_))
     }
 }
 
@@ -178,7 +181,7 @@ fn from_sqlite(code: u32, error: Arc<sqlx::Error>) -> StoreError {
         8 => "it is read-only",
         9 => "it was interrupted",
         10 => "the disk reported an error",
-        13 => "the disk is full",
+        13 => return StoreError::Full(error),
         14 => "its file cannot be opened",
         3 | 23 => "its file may not be used by this user",
         11 | 26 => {
@@ -202,7 +205,7 @@ fn from_postgres(state: &str, error: Arc<sqlx::Error>) -> StoreError {
         "57014" => "a statement took too long",
         "55P03" => "a row stayed locked for too long",
         "25006" => "it is read-only",
-        "53100" => "the disk is full",
+        "53100" => return StoreError::Full(error),
         "25P03" => "a transaction was idle for too long",
         "42501" => "its user may not do this",
         "55000" => "it accepts no connections",
@@ -235,6 +238,10 @@ impl From<StoreError> for Failure {
             StoreError::Unavailable { .. } | StoreError::Contended(_) => {
                 (Code::StoreUnavailable, "Try again in a few seconds.")
             }
+            StoreError::Full(_) => (
+                Code::StoreFull,
+                "Nothing was done. Somebody has to make room on the database's disk; then try again.",
+            ),
             StoreError::Conflict(_) => (Code::Conflict, "Look at what is there, or choose another name."),
             StoreError::Newer { .. } => (
                 Code::InvalidConfig,
@@ -286,7 +293,7 @@ impl From<StoreError> for Failure {
         };
         let failure = Failure::new(code, message).hint(hint);
         let failure = match (&error, code) {
-            (_, Code::StoreUnavailable) => failure.retry_after(RETRY_AFTER),
+            (_, Code::StoreUnavailable | Code::StoreFull) => failure.retry_after(RETRY_AFTER),
             (
                 StoreError::Foreign {
                     fault: ForeignFault::Away(_),
@@ -325,7 +332,12 @@ mod tests {
         for code in [5, 261, 6, 8, 1032, 10, 266, 3338, 13, 14] {
             let error = from_sqlite(code, Arc::new(sqlx::Error::RowNotFound));
             assert!(error.is_unavailable(), "{code}");
-            assert_eq!(failure(error).0, Code::StoreUnavailable);
+            let full = if code == 13 {
+                Code::StoreFull
+            } else {
+                Code::StoreUnavailable
+            };
+            assert_eq!(failure(error).0, full, "{code}");
         }
         for code in [11, 26] {
             let error = from_sqlite(code, Arc::new(sqlx::Error::RowNotFound));

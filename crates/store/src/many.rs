@@ -9,7 +9,7 @@ const CHUNKS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
 /// Values of one list, smallest first.
 const LISTS: [usize; 5] = [1, 4, 16, 64, 256];
 
-/// `INSERT … VALUES …` for both databases.
+/// A statement with `VALUES …` in it, for both databases.
 pub(crate) struct Insert {
     sqlite: [String; CHUNKS.len()],
     postgres: [String; CHUNKS.len()],
@@ -18,9 +18,20 @@ pub(crate) struct Insert {
 impl Insert {
     /// `tail` is what stands behind the rows, such as `ON CONFLICT …`.
     pub(crate) fn new(table: &str, columns: &[&str], tail: &str) -> Self {
+        let head = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
+        // PostgreSQL knows the types by the columns.
+        Self::around(&head, &vec![""; columns.len()], tail)
+    }
+
+    /// Rows between two texts, each value of the type that PostgreSQL is told.
+    pub(crate) fn around(head: &str, types: &[&str], tail: &str) -> Self {
         // Without names on SQLite, as `placeholder` says.
-        let sqlite = CHUNKS.map(|rows| statement(table, columns, tail, rows, |_| "?".to_owned()));
-        let postgres = CHUNKS.map(|rows| statement(table, columns, tail, rows, |number| format!("${number}")));
+        let sqlite = CHUNKS.map(|rows| statement(head, types, tail, rows, |_, _| "?".to_owned()));
+        let typed = |number: usize, named: &str| match named {
+            "" => format!("${number}"),
+            named => format!("${number}::{named}"),
+        };
+        let postgres = CHUNKS.map(|rows| statement(head, types, tail, rows, typed));
         Self { sqlite, postgres }
     }
 
@@ -41,14 +52,14 @@ impl Insert {
     }
 }
 
-fn statement(table: &str, columns: &[&str], tail: &str, rows: usize, placeholder: fn(usize) -> String) -> String {
-    let mut sql = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
+fn statement(head: &str, types: &[&str], tail: &str, rows: usize, placeholder: fn(usize, &str) -> String) -> String {
+    let mut sql = head.to_owned();
     for row in 0..rows {
         let separator = if row == 0 { "(" } else { ", (" };
         sql.push_str(separator);
-        for column in 0..columns.len() {
+        for (column, named) in types.iter().enumerate() {
             let comma = if column == 0 { "" } else { ", " };
-            let placeholder = placeholder(row * columns.len() + column + 1);
+            let placeholder = placeholder(row * types.len() + column + 1, named);
             write!(sql, "{comma}{placeholder}").expect("a String takes everything");
         }
         sql.push(')');

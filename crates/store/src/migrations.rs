@@ -84,6 +84,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0012_requests_and_alerts.sql"),
         include_str!("../migrations/postgres/0012_requests_and_alerts.sql"),
     ),
+    (
+        13,
+        "tasks",
+        include_str!("../migrations/sqlite/0013_tasks.sql"),
+        include_str!("../migrations/postgres/0013_tasks.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

@@ -18,6 +18,7 @@ use crate::{
     named::NamedRequests,
     open,
     passages::Passages,
+    queue::{self, Queue},
     rentals::Rentals,
     responses::Responses,
     sql::{Both, on_both},
@@ -43,6 +44,7 @@ pub struct Store {
     events: EventLog,
     ledger: Ledger,
     passages: Passages,
+    queue: Queue,
 }
 
 impl Store {
@@ -70,6 +72,7 @@ impl Store {
         });
         let events = events::start(&recording, db.clone());
         let ledger = ledger::start(&spending, &recording, db.clone()).await?;
+        let queue = queue::start(&recording, &spending, db.clone());
         let closing = Closing {
             spending,
             recording,
@@ -86,6 +89,7 @@ impl Store {
             events,
             ledger,
             passages,
+            queue,
         })
     }
 
@@ -127,6 +131,11 @@ impl Store {
         Declared::new(self.db.clone(), Sort::Tool)
     }
 
+    /// What is to be done later.
+    pub fn queue(&self) -> Queue {
+        self.queue.clone()
+    }
+
     pub fn responses(&self) -> Responses {
         Responses::new(self.db.clone())
     }
@@ -164,6 +173,7 @@ impl Store {
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.db.metrics().register(registry);
         self.ledger.register_metrics(registry);
+        self.queue.register_metrics(registry);
     }
 
     /// Asks the database for a sign of life.

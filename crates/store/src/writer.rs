@@ -29,6 +29,8 @@ pub(crate) type Unit = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Ran> 
 /// A unit that ran: whether its changes stay, and whom to tell what became of the commit.
 pub(crate) struct Ran {
     pub keep: bool,
+    /// What it met on a full disk, which then ends the whole transaction.
+    pub full: Option<StoreError>,
     pub answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
 }
 
@@ -114,13 +116,15 @@ async fn run_group(
     execute(tx, "BEGIN IMMEDIATE").await?;
     for unit in group {
         execute(tx, "SAVEPOINT unit").await?;
-        let done = unit(tx).await;
-        let keep = done.keep;
+        let mut done = unit(tx).await;
+        let (keep, full) = (done.keep, done.full.take());
         ran.push(done);
         if !keep {
             // Fails where SQLite itself gave up the transaction, as on a full disk; then the whole group has failed.
             let undone = execute(tx, "ROLLBACK TO unit").await;
-            undone.map_err(|_| StoreError::unavailable("another write ended the transaction that they shared"))?;
+            undone.map_err(|_| {
+                full.unwrap_or_else(|| StoreError::unavailable("another write ended the transaction that they shared"))
+            })?;
         }
         execute(tx, "RELEASE unit").await?;
     }
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_is_unavailable_and_passes() {
+    async fn a_full_disk_refuses_what_writes_and_passes() {
         let fixture = fixture().await;
         let db = &fixture.db;
         write_word(db, "a").await.unwrap();
@@ -274,15 +278,12 @@ mod tests {
             db.write(large, |tx, large| Box::pin(run_sql(tx, large))),
             write_word(db, "c")
         );
-        assert!(refused.as_ref().is_err_and(StoreError::is_unavailable), "{refused:?}");
         // SQLite gives up the whole transaction then: nobody in the group is told that it is safe.
-        for neighbour in [b, c] {
-            assert!(
-                neighbour.as_ref().is_err_and(StoreError::is_unavailable),
-                "{neighbour:?}"
-            );
+        for one in [b, refused, c] {
+            assert!(matches!(one, Err(StoreError::Full(_))), "{one:?}");
+            assert!(one.is_err_and(|error| error.is_unavailable()));
         }
-        assert!(!db.is_reachable());
+        assert!(db.is_reachable(), "it can be read");
         assert_eq!(words(db).await, "a");
 
         // The limit went with its connection.

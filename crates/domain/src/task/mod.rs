@@ -1,0 +1,36 @@
+//! Durable work: which states a task goes through, and what takes it from one to the next.
+//!
+//! Everything here is a function of a record, of what happens to it and of the time. Where tasks are kept and who runs
+//! them stands elsewhere; a store that claims many at once does in one statement what [`Record::after`] does for one.
+
+mod fault;
+mod machine;
+mod needs;
+mod owner;
+mod rank;
+mod retry;
+mod stage;
+
+pub use crate::id::{TaskId, TaskType, WorkerId};
+pub use fault::{TaskError, TaskFault};
+pub use machine::{DEAD_KEPT_MS, Ended, Event, LEASE_MAX_MS, Record, Refusal, Wanted};
+pub use needs::{Needs, Offer};
+pub use owner::{SnapshotFault, TaskOwner};
+pub use rank::{AGEING_STEP_MS, rank};
+pub use retry::Retry;
+pub use stage::{Stage, State};
+
+use std::time::Duration;
+
+/// Largest input and output of a task, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// How the tasks of one type are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TypeLimits {
+    /// Runs at once in one process.
+    pub concurrency: u32,
+    /// How long one run may take.
+    pub timeout: Duration,
+    pub retry: Retry,
+}

@@ -1,0 +1,258 @@
+//! What happens to tasks that are there: their records are read, decided about in order, and written.
+
+use bytes::Bytes;
+use forebay_domain::{
+    id::{SubjectId, TaskId, TenantId, WorkerId},
+    task::{Ended, Event, Record, Refusal, Stage, State},
+};
+use sqlx::AssertSqlSafe;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+
+use super::{
+    lanes,
+    rows::{RECORD_COLUMNS, RecordRow},
+};
+use crate::{
+    StoreError,
+    many::{Insert, lists, placeholders},
+    row::known,
+    sql::{Both, Tx, on_both},
+};
+
+/// Tasks whose time comes at once, at most; the rest of them a moment later.
+const DUE_MAX: i64 = 256;
+
+static WRITE: LazyLock<Insert> = LazyLock::new(|| {
+    let columns = [
+        ("id", "text"),
+        ("stage", "text"),
+        ("rank", "bigint"),
+        ("run_at_ms", "bigint"),
+        ("wake_at_ms", "bigint"),
+        ("fence", "bigint"),
+        ("attempts", "bigint"),
+        ("worker", "text"),
+        ("cancel_wanted", "boolean"),
+        ("started_at_ms", "bigint"),
+        ("completed_at_ms", "bigint"),
+        ("error_code", "text"),
+        ("error_message", "text"),
+        ("error_hint", "text"),
+    ];
+    let set: Vec<String> = (2..)
+        .zip(&columns[1..])
+        .map(|(number, (column, _))| format!("{column} = v.column{number}"))
+        .collect();
+    let head = format!(
+        "UPDATE task SET {}, output = COALESCE(v.column15, output) FROM (VALUES ",
+        set.join(", ")
+    );
+    let types: Vec<&str> = columns.iter().map(|(_, named)| *named).chain(["text"]).collect();
+    Insert::around(&head, &types, ") AS v WHERE task.id = v.column1")
+});
+
+/// Whose tasks somebody may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// All where there is none.
+    pub tenant: Option<TenantId>,
+    /// Only what they submitted themselves.
+    pub subject: Option<SubjectId>,
+}
+
+impl Scope {
+    pub const ALL: Self = Self {
+        tenant: None,
+        subject: None,
+    };
+
+    fn has(&self, loaded: &Loaded) -> bool {
+        let tenant = self
+            .tenant
+            .as_ref()
+            .is_none_or(|tenant| tenant.as_str() == loaded.tenant);
+        tenant
+            && self
+                .subject
+                .as_ref()
+                .is_none_or(|subject| subject.as_str() == loaded.subject)
+    }
+}
+
+/// Something that is to happen to a task.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub id: TaskId,
+    pub scope: Scope,
+    pub event: Event,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stepped {
+    Done { state: State, cancel_wanted: bool },
+    Refused(Refusal),
+    Unknown,
+}
+
+struct Loaded {
+    record: Record,
+    tenant: String,
+    subject: String,
+    lane: Option<String>,
+    output: Option<Bytes>,
+    is_changed: bool,
+}
+
+type Records = BTreeMap<TaskId, Loaded>;
+
+/// Lets all of it happen, one after another, and says what became of each.
+pub(super) async fn apply(tx: &mut Tx, now_ms: i64, steps: &[&Step]) -> Result<Vec<Stepped>, StoreError> {
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: BTreeSet<&TaskId> = steps.iter().map(|step| &step.id).collect();
+    let mut records = load(tx, &ids).await?;
+    let stepped = steps
+        .iter()
+        .map(|step| match records.get_mut(&step.id) {
+            Some(loaded) if step.scope.has(loaded) => loaded.step(&step.event, now_ms),
+            _ => Stepped::Unknown,
+        })
+        .collect();
+    write(tx, &records).await?;
+    Ok(stepped)
+}
+
+/// What is due becomes pending. Gives how many those were.
+pub(super) async fn wake(tx: &mut Tx, now_ms: i64) -> Result<usize, StoreError> {
+    // Whoever else wakes some of it has it.
+    let lock = match tx {
+        Both::Sqlite(_) => "",
+        Both::Postgres(_) => "FOR UPDATE SKIP LOCKED",
+    };
+    let sql = format!(
+        "SELECT {RECORD_COLUMNS} FROM task WHERE stage IN ('scheduled', 'retrying') AND wake_at_ms <= $1 \
+         ORDER BY wake_at_ms LIMIT {DUE_MAX} {lock}"
+    );
+    let rows: Vec<RecordRow> = on_both!(&mut *tx, |tx| sqlx::query_as(AssertSqlSafe(sql))
+        .bind(now_ms)
+        .fetch_all(&mut **tx)
+        .await)?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let mut records = loaded(rows)?;
+    for loaded in records.values_mut() {
+        loaded.step(&Event::Due, now_ms);
+    }
+    write(tx, &records).await?;
+    Ok(records.len())
+}
+
+async fn load(tx: &mut Tx, ids: &BTreeSet<&TaskId>) -> Result<Records, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let mut records = Records::new();
+    for list in lists(&ids) {
+        // In one order, so that two that change the same tasks do not wait for one another.
+        let lock = match tx {
+            Both::Sqlite(_) => "",
+            Both::Postgres(_) => "ORDER BY id FOR UPDATE",
+        };
+        let all = placeholders(tx, 1, list.len());
+        let sql = format!("SELECT {RECORD_COLUMNS} FROM task WHERE id IN ({all}) {lock}");
+        let rows: Vec<RecordRow> = on_both!(&mut *tx, |tx| {
+            let mut query = sqlx::query_as(AssertSqlSafe(sql));
+            for id in &list {
+                query = query.bind(*id);
+            }
+            query.fetch_all(&mut **tx).await
+        })?;
+        records.extend(loaded(rows)?);
+    }
+    Ok(records)
+}
+
+fn loaded(rows: Vec<RecordRow>) -> Result<Records, StoreError> {
+    let mut records = Records::new();
+    for mut row in rows {
+        let id = known("task", TaskId::try_from(std::mem::take(&mut row.id)))?;
+        let loaded = Loaded {
+            tenant: std::mem::take(&mut row.tenant),
+            subject: std::mem::take(&mut row.subject),
+            lane: row.lane.clone(),
+            record: row.try_into()?,
+            output: None,
+            is_changed: false,
+        };
+        records.insert(id, loaded);
+    }
+    Ok(records)
+}
+
+impl Loaded {
+    fn step(&mut self, event: &Event, now_ms: i64) -> Stepped {
+        match self.record.after(event, now_ms) {
+            Err(refusal) => Stepped::Refused(refusal),
+            Ok(after) => {
+                if let Event::Settle {
+                    ended: Ended::Done(output),
+                    ..
+                } = event
+                {
+                    self.output = Some(output.clone());
+                }
+                self.is_changed |= after != self.record;
+                self.record = after;
+                Stepped::Done {
+                    state: self.record.state(),
+                    cancel_wanted: self.record.cancel_wanted,
+                }
+            }
+        }
+    }
+}
+
+/// Writes what has changed; then whoever waits behind it in its lane takes its turn.
+async fn write(tx: &mut Tx, records: &Records) -> Result<(), StoreError> {
+    let changed: Vec<(&TaskId, &Loaded)> = records.iter().filter(|(_, loaded)| loaded.is_changed).collect();
+    for (sql, part) in WRITE.of(tx, &changed) {
+        on_both!(&mut *tx, |tx| {
+            let mut query = sqlx::query(sql);
+            for (id, loaded) in part {
+                let (record, error) = (&loaded.record, loaded.record.error.as_ref());
+                query = query
+                    .bind(id.as_str())
+                    .bind(record.stage.as_str())
+                    .bind(record.rank)
+                    .bind(record.run_at_ms)
+                    .bind(record.wake_at_ms)
+                    .bind(record.fence)
+                    .bind(i64::from(record.attempts))
+                    .bind(record.worker.as_ref().map(WorkerId::as_str))
+                    .bind(record.cancel_wanted)
+                    .bind(record.started_at_ms)
+                    .bind(record.completed_at_ms)
+                    .bind(error.map(|error| error.code.as_str()))
+                    .bind(error.map(|error| error.message.as_str()))
+                    .bind(error.and_then(|error| error.hint.as_deref()))
+                    .bind(
+                        loaded
+                            .output
+                            .as_deref()
+                            .map(|output| str::from_utf8(output).unwrap_or("null")),
+                    );
+            }
+            query.execute(&mut **tx).await.map(drop)
+        })?;
+    }
+    let moved = changed
+        .iter()
+        .filter(|(_, loaded)| loaded.record.stage == Stage::Waiting || !loaded.record.stage.holds_lane());
+    let lanes: BTreeSet<String> = moved.filter_map(|(_, loaded)| loaded.lane.clone()).collect();
+    lanes::promote(tx, &lanes).await?;
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Looks at tasks: one, a page of them, and how many wait.
+
+use forebay_domain::{
+    id::{TaskId, TaskType},
+    model::Priority,
+    task::{AGEING_STEP_MS, Stage, State},
+};
+use jiff::Timestamp;
+use sqlx::AssertSqlSafe;
+
+use super::{
+    Queue,
+    moves::Scope,
+    rows::{COLUMNS, Task, TaskRow, count, priority, stage},
+};
+use crate::{
+    StoreError,
+    row::{known, moment},
+    sql::on_both,
+};
+
+/// Most tasks of one page.
+pub const TASKS_PAGE_MAX: u32 = 200;
+
+const INPUT: &str = "SELECT input FROM task_input WHERE task = $1";
+
+/// Which tasks to list: the newest first.
+#[derive(Debug, Clone)]
+pub struct TaskQuery {
+    pub scope: Scope,
+    pub state: Option<State>,
+    pub task_type: Option<TaskType>,
+    pub context_id: Option<String>,
+    /// Where the page before ended.
+    pub after: Option<TaskId>,
+    /// At most [`TASKS_PAGE_MAX`]; 0 means that many.
+    pub limit: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskPage {
+    /// Without their bodies.
+    pub tasks: Vec<Task>,
+    /// Where to go on, if there are more.
+    pub next: Option<TaskId>,
+}
+
+/// How many tasks of one sort there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Depth {
+    pub task_type: TaskType,
+    pub priority: Priority,
+    /// Pending, scheduled, running or dead.
+    pub state: State,
+    pub count: u32,
+    /// Since when the oldest of them is ready to run; of what runs or is dead, was.
+    pub oldest: Timestamp,
+}
+
+impl Queue {
+    /// A task with its output, and its input where that is asked for.
+    pub async fn get(&self, scope: &Scope, id: &TaskId, body: Body) -> Result<Option<Task>, StoreError> {
+        let input = match body {
+            Body::Output => "NULL AS input",
+            Body::Both => "input",
+        };
+        let (tenant, subject) = texts(scope);
+        let mut sql = format!("SELECT {COLUMNS}, {input}, output FROM task WHERE id = $1");
+        if tenant.is_some() {
+            sql.push_str(" AND tenant = $2");
+        }
+        if subject.is_some() {
+            sql.push_str(if tenant.is_some() {
+                " AND subject = $3"
+            } else {
+                " AND subject = $2"
+            });
+        }
+        let row: Option<TaskRow> = self
+            .db
+            .read(async {
+                on_both!(self.db.pools(), |pool| {
+                    let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(id.as_str());
+                    for text in [tenant, subject].into_iter().flatten() {
+                        query = query.bind(text);
+                    }
+                    query.fetch_optional(pool).await
+                })
+            })
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut task = Task::try_from(row)?;
+        if body == Body::Both && task.input.is_none() {
+            task.input = self.input_apart(id).await?.map(Into::into);
+        }
+        Ok(Some(task))
+    }
+
+    async fn input_apart(&self, id: &TaskId) -> Result<Option<String>, StoreError> {
+        self.db
+            .read(async {
+                on_both!(self.db.pools(), |pool| sqlx::query_scalar(INPUT)
+                    .bind(id.as_str())
+                    .fetch_optional(pool)
+                    .await)
+            })
+            .await
+    }
+
+    pub async fn list(&self, query: &TaskQuery) -> Result<TaskPage, StoreError> {
+        let limit = match query.limit {
+            0 => TASKS_PAGE_MAX,
+            limit => limit.min(TASKS_PAGE_MAX),
+        };
+        let (sql, texts) = listing(query, limit + 1);
+        let rows: Vec<TaskRow> = self
+            .db
+            .read(async {
+                on_both!(self.db.pools(), |pool| {
+                    let mut query = sqlx::query_as(AssertSqlSafe(sql));
+                    for text in texts {
+                        query = query.bind(text);
+                    }
+                    query.fetch_all(pool).await
+                })
+            })
+            .await?;
+        let mut tasks: Vec<Task> = rows.into_iter().map(Task::try_from).collect::<Result<_, _>>()?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = tasks.len() > limit;
+        tasks.truncate(limit);
+        let next = tasks.last().filter(|_| more).map(|task| task.id.clone());
+        Ok(TaskPage { tasks, next })
+    }
+
+    /// How many tasks wait, run or are dead, by type and priority. It looks at each of them: ask now and then.
+    pub async fn counts(&self) -> Result<Vec<Depth>, StoreError> {
+        // What is pending is counted in the index that claims are made from.
+        let sql = format!(
+            "SELECT task_type, priority, stage, COUNT(*), MIN(since_ms) FROM (\
+             SELECT task_type, priority, 'pending' AS stage, rank + priority * {AGEING_STEP_MS} AS since_ms \
+             FROM task WHERE stage = 'pending' UNION ALL \
+             SELECT task_type, priority, stage, run_at_ms AS since_ms FROM task \
+             WHERE stage IN ('scheduled', 'waiting', 'running', 'retrying', 'dead')) AS all_of_them \
+             GROUP BY task_type, priority, stage ORDER BY task_type, priority, stage"
+        );
+        let rows: Vec<(String, i64, String, i64, i64)> = self
+            .db
+            .read(async {
+                on_both!(self.db.pools(), |pool| sqlx::query_as(AssertSqlSafe(sql))
+                    .fetch_all(pool)
+                    .await)
+            })
+            .await?;
+        let mut depths: Vec<Depth> = Vec::with_capacity(rows.len());
+        for (task_type, urgency, at, number, since_ms) in rows {
+            let stage: Stage = stage(&at)?;
+            let one = Depth {
+                task_type: known("the type of a task", TaskType::try_from(task_type))?,
+                priority: priority(urgency)?,
+                state: stage.state(),
+                count: count(number)?,
+                oldest: moment(since_ms)?,
+            };
+            match depths.iter_mut().find(|other| is_same_sort(other, &one)) {
+                // Two stages may be one state.
+                Some(other) => {
+                    other.count = other.count.saturating_add(one.count);
+                    other.oldest = other.oldest.min(one.oldest);
+                }
+                None => depths.push(one),
+            }
+        }
+        Ok(depths)
+    }
+}
+
+/// How much of a task to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    Output,
+    /// Its input too.
+    Both,
+}
+
+fn is_same_sort(a: &Depth, b: &Depth) -> bool {
+    a.task_type == b.task_type && a.priority == b.priority && a.state == b.state
+}
+
+fn texts(scope: &Scope) -> (Option<&str>, Option<&str>) {
+    let tenant = scope.tenant.as_ref().map(|tenant| tenant.as_str());
+    (tenant, scope.subject.as_ref().map(|subject| subject.as_str()))
+}
+
+/// The statement, and what it is about.
+fn listing(query: &TaskQuery, limit: u32) -> (String, Vec<&str>) {
+    let (tenant, subject) = texts(&query.scope);
+    let conditions = [
+        ("tenant =", tenant),
+        ("subject =", subject),
+        ("task_type =", query.task_type.as_ref().map(|of| of.as_str())),
+        ("context_id =", query.context_id.as_deref()),
+        ("id <", query.after.as_ref().map(|id| id.as_str())),
+    ];
+    let (mut sql, mut texts) = (
+        format!("SELECT {COLUMNS}, NULL AS input, NULL AS output FROM task"),
+        Vec::new(),
+    );
+    let mut joint = " WHERE ";
+    for (condition, text) in conditions {
+        if let Some(text) = text {
+            texts.push(text);
+            sql = format!("{sql}{joint}{condition} ${}", texts.len());
+            joint = " AND ";
+        }
+    }
+    if let Some(state) = query.state {
+        let stages: Vec<String> = Stage::ALL
+            .into_iter()
+            .filter(|stage| stage.state() == state)
+            .map(|stage| format!("'{}'", stage.as_str()))
+            .collect();
+        sql = format!("{sql}{joint}stage IN ({})", stages.join(", "));
+    }
+    (format!("{sql} ORDER BY id DESC LIMIT {limit}"), texts)
+}

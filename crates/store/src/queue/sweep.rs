@@ -1,0 +1,160 @@
+//! What happens by itself: leases lapse, and what has ended is forgotten after a while.
+
+use forebay_domain::{
+    Failure,
+    id::TaskId,
+    task::{Event, LEASE_MAX_MS},
+};
+use forebay_runtime::{
+    Tasks,
+    looping::{self, Loop, Nudge},
+};
+use sqlx::AssertSqlSafe;
+use std::time::Duration;
+
+use super::{
+    Queue,
+    moves::{Scope, Step, Stepped},
+    writer::{Became, Request},
+};
+use crate::{StoreError, row::known, sql::on_both};
+
+/// How often somebody looks for leases that have ended.
+const LAPSE_EVERY: Duration = Duration::from_secs(1);
+const PRUNE_EVERY: Duration = Duration::from_secs(30);
+/// Leases that lapse at once.
+const LAPSES_MAX: usize = 256;
+/// Tasks that are forgotten in one transaction.
+const PRUNED_MAX: usize = 1_000;
+
+pub(super) fn start(tasks: &Tasks, queue: &Queue) {
+    looping::drive(tasks, Lapsing(queue.clone()), LAPSE_EVERY, Nudge::new());
+    looping::drive(tasks, Pruning(queue.clone()), PRUNE_EVERY, Nudge::new());
+}
+
+struct Lapsing(Queue);
+
+impl Loop for Lapsing {
+    type Seen = bool;
+    type Action = ();
+
+    fn name(&self) -> &'static str {
+        "store.queue.lapse"
+    }
+
+    async fn observe(&mut self) -> Result<bool, Failure> {
+        Ok(!self.0.lapsed().await?.is_empty())
+    }
+
+    fn decide(&self, seen: &bool) -> Vec<()> {
+        if *seen { vec![()] } else { Vec::new() }
+    }
+
+    async fn act(&mut self, (): ()) -> Result<(), Failure> {
+        self.0.lapse().await?;
+        Ok(())
+    }
+}
+
+struct Pruning(Queue);
+
+impl Loop for Pruning {
+    type Seen = ();
+    type Action = ();
+
+    fn name(&self) -> &'static str {
+        "store.queue.prune"
+    }
+
+    async fn observe(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn decide(&self, (): &()) -> Vec<()> {
+        vec![()]
+    }
+
+    async fn act(&mut self, (): ()) -> Result<(), Failure> {
+        self.0.prune().await?;
+        Ok(())
+    }
+}
+
+impl Queue {
+    /// Takes tasks from workers that were not heard of for their whole lease, and says how many those were. It is done by
+    /// itself every second.
+    pub async fn lapse(&self) -> Result<u64, StoreError> {
+        let mut lapsed = 0;
+        loop {
+            let ids = self.lapsed().await?;
+            let found = ids.len();
+            let steps = ids.into_iter().map(|id| {
+                let jitter = self.jitter();
+                let step = Step {
+                    id,
+                    scope: Scope::ALL,
+                    event: Event::Lapse { jitter },
+                };
+                self.moved(Request::Step(step))
+            });
+            for became in futures_util::future::join_all(steps).await {
+                let is_lapsed = matches!(became?, Became::Stepped(Stepped::Done { .. }));
+                lapsed += u64::from(is_lapsed);
+            }
+            if found < LAPSES_MAX {
+                self.metrics.lapsed.inc_by(lapsed);
+                return Ok(lapsed);
+            }
+        }
+    }
+
+    /// Forgets what has ended and was kept for long enough, and says how many those were. It is done by itself.
+    pub async fn prune(&self) -> Result<u64, StoreError> {
+        let now_ms = self.db.clock().now().as_millisecond();
+        let mut pruned = 0;
+        loop {
+            let some: u64 = self
+                .db
+                .write(now_ms, |tx, now_ms| Box::pin(forget(tx, *now_ms)))
+                .await?;
+            pruned += some;
+            self.metrics.pruned.inc_by(some);
+            if usize::try_from(some).is_ok_and(|some| some < PRUNED_MAX) {
+                return Ok(pruned);
+            }
+        }
+    }
+
+    /// The second half finds leases that were given by a clock which has gone back since.
+    async fn lapsed(&self) -> Result<Vec<TaskId>, StoreError> {
+        let now_ms = self.db.clock().now().as_millisecond();
+        let sql = format!(
+            "SELECT id FROM task WHERE stage = 'running' AND wake_at_ms <= $1 UNION ALL \
+             SELECT id FROM task WHERE stage = 'running' AND wake_at_ms > $2 LIMIT {LAPSES_MAX}"
+        );
+        let rows: Vec<String> = self
+            .db
+            .read(async {
+                on_both!(self.db.pools(), |pool| sqlx::query_scalar(AssertSqlSafe(sql))
+                    .bind(now_ms)
+                    .bind(now_ms.saturating_add(LEASE_MAX_MS))
+                    .fetch_all(pool)
+                    .await)
+            })
+            .await?;
+        rows.into_iter().map(|id| known("task", TaskId::try_from(id))).collect()
+    }
+}
+
+async fn forget(tx: &mut crate::sql::Tx, now_ms: i64) -> Result<u64, StoreError> {
+    // Written out, so that it is prepared once and read from the index.
+    let sql = format!(
+        "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE stage IN ('completed', 'failed', 'cancelled', 'dead') \
+         AND wake_at_ms <= $1 LIMIT {PRUNED_MAX})"
+    );
+    Ok(on_both!(tx, |tx| sqlx::query(AssertSqlSafe(sql))
+        .bind(now_ms)
+        .execute(&mut **tx)
+        .await
+        .map(|done| done.rows_affected()))?)
+}

@@ -1,0 +1,195 @@
+//! Whatever waits while one group commits is decided and committed in the next.
+//!
+//! What is submitted and what happens to tasks that are there are two groups, since they touch different rows: on
+//! PostgreSQL they commit side by side, and on SQLite the store's own writer makes one commit of both.
+
+use forebay_domain::{port::BoxFuture, task::State};
+use forebay_runtime::Stop;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use super::{
+    Submitted, TaskChange,
+    claim::{self, Claim, Claimed},
+    insert,
+    metrics::Metrics,
+    moves::{self, Step, Stepped},
+    new::NewRow,
+};
+use crate::{StoreError, db::Db, sql::Tx};
+
+/// Requests that may wait; whoever comes after them waits for room.
+pub(super) const QUEUE_MAX: usize = 1_024;
+const GROUP_MAX: usize = 256;
+/// How long a busy writer waits for the companions that the last group had.
+const LINGER: Duration = Duration::from_millis(1);
+
+#[derive(Debug, Clone)]
+pub(super) enum Request {
+    Submit(Arc<NewRow>),
+    Step(Step),
+    Claim(Claim),
+}
+
+#[derive(Debug)]
+pub(super) enum Became {
+    Submitted(Submitted),
+    /// The name is another task's.
+    Reused,
+    Stepped(Stepped),
+    Claimed(Vec<Claimed>),
+}
+
+/// A request, and whom to tell what became of it once that is committed.
+pub(super) struct Job {
+    pub request: Request,
+    pub answer: oneshot::Sender<Result<Became, StoreError>>,
+}
+
+struct Group {
+    now_ms: i64,
+    requests: Arc<[Request]>,
+}
+
+pub(super) struct GroupWriter {
+    pub db: Db,
+    pub jobs: mpsc::Receiver<Job>,
+    pub metrics: Metrics,
+    pub changes: broadcast::Sender<TaskChange>,
+    pub ready: watch::Sender<u64>,
+}
+
+impl GroupWriter {
+    pub(super) async fn run(mut self, stop: Stop) {
+        let mut previous = 1;
+        loop {
+            let mut group = Vec::new();
+            tokio::select! {
+                biased;
+                _ = self.jobs.recv_many(&mut group, GROUP_MAX) => {}
+                () = stop.draining(), if !self.jobs.is_closed() => {
+                    self.jobs.close();
+                    continue;
+                }
+            }
+            if group.is_empty() {
+                return;
+            }
+            if previous > 1 {
+                self.linger(&mut group, previous).await;
+            }
+            previous = group.len();
+            let size = u32::try_from(previous).unwrap_or(u32::MAX);
+            self.metrics.group_size.observe(f64::from(size));
+            self.commit(group).await;
+        }
+    }
+
+    async fn linger(&mut self, group: &mut Vec<Job>, expected: usize) {
+        let deadline = Instant::now() + LINGER;
+        while group.len() < expected.min(GROUP_MAX) {
+            let room = GROUP_MAX - group.len();
+            match tokio::time::timeout_at(deadline, self.jobs.recv_many(group, room)).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn commit(&self, jobs: Vec<Job>) {
+        let (requests, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.request, job.answer)).unzip();
+        let requests: Arc<[Request]> = requests.into();
+        let became = match self.write(requests.clone()).await {
+            Ok(became) => became.into_iter().map(Ok).collect(),
+            // One of them has met something that is unreadable: that must not be the others' fate.
+            Err(error) if !error.is_unavailable() && requests.len() > 1 => self.write_each(&requests).await,
+            Err(error) => requests.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut is_ready = false;
+        for ((request, became), answer) in requests.iter().zip(became).zip(answers) {
+            is_ready |= became.as_ref().is_ok_and(|became| self.tell(request, became));
+            // Whoever asked may have gone away.
+            answer.send(became).ok();
+        }
+        if is_ready {
+            self.ready.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    async fn write_each(&self, requests: &[Request]) -> Vec<Result<Became, StoreError>> {
+        let mut all = Vec::with_capacity(requests.len());
+        for request in requests {
+            let one = self.write([request.clone()].into()).await;
+            all.push(one.and_then(|became| became.into_iter().next().ok_or_else(no_outcome)));
+        }
+        all
+    }
+
+    async fn write(&self, requests: Arc<[Request]>) -> Result<Vec<Became>, StoreError> {
+        let now_ms = self.db.clock().now().as_millisecond();
+        self.db.write(Group { now_ms, requests }, run).await
+    }
+
+    /// Tells whoever watches, and says whether somebody may find something to claim now.
+    fn tell(&self, request: &Request, became: &Became) -> bool {
+        let tell = |id, state| {
+            // Nobody may be listening.
+            self.changes.send(TaskChange { id, state }).ok();
+        };
+        match (request, became) {
+            (_, Became::Submitted(submitted)) if !submitted.is_repeat => {
+                tell(submitted.id.clone(), submitted.state);
+                submitted.state == State::Pending
+            }
+            (Request::Step(step), Became::Stepped(Stepped::Done { state, .. })) => {
+                tell(step.id.clone(), *state);
+                // Somebody may have taken a turn behind it.
+                *state != State::Running
+            }
+            (_, Became::Claimed(claimed)) => {
+                for one in claimed {
+                    tell(one.task.id.clone(), State::Running);
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+}
+
+fn no_outcome() -> StoreError {
+    StoreError::corrupt("a request without an outcome")
+}
+
+/// What happens to tasks first, so that a claim of the same group finds what that leads to.
+fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Vec<Became>, StoreError>> {
+    Box::pin(async move {
+        let rows: Vec<&Arc<NewRow>> = pick(&group.requests, |request| match request {
+            Request::Submit(row) => Some(row),
+            _ => None,
+        });
+        let steps: Vec<&Step> = pick(&group.requests, |request| match request {
+            Request::Step(step) => Some(step),
+            _ => None,
+        });
+        let mut submitted = insert::submit(tx, group.now_ms, &rows).await?.into_iter();
+        let mut stepped = moves::apply(tx, group.now_ms, &steps).await?.into_iter();
+        let mut became = Vec::with_capacity(group.requests.len());
+        for request in &*group.requests {
+            let one = match request {
+                Request::Submit(_) => submitted.next(),
+                Request::Step(_) => stepped.next().map(Became::Stepped),
+                Request::Claim(claim) => Some(Became::Claimed(claim::claim(tx, group.now_ms, claim).await?)),
+            };
+            became.push(one.ok_or_else(no_outcome)?);
+        }
+        Ok(became)
+    })
+}
+
+fn pick<'a, T>(requests: &'a [Request], of: impl Fn(&'a Request) -> Option<T>) -> Vec<T> {
+    requests.iter().filter_map(of).collect()
+}
