@@ -1,5 +1,5 @@
 //! Context for a prompt: providers look for what belongs into it, each in its own way; what they find is joined within a
-//! budget.
+//! budget. And [`contexts`], which is what the API calls conversations that the gateway keeps.
 //!
 //! It refuses to write prompts: what becomes of the items is `llm`'s part. It asks models (for embeddings) and calls
 //! tools only through the ports of `domain`, and reaches addresses that somebody else chose only through the outbound
@@ -8,6 +8,7 @@
 mod cache;
 mod chunk;
 pub mod config;
+pub mod contexts;
 mod embed;
 mod find;
 mod fuse;

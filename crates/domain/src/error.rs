@@ -112,6 +112,15 @@ codes! {
     UnknownQuote = "unknown_quote": NotFound,
     UnknownBudget = "unknown_budget": NotFound,
     UnknownTask = "unknown_task": NotFound,
+    UnknownContext = "unknown_context": NotFound,
+    /// A context has no node of that id, or has none any more.
+    UnknownNode = "unknown_node": NotFound,
+    /// A tenant has as many contexts as it may have.
+    ContextLimit = "context_limit": Conflict,
+    /// A context has as much in it as there may be.
+    ContextFull = "context_full": Conflict,
+    /// What a model would have to read is past the budget, whatever of it is left out.
+    PromptTooLong = "prompt_too_long": Invalid,
     Conflict = "conflict": Conflict,
     /// The first request of this name is still under way.
     IdempotencyKeyInUse = "idempotency_key_in_use": Conflict,

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod context;
+pub mod conversation;
 pub mod error;
 pub mod event;
 pub mod grant;

@@ -119,4 +119,6 @@ pub struct ModelInfo {
     pub name: String,
     /// The engine behind it, where configured (`vllm`, `llamacpp`, …).
     pub engine: Option<String>,
+    /// So many tokens it reads and says in all, where configured.
+    pub context_tokens: Option<u64>,
 }

@@ -321,6 +321,7 @@ impl AskModel for Router {
                     .iter()
                     .find_map(|backend| backend.engine)
                     .map(|engine| engine.as_str().to_owned()),
+                context_tokens: model.context_tokens,
             })
             .collect()
     }

@@ -5,6 +5,7 @@
 
 pub mod alerts;
 mod config;
+pub mod conversations;
 mod db;
 pub mod declared;
 mod error;
@@ -29,6 +30,7 @@ mod writer;
 
 pub use alerts::Alerts;
 pub use config::{Config, redacted, sqlite_url};
+pub use conversations::Conversations;
 pub use declared::Declared;
 pub use error::StoreError;
 pub use events::EventLog;

@@ -90,6 +90,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0013_tasks.sql"),
         include_str!("../migrations/postgres/0013_tasks.sql"),
     ),
+    (
+        14,
+        "conversations",
+        include_str!("../migrations/sqlite/0014_conversations.sql"),
+        include_str!("../migrations/postgres/0014_conversations.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

@@ -8,6 +8,7 @@ use crate::{
     EventLog, StoreError,
     alerts::Alerts,
     config::Engine,
+    conversations::Conversations,
     db::{Db, DbParts},
     declared::{Declared, Sort},
     events,
@@ -138,6 +139,10 @@ impl Store {
 
     pub fn responses(&self) -> Responses {
         Responses::new(self.db.clone())
+    }
+
+    pub fn conversations(&self) -> Conversations {
+        Conversations::new(self.db.clone())
     }
 
     pub fn rentals(&self) -> Rentals {

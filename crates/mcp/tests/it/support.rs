@@ -79,6 +79,7 @@ impl AskModel for Scripted {
         let info = |name: &&str| ModelInfo {
             name: (*name).to_owned(),
             engine: None,
+            context_tokens: None,
         };
         self.names.iter().map(info).collect()
     }

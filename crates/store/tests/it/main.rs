@@ -7,6 +7,7 @@
 
 mod alerts;
 mod audit;
+mod conversations;
 mod crash;
 mod declared;
 mod events;

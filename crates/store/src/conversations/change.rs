@@ -1,0 +1,519 @@
+//! What changes conversations: each in one transaction, whole or not at all.
+
+use forebay_domain::{conversation::OnFull, id::KeyId};
+use jiff::Timestamp;
+use std::sync::LazyLock;
+
+use super::{
+    Conversations, METADATA_BYTES_MAX, NewConversation, SWEEP_MAX, StoredConversation, StoredNode, check_nodes,
+    check_words, is_word,
+    rows::{ConversationRow, columns, expiry_ms},
+};
+use crate::{
+    StoreError,
+    many::Insert,
+    responses::ResponseOwner,
+    row::within,
+    sql::{Both, Tx, on_both},
+};
+
+/// How many conversations a tenant may have, and what happens then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    pub most: u32,
+    pub on_full: OnFull,
+}
+
+/// What became of a new conversation.
+#[derive(Debug, Clone)]
+pub enum Created {
+    New {
+        conversation: Box<StoredConversation>,
+        /// Those that made room for it.
+        evicted: Vec<String>,
+    },
+    /// It was made before.
+    Repeat(Box<StoredConversation>),
+    /// The tenant has so many already.
+    Full { count: u64 },
+}
+
+/// Nodes to be added at the end of a conversation.
+#[derive(Debug, Clone)]
+pub struct Append {
+    pub id: String,
+    pub owner: ResponseOwner,
+    /// What it was when it was read; nothing where that does not matter.
+    pub version: Option<i64>,
+    /// In order. One without a parent belongs to the one before it.
+    pub nodes: Vec<StoredNode>,
+    pub nodes_max: u64,
+    pub bytes_max: u64,
+    pub at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What became of them.
+#[derive(Debug, Clone)]
+pub enum Appended {
+    /// They are there, with the conversation as it is now.
+    Added(Box<StoredConversation>, Vec<StoredNode>),
+    /// The same task has added them before.
+    Repeat,
+    /// There is no such conversation of this owner.
+    Unknown,
+    /// It has changed since it was read.
+    Changed,
+    /// It would have so many nodes and bytes.
+    Full { nodes: u64, bytes: u64 },
+    /// There is no node that one of them is to belong to.
+    NoParent(String),
+}
+
+/// What became of a node that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeDeleted {
+    Gone,
+    NoConversation,
+    NoNode,
+}
+
+const INSERT: &str = concat!(
+    "INSERT INTO conversation (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+);
+static INSERT_NODES: LazyLock<Insert> = LazyLock::new(|| {
+    let columns = [
+        "conversation",
+        "place",
+        "id",
+        "parent",
+        "role",
+        "kind",
+        "content",
+        "metadata",
+        "input_tokens",
+        "output_tokens",
+        "tokens_estimated",
+        "task",
+        "created_at_ms",
+    ];
+    Insert::new("conversation_node", &columns, "")
+});
+const OF_ID: &str = concat!("SELECT ", columns!(), " FROM conversation WHERE id = $1");
+/// The same row, kept for this transaction.
+const OF_ID_LOCKED: &str = concat!("SELECT ", columns!(), " FROM conversation WHERE id = $1 FOR UPDATE");
+const COUNT: &str = "SELECT COUNT(*) FROM conversation WHERE tenant = $1 AND expires_at_ms > $2";
+const OLDEST: &str =
+    "SELECT id FROM conversation WHERE tenant = $1 AND expires_at_ms > $2 ORDER BY used_at_ms, id LIMIT $3";
+const NODE: &str = "SELECT parent FROM conversation_node WHERE conversation = $1 AND id = $2";
+const LAST: &str = "SELECT id FROM conversation_node WHERE conversation = $1 ORDER BY place DESC LIMIT 1";
+const CHANGED: &str = "UPDATE conversation SET updated_at_ms = $2, used_at_ms = $2, expires_at_ms = $3, \
+     version = version + 1, next_place = next_place + $4, nodes = nodes + $5, bytes = bytes + $6 WHERE id = $1";
+const WEIGHT: &str = "SELECT CAST(OCTET_LENGTH(content) + OCTET_LENGTH(metadata) AS BIGINT) FROM conversation_node \
+     WHERE conversation = $1 AND id = $2";
+const RELINK: &str = "UPDATE conversation_node SET parent = $3 WHERE conversation = $1 AND parent = $2";
+const DELETE_NODE: &str = "DELETE FROM conversation_node WHERE conversation = $1 AND id = $2";
+const DELETE: &str = "DELETE FROM conversation WHERE id = $1";
+const DELETE_OWN: &str =
+    "DELETE FROM conversation WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5";
+const TOUCH: &str = "UPDATE conversation SET used_at_ms = $6, expires_at_ms = $7 \
+     WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5 AND expires_at_ms > $6";
+const SWEEP: &str = "DELETE FROM conversation WHERE id IN \
+     (SELECT id FROM conversation WHERE expires_at_ms <= $1 ORDER BY expires_at_ms LIMIT $2)";
+/// Held while those of a tenant are counted and one is written.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(7315014, hashtext($1))";
+
+impl Conversations {
+    /// Makes a conversation with its first nodes, where its tenant has room. One that is there already stays as it is.
+    pub async fn create(&self, new: &NewConversation, room: Room) -> Result<Created, StoreError> {
+        check_words([
+            new.id.as_str(),
+            &new.model,
+            new.user_label.as_deref().unwrap_or_default(),
+        ])?;
+        within(
+            "the metadata of a context",
+            new.metadata.get().len(),
+            METADATA_BYTES_MAX,
+        )?;
+        check_nodes(&new.nodes)?;
+        let input = (new.clone(), room);
+        self.0
+            .write(input, |tx, (new, room)| Box::pin(create(tx, new, *room)))
+            .await
+    }
+
+    /// Adds nodes at the end.
+    pub async fn append(&self, append: &Append) -> Result<Appended, StoreError> {
+        check_nodes(&append.nodes)?;
+        self.0
+            .write(append.clone(), |tx, append| Box::pin(add(tx, append)))
+            .await
+    }
+
+    /// It is used now, whatever comes of it: it neither expires nor makes room while somebody is at work on it. Whether it
+    /// is there.
+    pub async fn touch(
+        &self,
+        id: &str,
+        owner: &ResponseOwner,
+        now: Timestamp,
+        expires_at: Option<Timestamp>,
+    ) -> Result<bool, StoreError> {
+        if !is_word(id) {
+            return Ok(false);
+        }
+        let input = (
+            id.to_owned(),
+            owner.clone(),
+            now.as_millisecond(),
+            expiry_ms(expires_at),
+        );
+        self.0
+            .write(input, |tx, (id, owner, now_ms, expires_at_ms)| {
+                Box::pin(async move {
+                    let touched = on_both!(tx, |tx| sqlx::query(TOUCH)
+                        .bind(id)
+                        .bind(owner.tenant.as_str())
+                        .bind(owner.project_text())
+                        .bind(owner.kind.as_str())
+                        .bind(owner.subject.as_str())
+                        .bind(*now_ms)
+                        .bind(*expires_at_ms)
+                        .execute(&mut **tx)
+                        .await
+                        .map(|done| done.rows_affected()))?;
+                    Ok(touched == 1)
+                })
+            })
+            .await
+    }
+
+    /// Takes a node away. What belonged to it belongs to what it belonged to.
+    pub async fn delete_node(
+        &self,
+        id: &str,
+        owner: &ResponseOwner,
+        node: &str,
+        at: Timestamp,
+        expires_at: Option<Timestamp>,
+    ) -> Result<NodeDeleted, StoreError> {
+        if !is_word(id) {
+            return Ok(NodeDeleted::NoConversation);
+        }
+        if !is_word(node) {
+            return Ok(NodeDeleted::NoNode);
+        }
+        let input = (id.to_owned(), owner.clone(), node.to_owned(), at, expires_at);
+        self.0
+            .write(input, |tx, (id, owner, node, at, expires_at)| {
+                Box::pin(delete_node(tx, id, owner, node, *at, *expires_at))
+            })
+            .await
+    }
+
+    /// Takes a conversation away with all its nodes; whether the owner had one of that id.
+    pub async fn delete(&self, id: &str, owner: &ResponseOwner) -> Result<bool, StoreError> {
+        if !is_word(id) {
+            return Ok(false);
+        }
+        let input = (id.to_owned(), owner.clone());
+        self.0
+            .write(input, |tx, (id, owner)| {
+                Box::pin(async move {
+                    let gone = on_both!(tx, |tx| sqlx::query(DELETE_OWN)
+                        .bind(id)
+                        .bind(owner.tenant.as_str())
+                        .bind(owner.project_text())
+                        .bind(owner.kind.as_str())
+                        .bind(owner.subject.as_str())
+                        .execute(&mut **tx)
+                        .await
+                        .map(|done| done.rows_affected()))?;
+                    Ok(gone == 1)
+                })
+            })
+            .await
+    }
+
+    /// Removes some of those that expired by `now`, and says how many, and whether there are more.
+    pub async fn sweep(&self, now: Timestamp) -> Result<(u64, bool), StoreError> {
+        let gone = self
+            .0
+            .write(now.as_millisecond(), |tx, now_ms| {
+                Box::pin(async move {
+                    Ok(on_both!(tx, |tx| sqlx::query(SWEEP)
+                        .bind(*now_ms)
+                        .bind(i64::from(SWEEP_MAX))
+                        .execute(&mut **tx)
+                        .await
+                        .map(|done| done.rows_affected()))?)
+                })
+            })
+            .await?;
+        Ok((gone, gone == u64::from(SWEEP_MAX)))
+    }
+}
+
+async fn create(tx: &mut Tx, new: &NewConversation, room: Room) -> Result<Created, StoreError> {
+    let tenant = new.owner.tenant.as_str();
+    if let Both::Postgres(tx) = tx {
+        sqlx::query(LOCK).bind(tenant).execute(&mut **tx).await?;
+    }
+    if let Some(there) = find(tx, &new.id).await? {
+        // Ids are made of tasks, of which each has one owner.
+        if there.owner != new.owner {
+            return Err(StoreError::corrupt("a context of somebody else has this id"));
+        }
+        return Ok(Created::Repeat(Box::new(there)));
+    }
+    let at_ms = new.created_at.as_millisecond();
+    let count: i64 = on_both!(&mut *tx, |tx| sqlx::query_scalar(COUNT)
+        .bind(tenant)
+        .bind(at_ms)
+        .fetch_one(&mut **tx)
+        .await)?;
+    let count = u64::try_from(count).unwrap_or(0);
+    let mut evicted = Vec::new();
+    if count >= u64::from(room.most) {
+        match room.on_full {
+            OnFull::Refuse => return Ok(Created::Full { count }),
+            OnFull::EvictOldest => evicted = evict(tx, tenant, at_ms, count + 1 - u64::from(room.most)).await?,
+        }
+    }
+    let places = i64::try_from(new.nodes.len()).unwrap_or(i64::MAX);
+    on_both!(&mut *tx, |tx| sqlx::query(INSERT)
+        .bind(&new.id)
+        .bind(tenant)
+        .bind(new.owner.project_text())
+        .bind(new.owner.kind.as_str())
+        .bind(new.owner.subject.as_str())
+        .bind(new.key.as_ref().map(KeyId::as_str))
+        .bind(&new.user_label)
+        .bind(&new.model)
+        .bind(new.metadata.get())
+        .bind(at_ms)
+        .bind(at_ms)
+        .bind(at_ms)
+        .bind(expiry_ms(new.expires_at))
+        .bind(1_i64)
+        .bind(places)
+        .bind(places)
+        .bind(weight(&new.nodes))
+        .execute(&mut **tx)
+        .await
+        .map(drop))?;
+    insert_nodes(tx, &new.id, 0, &new.nodes).await?;
+    let made = find(tx, &new.id).await?;
+    let conversation = Box::new(made.ok_or_else(|| StoreError::corrupt("a context that was just made"))?);
+    Ok(Created::New { conversation, evicted })
+}
+
+/// Removes so many of a tenant, those first that were not used for longest. Where somebody has set the limit much lower it
+/// is reached a few at a time.
+async fn evict(tx: &mut Tx, tenant: &str, now_ms: i64, excess: u64) -> Result<Vec<String>, StoreError> {
+    let limit = i64::try_from(excess).unwrap_or(i64::MAX).min(i64::from(SWEEP_MAX));
+    let oldest: Vec<String> = on_both!(&mut *tx, |tx| sqlx::query_scalar(OLDEST)
+        .bind(tenant)
+        .bind(now_ms)
+        .bind(limit)
+        .fetch_all(&mut **tx)
+        .await)?;
+    for id in &oldest {
+        on_both!(&mut *tx, |tx| sqlx::query(DELETE)
+            .bind(id)
+            .execute(&mut **tx)
+            .await
+            .map(drop))?;
+    }
+    Ok(oldest)
+}
+
+async fn find(tx: &mut Tx, id: &str) -> Result<Option<StoredConversation>, StoreError> {
+    let statement = match tx {
+        Both::Sqlite(_) => OF_ID,
+        Both::Postgres(_) => OF_ID_LOCKED,
+    };
+    let row: Option<ConversationRow> = on_both!(tx, |tx| sqlx::query_as(statement)
+        .bind(id)
+        .fetch_optional(&mut **tx)
+        .await)?;
+    row.map(StoredConversation::try_from).transpose()
+}
+
+/// The owner's, if it has not expired.
+async fn find_own(
+    tx: &mut Tx,
+    id: &str,
+    owner: &ResponseOwner,
+    at: Timestamp,
+) -> Result<Option<StoredConversation>, StoreError> {
+    let found = find(tx, id).await?;
+    let is_good =
+        |found: &StoredConversation| found.owner == *owner && found.expires_at.is_none_or(|expires_at| expires_at > at);
+    Ok(found.filter(is_good))
+}
+
+async fn add(tx: &mut Tx, append: &Append) -> Result<Appended, StoreError> {
+    let Some(found) = find_own(tx, &append.id, &append.owner, append.at).await? else {
+        return Ok(Appended::Unknown);
+    };
+    for node in &append.nodes {
+        if parent_of(tx, &found.id, &node.id).await?.is_some() {
+            return Ok(Appended::Repeat);
+        }
+    }
+    if append.version.is_some_and(|version| version != found.version) {
+        return Ok(Appended::Changed);
+    }
+    let new = u64::try_from(append.nodes.len()).unwrap_or(u64::MAX);
+    let bytes: u64 = append.nodes.iter().map(StoredNode::weight).sum();
+    let (nodes, bytes) = (found.nodes.saturating_add(new), found.bytes.saturating_add(bytes));
+    if nodes > append.nodes_max || bytes > append.bytes_max {
+        return Ok(Appended::Full { nodes, bytes });
+    }
+    let mut nodes = append.nodes.clone();
+    let mut before: Option<String> = on_both!(&mut *tx, |tx| sqlx::query_scalar(LAST)
+        .bind(&found.id)
+        .fetch_optional(&mut **tx)
+        .await)?;
+    for node in &mut nodes {
+        match &node.parent {
+            None => node.parent = before.take(),
+            Some(parent) if before.as_ref() == Some(parent) => {}
+            Some(parent) => {
+                if parent_of(tx, &found.id, parent).await?.is_none() {
+                    return Ok(Appended::NoParent(parent.clone()));
+                }
+            }
+        }
+        before = Some(node.id.clone());
+    }
+    insert_nodes(tx, &found.id, found.next_place, &nodes).await?;
+    let places = i64::try_from(nodes.len()).unwrap_or(i64::MAX);
+    let change = Change {
+        places,
+        nodes: places,
+        bytes: weight(&nodes),
+    };
+    changed(tx, &found.id, append.at, append.expires_at, change).await?;
+    let now = find(tx, &found.id).await?;
+    let now = now.ok_or_else(|| StoreError::corrupt("a context that was just changed"))?;
+    Ok(Appended::Added(Box::new(now), nodes))
+}
+
+/// The parent of a node, where there is such a node: it may have none.
+#[expect(clippy::option_option, reason = "no such node, and a node without a parent")]
+async fn parent_of(tx: &mut Tx, conversation: &str, node: &str) -> Result<Option<Option<String>>, StoreError> {
+    Ok(on_both!(tx, |tx| sqlx::query_scalar(NODE)
+        .bind(conversation)
+        .bind(node)
+        .fetch_optional(&mut **tx)
+        .await)?)
+}
+
+async fn delete_node(
+    tx: &mut Tx,
+    id: &str,
+    owner: &ResponseOwner,
+    node: &str,
+    at: Timestamp,
+    expires_at: Option<Timestamp>,
+) -> Result<NodeDeleted, StoreError> {
+    if find_own(tx, id, owner, at).await?.is_none() {
+        return Ok(NodeDeleted::NoConversation);
+    }
+    let Some(parent) = parent_of(tx, id, node).await? else {
+        return Ok(NodeDeleted::NoNode);
+    };
+    let bytes: i64 = on_both!(&mut *tx, |tx| sqlx::query_scalar(WEIGHT)
+        .bind(id)
+        .bind(node)
+        .fetch_one(&mut **tx)
+        .await)?;
+    on_both!(&mut *tx, |tx| sqlx::query(RELINK)
+        .bind(id)
+        .bind(node)
+        .bind(&parent)
+        .execute(&mut **tx)
+        .await
+        .map(drop))?;
+    on_both!(&mut *tx, |tx| sqlx::query(DELETE_NODE)
+        .bind(id)
+        .bind(node)
+        .execute(&mut **tx)
+        .await
+        .map(drop))?;
+    let change = Change {
+        places: 0,
+        nodes: -1,
+        bytes: -bytes,
+    };
+    changed(tx, id, at, expires_at, change).await?;
+    Ok(NodeDeleted::Gone)
+}
+
+/// By how much a conversation grows.
+#[derive(Clone, Copy)]
+struct Change {
+    places: i64,
+    nodes: i64,
+    bytes: i64,
+}
+
+async fn changed(
+    tx: &mut Tx,
+    id: &str,
+    at: Timestamp,
+    expires_at: Option<Timestamp>,
+    change: Change,
+) -> Result<(), StoreError> {
+    on_both!(tx, |tx| sqlx::query(CHANGED)
+        .bind(id)
+        .bind(at.as_millisecond())
+        .bind(expiry_ms(expires_at))
+        .bind(change.places)
+        .bind(change.nodes)
+        .bind(change.bytes)
+        .execute(&mut **tx)
+        .await
+        .map(drop))?;
+    Ok(())
+}
+
+async fn insert_nodes(tx: &mut Tx, conversation: &str, first: i64, nodes: &[StoredNode]) -> Result<(), StoreError> {
+    let mut place = first;
+    for (sql, part) in INSERT_NODES.of(tx, nodes) {
+        on_both!(&mut *tx, |tx| {
+            let mut query = sqlx::query(sql);
+            for node in part {
+                let usage = node.usage.as_ref();
+                let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+                query = query
+                    .bind(conversation)
+                    .bind(place)
+                    .bind(&node.id)
+                    .bind(&node.parent)
+                    .bind(node.role.as_str())
+                    .bind(node.kind.as_str())
+                    .bind(&node.content)
+                    .bind(node.metadata.get())
+                    .bind(usage.map(|usage| tokens(usage.input_tokens)))
+                    .bind(usage.map(|usage| tokens(usage.output_tokens)))
+                    .bind(usage.map(|usage| usage.estimated))
+                    .bind(&node.task)
+                    .bind(node.created_at.as_millisecond());
+                place += 1;
+            }
+            query.execute(&mut **tx).await.map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+fn weight(nodes: &[StoredNode]) -> i64 {
+    let bytes: u64 = nodes.iter().map(StoredNode::weight).sum();
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
