@@ -205,7 +205,7 @@ fn check_method(headers: &HeaderMap, method: &str, presence: Presence) -> Result
 }
 
 fn check_name(headers: &HeaderMap, method: &str, params: &Params<'_>) -> Result<(), Refusal> {
-    let Some(expected) = named_target(method, params) else {
+    let Some(expected) = header_target(method, params) else {
         return Ok(());
     };
     let Some(header) = single(headers, NAME)? else {
@@ -227,7 +227,15 @@ fn check_name(headers: &HeaderMap, method: &str, params: &Params<'_>) -> Result<
     }
 }
 
-/// What a request is about, for the methods whose target the header Mcp-Name repeats.
+/// What the header Mcp-Name repeats.
+fn header_target<'a>(method: &str, params: &Params<'a>) -> Option<Cow<'a, str>> {
+    match method {
+        "tasks/get" | "tasks/update" | "tasks/cancel" => text("taskId", Some(params.task_id?)).ok(),
+        _ => named_target(method, params),
+    }
+}
+
+/// What a request is about, for the methods that may ask their client for more.
 pub(crate) fn named_target<'a>(method: &str, params: &Params<'a>) -> Option<Cow<'a, str>> {
     let raw: &'a RawValue = match method {
         "tools/call" | "prompts/get" => params.name?,

@@ -7,6 +7,7 @@ mod begun;
 pub(crate) mod duplex;
 mod follow;
 mod joining;
+mod later;
 mod method;
 pub(crate) mod news;
 mod offered;
@@ -22,6 +23,11 @@ mod subscribe;
 mod told;
 mod turn;
 
+pub(crate) use self::{
+    later::{EXTENSION, with_support},
+    served::ask_all,
+};
+
 use self::{begun::Begun, news::Newsroom, parked::Parked, state::StateKeys, stream::Accepts, told::Hears};
 use crate::{
     accept::{negotiate, not_acceptable},
@@ -35,6 +41,7 @@ use crate::{
     reply::Reply,
     rpc::{self, Answered, Dialect},
     session::{Session, Sessions},
+    tasks::Later,
 };
 use bytes::Bytes;
 use forebay_domain::{
@@ -45,7 +52,7 @@ use forebay_runtime::{Entropy, Tasks, telemetry::TRACEPARENT};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -115,6 +122,8 @@ struct Inner {
     entropy: Entropy,
     states: StateKeys,
     charge: Charge,
+    /// Empty where there are no tasks.
+    later: OnceLock<Later>,
     numbers: AtomicU64,
 }
 
@@ -136,6 +145,7 @@ impl Front {
             entropy: parts.entropy,
             states: parts.states,
             charge: parts.charge,
+            later: OnceLock::new(),
             numbers: AtomicU64::new(0),
         }));
         let carrier = front.clone();
@@ -145,6 +155,12 @@ impl Front {
         let shelf = front.sessions().shelf().clone();
         front.tasks().spawn("mcp session writer", |stop| shelf.write_down(stop));
         front
+    }
+
+    /// From now on tools may run as tasks, and clients hear of that. The first one counts.
+    pub fn work_later(&self, later: Later) {
+        // Whoever comes second is not needed.
+        let _ = self.0.later.set(later);
     }
 
     /// A POST to an MCP endpoint. Dropping the future cancels the call, and in the modern era so does dropping the
@@ -344,6 +360,10 @@ impl Front {
 
     pub(crate) fn parked(&self) -> &Parked {
         &self.0.parked
+    }
+
+    pub(crate) fn later(&self) -> Option<&Later> {
+        self.0.later.get()
     }
 
     pub(crate) fn newsroom(&self) -> &Newsroom {

@@ -29,6 +29,7 @@ mod rpc;
 pub mod session;
 pub mod source;
 pub mod stdio;
+pub mod tasks;
 mod template;
 pub mod tools;
 pub mod upstream;

@@ -21,6 +21,9 @@ pub(crate) struct Meta<'a> {
     pub(crate) log_level: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(crate) traceparent: Option<&'a RawValue>,
+    /// What a client of the tasks extension says that will not wait for its call.
+    #[serde(borrow, default, rename = "io.forebay/task")]
+    pub(crate) task: Option<&'a RawValue>,
 }
 
 impl Meta<'_> {
@@ -85,6 +88,11 @@ pub(crate) struct Params<'a> {
     pub(crate) input_responses: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "requestState")]
     pub(crate) request_state: Option<&'a RawValue>,
+    /// What makes a call a task in 2025-11-25, and nothing in any other version.
+    #[serde(borrow, default)]
+    pub(crate) task: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "taskId")]
+    pub(crate) task_id: Option<&'a RawValue>,
 }
 
 impl<'a> Params<'a> {

@@ -145,17 +145,22 @@ pub(crate) fn failed(id: Option<&Id>, failure: &Failure, dialect: Dialect) -> An
         tracing::warn!(error.code = %failure.code, error.chain = %failure.chain(), "mcp request failed");
     }
     let id = id.map_or("null", Id::as_json);
-    let error = json!({
-        "code": number(failure.code, dialect),
-        "message": sentence(failure),
-        "data": data(failure),
-    });
+    let error = error(failure, dialect);
     Answered {
         status: status(failure.code, dialect),
         message: format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into(),
         retry_after_s: failure.retry_after.map(whole_seconds),
         failed: Some(failure.code),
     }
+}
+
+/// A failure as JSON-RPC's error object.
+pub(crate) fn error(failure: &Failure, dialect: Dialect) -> Value {
+    json!({
+        "code": number(failure.code, dialect),
+        "message": sentence(failure),
+        "data": data(failure),
+    })
 }
 
 /// Rounded up, so that whoever waits that long has waited long enough; and never 0, which says "at once".
@@ -243,6 +248,7 @@ fn number(code: Code, dialect: Dialect) -> i32 {
         | Code::InvalidParams
         | Code::InvalidRequestState
         | Code::UnknownTool
+        | Code::UnknownTask
         | Code::UnknownPrompt => -32602,
         Code::UnknownResource if dialect.is_modern() => -32602,
         Code::UnknownResource => -32002,
@@ -271,6 +277,7 @@ fn status(code: Code, dialect: Dialect) -> StatusCode {
         | Code::InvalidRequestState
         | Code::UnknownTool
         | Code::UnknownPrompt
+        | Code::UnknownTask
         | Code::UnknownResource => StatusCode::OK,
         Code::UnknownMethod if !matches!(dialect, Dialect::Streamable(Version::V2026_07_28)) => StatusCode::OK,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

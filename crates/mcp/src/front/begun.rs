@@ -162,7 +162,7 @@ impl Begun {
 fn may_tell(method: &str) -> bool {
     matches!(
         method,
-        "tools/call" | "prompts/get" | "resources/read" | "completion/complete"
+        "tools/call" | "tasks/result" | "prompts/get" | "resources/read" | "completion/complete"
     )
 }
 

@@ -8,6 +8,7 @@ use crate::{
     envelope::Request,
     ledger::{Counted, Entry},
     params::{Params, invalid, text, whole},
+    raw::Members,
     reading::Kind,
     rpc::{Dialect, Ending, Fault},
 };
@@ -39,6 +40,11 @@ impl Front {
             ("logging/setLevel", Era::Legacy) => Ok(self.set_level(&params, turn)?),
             ("resources/subscribe", Era::Legacy) => Ok(self.subscribe_session(&params, turn).await?),
             ("resources/unsubscribe", Era::Legacy) => Ok(self.unsubscribe_session(&params, turn).await?),
+            ("tasks/get", _) => self.get_task(&params, turn).await,
+            ("tasks/cancel", _) => self.cancel_task(&params, turn).await,
+            ("tasks/update", Era::Modern) => self.update_task(&params, turn).await,
+            ("tasks/list", Era::Legacy) => self.list_tasks(&params, turn).await,
+            ("tasks/result", Era::Legacy) => self.task_result(&params, turn).await,
             _ => Err(unknown_method(&request.method).into()),
         }
     }
@@ -51,6 +57,16 @@ impl Front {
             Some(raw) if raw.get().starts_with('{') => raw,
             Some(_) => return Err(invalid("`arguments` must be a JSON object.".to_owned()).into()),
         };
+        if let (Some(kept), Some(raw)) = (self.as_task(params, &name, turn)?, raw) {
+            return self.begin_task(&name, raw, kept, turn).await;
+        }
+        // It is about this gateway's tasks, and nobody behind it is to make one.
+        let plain = raw.filter(|_| params.task.is_some()).and_then(|raw| {
+            let mut members = Members::of(raw)?;
+            members.remove("task");
+            Some(members.write())
+        });
+        let raw = plain.as_deref().or(raw);
         let aim = Aim::Tool {
             name: &name,
             arguments,
@@ -181,7 +197,7 @@ fn no_members() -> Box<RawValue> {
     RawValue::from_string("{}".to_owned()).expect("an empty object is JSON")
 }
 
-fn unknown_method(method: &str) -> Failure {
+pub(super) fn unknown_method(method: &str) -> Failure {
     let method: String = method.chars().take(80).collect();
     Failure::new(Code::UnknownMethod, format!("There is no method `{method}` here."))
         .hint("Its protocol version may not have it; see what the server's capabilities name.")

@@ -1,6 +1,6 @@
 //! What a scope has to offer, as the handshake, the discovery and the lists tell it.
 
-use super::{Front, turn::Turn};
+use super::{EXTENSION, Front, turn::Turn, with_support};
 use crate::{
     catalogue::view,
     era::Version,
@@ -10,7 +10,7 @@ use crate::{
     rpc::{Dialect, Ending, array, object},
 };
 use forebay_domain::Failure;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 /// How long clients may keep a list or a discovery, in milliseconds.
 const LIST_TTL_MS: &str = "60000";
@@ -26,6 +26,8 @@ pub(crate) struct Offered {
     pub(crate) resources: bool,
     pub(crate) watches: bool,
     pub(crate) completes: bool,
+    /// Whether tools may run as tasks.
+    pub(crate) tasks: bool,
     instructions: Option<String>,
 }
 
@@ -52,6 +54,16 @@ impl Offered {
         if matches!(dialect, Dialect::Streamable(_)) {
             capabilities["logging"] = json!({});
         }
+        if self.tasks {
+            match dialect.version() {
+                Version::V2025_11_25 => {
+                    let tools = json!({"tools": {"call": {}}});
+                    capabilities["tasks"] = json!({"list": {}, "cancel": {}, "requests": tools});
+                }
+                version if version.is_modern() => capabilities["extensions"] = json!({EXTENSION: {}}),
+                _ => {}
+            }
+        }
         capabilities
     }
 }
@@ -59,7 +71,10 @@ impl Offered {
 impl Front {
     pub(crate) fn offered(&self, scope: &Scope) -> Result<Offered, Failure> {
         let index = self.catalogue().index();
-        let mut offered = Offered::default();
+        let mut offered = Offered {
+            tasks: self.later().is_some(),
+            ..Offered::default()
+        };
         for (_, offer) in &view(&index, scope)?.sources {
             offered.prompts |= !offer.prompts.is_empty();
             offered.resources |= !offer.resources.is_empty() || !offer.templates.is_empty();
@@ -130,7 +145,13 @@ impl Front {
             .catalogue()
             .list(&turn.principal, &turn.scope, kind, cursor.as_deref())?;
         let next = page.next.map(|next| json!(next).to_string());
-        let mut members = vec![(name, page.items.as_str())];
+        let is_core = turn.dialect.version() == Version::V2025_11_25;
+        let items = if kind == Kind::Tools && is_core && self.later().is_some() {
+            with_task_support(&page.items)
+        } else {
+            page.items
+        };
+        let mut members = vec![(name, items.as_str())];
         members.extend(next.as_deref().map(|next| ("nextCursor", next)));
         Ok(if turn.dialect.is_modern() {
             members.extend([("ttlMs", LIST_TTL_MS), ("cacheScope", "\"private\"")]);
@@ -146,4 +167,13 @@ impl Front {
         all.extend_from_slice(members);
         object(&all)
     }
+}
+
+/// The definitions of tools, each of which says that it can run as a task.
+fn with_task_support(items: &str) -> String {
+    let Ok(definitions) = serde_json::from_str::<Vec<&RawValue>>(items) else {
+        return items.to_owned();
+    };
+    let definitions: Vec<String> = definitions.iter().map(|raw| with_support(raw.get())).collect();
+    array(definitions.iter().map(String::as_str))
 }

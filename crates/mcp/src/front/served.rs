@@ -5,7 +5,7 @@
 
 use super::{Front, method::cancelled, state::State, turn::Turn};
 use crate::{
-    call::{AskFault, Capability, Outcome, Retry, RpcError},
+    call::{AskFault, Capability, Client, Outcome, Retry, RpcError},
     catalogue::Call,
     raw::Members,
     rpc::{self, Dialect, Ending, Fault, object},
@@ -76,7 +76,7 @@ impl Front {
                 Ok(Outcome::InputRequired(raw)) if turn.dialect.is_modern() => {
                     return Ok(self.hand_over(aim, turn, &raw)?);
                 }
-                Ok(Outcome::InputRequired(raw)) => match ask_all(&raw, turn).await {
+                Ok(Outcome::InputRequired(raw)) => match ask_all(&raw, &turn.client).await {
                     Ok(answers) => retry = Some(answers),
                     Err(failure) => return self.told_or_failed(aim, failure, turn.dialect),
                 },
@@ -245,10 +245,10 @@ fn without_rounds(aim: &Aim<'_>) -> Option<Box<RawValue>> {
 }
 
 /// Puts all questions of a source to an older client at once, and brings its answers into the form of a retry.
-async fn ask_all(raw: &RawValue, turn: &Turn) -> Result<Retry, Failure> {
+pub(crate) async fn ask_all(raw: &RawValue, client: &Client) -> Result<Retry, Failure> {
     let inputs = inputs(raw)?;
     let asked = inputs.into_iter().map(|input| async move {
-        let answer = turn.client.ask(&input.method, input.params).await;
+        let answer = client.ask(&input.method, input.params).await;
         (input.key, answer)
     });
     let mut answers = Vec::new();

@@ -9,7 +9,10 @@ use forebay_mcp::{
 };
 use serde_json::{Value, json, value::RawValue};
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -23,6 +26,8 @@ pub(crate) struct Actor {
     pub(crate) watched: Mutex<Vec<(String, Watched)>>,
     /// The calls of `wait` end once each has a permit.
     pub(crate) release: Arc<Semaphore>,
+    /// How often `write` was begun.
+    pub(crate) written: AtomicUsize,
 }
 
 pub(crate) fn raw(value: &Value) -> Box<RawValue> {
@@ -45,8 +50,8 @@ fn form(message: &str) -> Value {
     json!({"message": message, "requestedSchema": {"type": "object", "properties": {}}})
 }
 
-const TOOLS: [&str; 10] = [
-    "ask", "ask_two", "ask_wait", "input", "loud", "marked", "polling", "refuse", "routed", "wait",
+const TOOLS: [&str; 11] = [
+    "ask", "ask_two", "ask_wait", "input", "loud", "marked", "polling", "refuse", "routed", "wait", "write",
 ];
 
 impl Actor {
@@ -64,9 +69,9 @@ impl Actor {
                     _ => json!({"name": name, "inputSchema": {"type": "object"}}),
                 }),
                 hints: Hints {
-                    read_only: true,
+                    read_only: *name != "write",
                     destructive: false,
-                    idempotent: true,
+                    idempotent: *name != "write",
                     open_world: false,
                 },
                 headers: if *name == "routed" { headers } else { Vec::new() },
@@ -93,6 +98,7 @@ impl Actor {
             }),
             watched: Mutex::default(),
             release: Arc::new(Semaphore::new(0)),
+            written: AtomicUsize::new(0),
         })
     }
 
@@ -161,6 +167,11 @@ impl Actor {
             "wait" => {
                 self.released().await;
                 Ok(text("waited"))
+            }
+            "write" => {
+                self.written.fetch_add(1, Ordering::SeqCst);
+                self.released().await;
+                Ok(text("written"))
             }
             _ => Err(Failure::new(Code::UnknownTool, "No.")),
         }

@@ -28,5 +28,6 @@ mod scopes;
 mod stdio;
 mod streams;
 mod support;
+mod tasks;
 mod web;
 mod web_search;

@@ -9,7 +9,7 @@ use forebay_domain::{
 };
 use forebay_mcp::{
     Catalogue, CatalogueParts, Front, FrontParts, HttpIn, Metrics, Reply, ReplyBody, Scope, ServerInfo, SessionLimits,
-    Sessions, StateKeys, tools,
+    Sessions, StateKeys, tasks::Later, tools,
 };
 use forebay_runtime::{
     Clock, Entropy, Stop, Tasks,
@@ -93,6 +93,8 @@ pub(crate) struct Wish {
     /// Requests in batches, beside the first of each.
     pub(crate) batched_per_minute: u32,
     pub(crate) sessions: SessionLimits,
+    /// Whether tools may run as tasks.
+    pub(crate) tasks: bool,
 }
 
 impl Default for Wish {
@@ -103,6 +105,7 @@ impl Default for Wish {
             calls_per_minute: 1000,
             batched_per_minute: 100_000,
             sessions: SessionLimits::default(),
+            tasks: false,
         }
     }
 }
@@ -117,6 +120,7 @@ pub(crate) struct Gate {
     tasks: Tasks,
     pub(crate) store: Store,
     pub(crate) database: Arc<TestDb>,
+    pub(crate) later: Later,
     /// How many gateways there were on this database before.
     restarts: u64,
     frozen: AtomicBool,
@@ -202,6 +206,7 @@ impl Gate {
         let sessions = Sessions::new(wish.sessions, clock.clone(), Entropy::seeded(100 + restarts), &store);
         let tasks = Tasks::new();
         let stop = tasks.stop().clone();
+        let later = Later::new(store.queue(), Entropy::seeded(5));
         let front = Front::new(FrontParts {
             catalogue: catalogue.clone(),
             sessions: sessions.clone(),
@@ -221,6 +226,9 @@ impl Gate {
                     .ok_or_else(|| Failure::new(Code::RateLimited, "Not now."))
             }),
         });
+        if wish.tasks {
+            front.work_later(later.clone());
+        }
         Self {
             front,
             catalogue,
@@ -231,6 +239,7 @@ impl Gate {
             tasks,
             store,
             database,
+            later,
             restarts,
             frozen: AtomicBool::new(false),
         }
