@@ -51,6 +51,7 @@ impl<'a> Record<'a> {
             bytes_in: bytes_in as u64,
             bytes_out: 0,
             usage: None,
+            cost: None,
             count: 1,
         };
         Self {
@@ -121,6 +122,7 @@ pub(crate) fn refused(books: &Books, principal: &Principal, via: Via, provider: 
         bytes_in: 0,
         bytes_out: 0,
         usage: None,
+        cost: None,
         count: 1,
     });
 }

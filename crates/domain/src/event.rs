@@ -4,7 +4,7 @@
 //! process, so that a changed, moved or missing row shows.
 
 use crate::id::{ChainId, KeyId, ProjectId, SessionId, SubjectId, TenantId, TraceId};
-use crate::{Code, Principal};
+use crate::{Code, Principal, money::Usd};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -114,6 +114,8 @@ pub struct Event {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub usage: Option<Usage>,
+    /// What it was settled at, where something was; `None` for what has no price. The ledger has the movements.
+    pub cost: Option<Usd>,
     /// How many equal facts this row stands for (floods of equal anonymous events are coalesced).
     pub count: u32,
 }
@@ -144,6 +146,7 @@ impl Intent {
             bytes_in: 0,
             bytes_out: 0,
             usage: None,
+            cost: None,
             count: 1,
         }
     }
@@ -159,7 +162,7 @@ impl Event {
         let usage = self
             .usage
             .map(|u| format!("{}/{}/{}", u.input_tokens, u.output_tokens, u.estimated));
-        let fields = [
+        let mut fields = vec![
             self.at.as_millisecond().to_string(),
             self.surface.as_str().to_owned(),
             self.trace.to_string(),
@@ -177,6 +180,8 @@ impl Event {
             text(usage.as_deref()),
             number(self.count.into()),
         ];
+        // Chains that are older than this field have links without it.
+        fields.extend(self.cost.map(|cost| cost.micros().to_string()));
         fields
             .iter()
             .flat_map(|field| format!("{}:{field},", field.len()).into_bytes())
@@ -220,6 +225,7 @@ mod tests {
             bytes_in: 0,
             bytes_out: 0,
             usage: None,
+            cost: None,
             count: 1,
         }
     }
@@ -240,6 +246,7 @@ mod tests {
             |e| e.bytes_in = 1,
             |e| e.bytes_out = 1,
             |e| e.usage = Some(Usage::default()),
+            |e| e.cost = Some(Usd::ZERO),
             |e| e.count = 2,
         ];
         for edit in edits {

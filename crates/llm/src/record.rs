@@ -69,6 +69,7 @@ impl Record {
             bytes_in: bytes_in as u64,
             bytes_out: 0,
             usage: None,
+            cost: None,
             count: 1,
         };
         Self {
@@ -186,10 +187,8 @@ impl Record {
                 self.books.metrics.used(&self.model, usage);
             }
         }
+        event.cost = self.account(outcome == Outcome::Ok).and_then(Bill::close);
         self.books.events.record(event);
-        if let Some(bill) = self.account(outcome == Outcome::Ok) {
-            bill.close();
-        }
     }
 
     fn took(&self) -> Duration {

@@ -9,7 +9,7 @@ use crate::{
     compose::Compose,
     index::{Clash, Index, Listed, Scope, View},
     ledger::{Counted, Ledger, Metrics},
-    prices::{Prices, PricesConfig},
+    prices::{Prices, PricesConfig, Told},
     source::{Change, Naming, Source, Tool, Wanted, effects},
     tools,
 };
@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use forebay_domain::{
     Action, Code, Failure, Principal,
     event::Outcome as Ending,
+    money::Usd,
     port::AskModel,
     quarantine::{NAME_SEPARATOR, ServerName, exposed_name},
     tool::CallCost,
@@ -303,7 +304,7 @@ impl Catalogue {
         span.record(names::OTEL_NAME, format_args!("{CALL} {}", found.exposed));
         entry.reason = Some(principal.decide(&action).to_string());
         let result = match self.admit(principal, &found, &action) {
-            Ok(()) => self.run(principal, &found, call, context).await,
+            Ok(()) => self.run(principal, &found, (call, context), &mut entry.cost).await,
             Err(refusal) => Err(refusal),
         };
         if let Err(failure) = &result {
@@ -319,12 +320,16 @@ impl Catalogue {
         &self,
         principal: &Principal,
         found: &Listed<Tool>,
-        call: Call<'_>,
-        context: CallContext,
+        (call, context): (Call<'_>, CallContext),
+        cost: &mut Option<Usd>,
     ) -> Result<Outcome, Failure> {
         let lasts = context.deadline.unwrap_or(found.item.time_limit);
         let prices = &self.0.prices;
-        let bill = prices.bill(principal, &found.exposed, context.via, lasts, call.cost);
+        let told = Told {
+            caller: call.cost,
+            record: cost,
+        };
+        let bill = prices.bill(principal, &found.exposed, context.via, lasts, told);
         let mut bill = bill.await?;
         let wanted = Wanted::Tool {
             name: &found.item.name,

@@ -3,6 +3,7 @@
 use forebay_domain::{
     Action, Code, ErrorKind, Event, Principal,
     event::{Actor, Class, Outcome},
+    money::Usd,
     port::Via,
 };
 use forebay_runtime::Clock;
@@ -142,6 +143,7 @@ impl Ledger {
             counted,
             reason: None,
             bytes_in: 0,
+            cost: None,
             started: self.clock.monotonic(),
             closed: false,
         }
@@ -157,6 +159,8 @@ pub(crate) struct Entry<'a> {
     counted: Counted,
     pub(crate) reason: Option<String>,
     pub(crate) bytes_in: usize,
+    /// What the call was settled at.
+    pub(crate) cost: Option<Usd>,
     started: Duration,
     closed: bool,
 }
@@ -199,6 +203,7 @@ impl Entry<'_> {
             bytes_in: self.bytes_in as u64,
             bytes_out: bytes_out as u64,
             usage: None,
+            cost: self.cost,
             count: 1,
         });
     }

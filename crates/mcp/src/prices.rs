@@ -80,10 +80,10 @@ impl Prices {
         tool: &str,
         via: Via,
         lasts: Duration,
-        told: Option<&'a CallCost>,
+        told: Told<'a>,
     ) -> Result<Bill<'a>, Failure> {
         let price = self.tools.load().get(tool).map_or(Usd::ZERO, |price| price.usd());
-        let bill = |way| Bill {
+        let bill = move |way| Bill {
             ledger: &self.ledger,
             price,
             way: Some(way),
@@ -131,12 +131,20 @@ enum Way {
 }
 
 /// What one call is to cost. Dropped before the call began it costs nothing, and the price afterwards.
+/// Who hears what a call came to.
+pub(crate) struct Told<'a> {
+    /// Whoever made the call, where it asked.
+    pub(crate) caller: Option<&'a CallCost>,
+    /// The record of the call.
+    pub(crate) record: &'a mut Option<Usd>,
+}
+
 pub(crate) struct Bill<'a> {
     ledger: &'a Ledger,
     price: Usd,
     way: Option<Way>,
     has_begun: bool,
-    told: Option<&'a CallCost>,
+    told: Told<'a>,
 }
 
 impl Bill<'_> {
@@ -165,8 +173,9 @@ impl Drop for Bill<'_> {
             }
             Some(Way::Later(posting)) => self.ledger.post_soon(*posting),
         }
-        if let Some(told) = self.told {
-            told.add(self.price);
+        *self.told.record = Some(self.price);
+        if let Some(caller) = self.told.caller {
+            caller.add(self.price);
         }
     }
 }

@@ -96,6 +96,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0014_conversations.sql"),
         include_str!("../migrations/postgres/0014_conversations.sql"),
     ),
+    (
+        15,
+        "event_cost",
+        include_str!("../migrations/sqlite/0015_event_cost.sql"),
+        include_str!("../migrations/postgres/0015_event_cost.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

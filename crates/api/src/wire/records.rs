@@ -1,5 +1,6 @@
 //! The event log and its audit chain.
 
+use forebay_domain::money::Usd;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -71,6 +72,10 @@ pub struct EventInfo {
     /// True where the engine gave no figures and these are a guess.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_estimated: Option<bool>,
+    /// What it was settled at, in US dollars, where something was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub cost_usd: Option<Usd>,
     /// How many equal facts this one stands for.
     pub count: u32,
     /// The audit chain, for audit events.

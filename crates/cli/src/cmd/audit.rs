@@ -122,8 +122,9 @@ pub(super) fn table(events: &[EventInfo]) -> Table {
             event.surface.clone(),
             event.action.clone(),
             times,
+            event.cost_usd.map_or_else(|| "-".to_owned(), |cost| format!("${cost}")),
             event.trace_id.clone(),
         ]
     });
-    Table::new(["at", "who", "surface", "action", "outcome", "trace"], rows)
+    Table::new(["at", "who", "surface", "action", "outcome", "cost", "trace"], rows)
 }

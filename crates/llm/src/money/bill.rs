@@ -294,12 +294,15 @@ impl Bill {
         })
     }
 
-    /// Closes it; only the first time counts.
-    pub(crate) fn close(&mut self) {
+    /// Closes it, and says what it was settled at, where it was; only the first time counts.
+    pub(crate) fn close(&mut self) -> Option<Usd> {
         let cost = self.cost();
         let was_asked = self.told.used.is_some() || self.work.attempts() > 0;
         match (self.way.take(), cost) {
-            (Some(Way::Held { ledger, id, .. }), _) if !was_asked => ledger.void_soon(id),
+            (Some(Way::Held { ledger, id, .. }), _) if !was_asked => {
+                ledger.void_soon(id);
+                None
+            }
             (Some(Way::Held { ledger, id, amount }), cost) => {
                 let cost = cost.unwrap_or(Cost {
                     usd: amount,
@@ -311,8 +314,16 @@ impl Bill {
                 };
                 ledger.settle_soon(id, settlement);
             }
-            (Some(Way::Later(later)), Some(cost)) if was_asked && cost.usd > Usd::ZERO => later.post(cost),
-            (None | Some(Way::Free | Way::Later(_)), _) => {}
+                Some(settlement.actual)
+            }
+            (Some(Way::Later(later)), Some(cost)) if was_asked => {
+                let amount = cost.usd.min(Usd::MAX);
+                if amount > Usd::ZERO {
+                    later.post(amount, cost.estimated);
+                }
+                Some(amount)
+            (Some(Way::Free), _) if was_asked => Some(Usd::ZERO),
+            (None | Some(Way::Free | Way::Later(_)), _) => None,
         }
     }
 }
@@ -329,13 +340,13 @@ impl Drop for Bill {
 }
 
 impl Later {
-    fn post(self, cost: Cost) {
+    fn post(self, amount: Usd, estimated: bool) {
         self.ledger.post_soon(Posting {
             payer: self.payer,
             purpose: self.purpose,
-            amount: cost.usd.min(Usd::MAX),
+            amount,
             trace: self.trace,
-            estimated: cost.estimated,
+            estimated,
         });
     }
 }

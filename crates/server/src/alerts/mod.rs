@@ -227,6 +227,7 @@ impl Alerts {
             bytes_in: 0,
             bytes_out: 0,
             usage: None,
+            cost: None,
             count: 1,
         });
     }

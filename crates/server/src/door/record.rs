@@ -145,6 +145,7 @@ impl Record {
             bytes_in: self.line.bytes_in,
             bytes_out,
             usage: None,
+            cost: None,
             count: 1,
         });
     }

@@ -90,6 +90,7 @@ pub(super) async fn run(
         bytes_in: 0,
         bytes_out: bytes_out as u64,
         usage: None,
+        cost: None,
         count: 1,
     });
     told.map(|answer| super::complete(&answer.told))

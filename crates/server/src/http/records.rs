@@ -132,6 +132,7 @@ pub(crate) fn info(stored: &StoredEvent) -> EventInfo {
         input_tokens: event.usage.map(|usage| usage.input_tokens),
         output_tokens: event.usage.map(|usage| usage.output_tokens),
         usage_estimated: event.usage.map(|usage| usage.estimated),
+        cost_usd: event.cost,
         count: event.count,
         chain: stored.link.as_ref().map(|link| link.chain.to_string()),
         chain_position: stored.link.as_ref().map(|link| link.position),

@@ -24,7 +24,7 @@ pub(super) fn coalesce(events: Vec<Event>) -> Vec<Event> {
     let mut kept: Vec<Event> = Vec::with_capacity(events.len());
     let mut first: HashMap<Knock, usize> = HashMap::new();
     for event in events {
-        if event.actor.is_some() || event.usage.is_some() || event.class != Class::Activity {
+        if event.actor.is_some() || event.usage.is_some() || event.cost.is_some() || event.class != Class::Activity {
             kept.push(event);
             continue;
         }
@@ -88,6 +88,7 @@ mod tests {
             bytes_in: 10,
             bytes_out: 20,
             usage: None,
+            cost: None,
             count: 1,
         }
     }

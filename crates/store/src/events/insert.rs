@@ -9,7 +9,7 @@ use crate::{
     sql::{Tx, on_both},
 };
 
-const COLUMNS: [&str; 23] = [
+const COLUMNS: [&str; 24] = [
     "at_ms",
     "class",
     "surface",
@@ -28,6 +28,7 @@ const COLUMNS: [&str; 23] = [
     "input_tokens",
     "output_tokens",
     "tokens_estimated",
+    "cost_micros",
     "count",
     "chain_id",
     "chain_seq",
@@ -61,6 +62,7 @@ pub(super) async fn insert(tx: &mut Tx, rows: &[EventRow]) -> Result<(), StoreEr
                     .bind(row.input_tokens)
                     .bind(row.output_tokens)
                     .bind(row.tokens_estimated)
+                    .bind(row.cost_micros)
                     .bind(row.count)
                     .bind(&row.chain_id)
                     .bind(row.chain_seq)

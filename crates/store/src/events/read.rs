@@ -131,8 +131,8 @@ fn readable(cursor: Cursor, row: &EventRow) -> Option<StoredEvent> {
 }
 
 pub(super) const COLUMNS: &str = "at_ms, class, surface, trace, tenant, project, subject, key_id, session, action, \
-     outcome, reason, duration_us, bytes_in, bytes_out, input_tokens, output_tokens, tokens_estimated, count, \
-     chain_id, chain_seq, prev_hash, hash";
+     outcome, reason, duration_us, bytes_in, bytes_out, input_tokens, output_tokens, tokens_estimated, cost_micros, \
+     count, chain_id, chain_seq, prev_hash, hash";
 
 enum Bind {
     Number(i64),

@@ -4,6 +4,7 @@ use forebay_domain::{
     Code, Event,
     event::{Actor, Class, Outcome, Surface, Usage},
     id::{IdFault, KeyId, ProjectId, SessionId, SubjectId, TenantId, TraceId},
+    money::Usd,
 };
 use jiff::Timestamp;
 use sqlx::Row;
@@ -69,6 +70,7 @@ pub(super) struct EventRow {
     pub input_tokens: Option<i64>,
     pub output_tokens: Option<i64>,
     pub tokens_estimated: Option<bool>,
+    pub cost_micros: Option<i64>,
     pub count: i64,
     pub chain_id: Option<String>,
     pub chain_seq: Option<i64>,
@@ -97,6 +99,7 @@ row_on_both!(EventRow, |row| Ok(Self {
     input_tokens: row.try_get("input_tokens")?,
     output_tokens: row.try_get("output_tokens")?,
     tokens_estimated: row.try_get("tokens_estimated")?,
+    cost_micros: row.try_get("cost_micros")?,
     count: row.try_get("count")?,
     chain_id: row.try_get("chain_id")?,
     chain_seq: row.try_get("chain_seq")?,
@@ -130,6 +133,7 @@ impl EventRow {
             input_tokens: event.usage.map(|usage| number(usage.input_tokens)),
             output_tokens: event.usage.map(|usage| number(usage.output_tokens)),
             tokens_estimated: event.usage.map(|usage| usage.estimated),
+            cost_micros: event.cost.map(Usd::micros),
             count: event.count.into(),
             chain_id: None,
             chain_seq: None,
@@ -163,6 +167,7 @@ impl EventRow {
             bytes_in: number(self.bytes_in)?,
             bytes_out: number(self.bytes_out)?,
             usage,
+            cost: self.cost_micros.map(Usd::from_micros),
             count: u32::try_from(self.count).map_err(|_| corrupt("an impossible count"))?,
         })
     }

@@ -40,6 +40,7 @@ fn varied() -> Vec<Event> {
             outcome: Outcome::Failed(Code::RateLimited),
             reason: None,
             usage: None,
+            cost: None,
             count: u32::MAX,
             ..full.clone()
         },

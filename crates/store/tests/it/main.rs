@@ -27,6 +27,7 @@ use forebay_domain::{
     event::{Actor, Class, Outcome, Surface, Usage},
     id::{KeyId, ProjectId, SessionId, SubjectId, TenantId, TraceId},
 };
+    money::Usd,
 use forebay_runtime::{Clock, Entropy, Tasks};
 use forebay_store::{
     Store, StoreError, StoreParts,
@@ -109,6 +110,7 @@ fn audit_event(number: u64) -> Event {
             estimated: true,
         }),
         count: 1,
+        cost: Some(Usd::from_micros(1_234_567)),
     }
 }
 
