@@ -90,7 +90,7 @@ def test_the_start_up_line_names_every_open_surface(gateway: Gateway) -> None:
 
 
 def test_a_section_of_a_later_version_is_refused_by_name(gateway: Gateway) -> None:
-    for section in ("nodes", "tasks"):
+    for section in ("nodes", "providers"):
         file = gateway.folder / f"with-{section}.yaml"
         file.write_text(f"server:\n  listen: 127.0.0.1:0\n{section}: []\n", encoding="utf-8")
         done = gateway.cli("config", "validate", "--config", str(file))

@@ -112,6 +112,8 @@ codes! {
     UnknownQuote = "unknown_quote": NotFound,
     UnknownBudget = "unknown_budget": NotFound,
     UnknownTask = "unknown_task": NotFound,
+    /// No worker knows how to do such a task.
+    UnknownTaskType = "unknown_task_type": Invalid,
     UnknownContext = "unknown_context": NotFound,
     /// A context has no node of that id, or has none any more.
     UnknownNode = "unknown_node": NotFound,
@@ -140,6 +142,8 @@ codes! {
     ContextFailed = "context_failed": UpstreamFailed,
     UpstreamTimedOut = "upstream_timed_out": UpstreamTimedOut,
     ToolTimedOut = "tool_timed_out": UpstreamTimedOut,
+    /// A run of a task took longer than it may.
+    TaskTimedOut = "task_timed_out": UpstreamTimedOut,
     StoreUnavailable = "store_unavailable": Unavailable,
     /// The disk of the database is full: it can be read, and nothing can be written.
     StoreFull = "store_full": Unavailable,

@@ -9,7 +9,7 @@ use crate::{
     event::Surface,
     id::{TaskId, TraceId},
     model::{Answer, ModelInfo, ModelRequest},
-    task::{TaskFault, TypeLimits},
+    task::{Queued, TaskFault, TypeLimits},
     tool::{ToolAnswer, ToolCall, ToolInfo},
 };
 use bytes::Bytes;
@@ -124,6 +124,14 @@ pub trait RunTask: Send + Sync {
     /// Whether such a task may be submitted from outside. It is asked before anything is queued.
     fn accept(&self, _principal: &Principal, _input: &[u8]) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// How such a task is queued that comes from outside, and that was accepted.
+    fn queued(&self, _input: &[u8]) -> Queued {
+        Queued {
+            retry: self.limits().retry,
+            context_id: None,
+        }
     }
 
     /// Gives the output, which is JSON. Dropping the future ends the run.

@@ -9,7 +9,6 @@ use crate::{
     config::{AlertsConfig, AuthConfig, BudgetsConfig, LimitsConfig, McpConfig, ServerConfig},
     door::{Door, Rules, per_minute, token::Outside},
     gateway::Opens,
-    gpu::Gpu,
     http::Pipes,
     metrics::Metrics,
     surfaces::{self, OpenSurface},
@@ -27,12 +26,13 @@ use forebay_domain::{
 };
 use forebay_llm::Router;
 use forebay_mcp::{
-    Catalogue, CatalogueParts, Front, PricesConfig, Sessions, StatusSource,
+    Catalogue, Front, PricesConfig, Sessions, StatusSource,
     declared::Declared,
     upstream::{UpstreamStatus, Upstreams},
 };
 use forebay_runtime::{Clock, Entropy, Tasks, http::Guarded, rate::RateLimiter, secret::SecretReader};
 use forebay_store::Store;
+use forebay_work::{Pool, TasksConfig};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::{
@@ -58,6 +58,7 @@ pub struct AppConfig {
     pub tools: forebay_mcp::tools::Config,
     pub upstreams: forebay_mcp::upstream::Config,
     pub mcp: McpConfig,
+    pub tasks: TasksConfig,
 }
 
 impl AppConfig {
@@ -121,6 +122,8 @@ pub struct App {
     pub alerts: Alerts,
     /// The machines that are rented.
     pub rentals: Rentals,
+    /// What is done later, and by whom.
+    pub work: Pool,
     /// For what the operator configured, and this machine's own slots.
     pub(crate) http: reqwest::Client,
     /// For what providers of machines have said.
@@ -155,42 +158,23 @@ impl App {
     /// Makes all parts, in the order in which they need one another.
     pub fn build(config: &AppConfig, parts: AppParts) -> Result<Arc<Self>, Failure> {
         let mut metrics = Metrics::new(&parts.clock);
-        parts.store.register_metrics(metrics.registry());
-        let budgets = config.budget_rules()?;
-        parts.store.ledger().configure(budgets.clone());
+        let budgets = parts.money(config, &mut metrics)?;
         let alerts = parts.alerts(config, &mut metrics)?;
         let client = forebay_runtime::http::trusted();
         let door = parts.door(config, client.clone())?;
         let models = parts.models(config, client.clone(), &mut metrics)?;
-        models.keep_responses(config.responses.clone());
-        models.start_probes(&parts.tasks);
-        let tool_calls = Arc::new(RateLimiter::new(
-            per_minute(config.limits.tool_calls_per_minute),
-            &parts.clock,
-        ));
+        let tool_calls = parts.tool_calls(config);
         // The tool `gateway_status` tells about the whole, of which it is a part: it gets to know it once it is there.
         let whole: Arc<OnceLock<Weak<Self>>> = Arc::default();
-        let catalogue = Catalogue::new(CatalogueParts {
-            clock: parts.clock.clone(),
-            events: parts.store.events().clone(),
-            ledger: parts.store.ledger(),
-            metrics: forebay_mcp::Metrics::register(metrics.registry()),
-            limits: tool_calls.clone(),
-            models: models.clone(),
-            status: status_source(whole.clone()),
-            secrets: parts.secrets.clone(),
-            tools: config.builtin_tools()?,
-        })?;
-        let gpu = Gpu::new()?;
-        catalogue.join(gpu.clone());
-        let rentals = parts.rentals(config, client.clone(), &mut metrics)?;
-        alerts.feed_machines(&parts.tasks, rentals.news());
+        let catalogue = parts.catalogue(config, (&models, &tool_calls), status_source(whole.clone()), &mut metrics)?;
+        let (gpu, rentals) = parts.machines(config, &client, (&catalogue, &alerts), &mut metrics)?;
         let declared = parts.declared(config, &catalogue)?;
         // After those who have tools by now, so that a price for none of them is told.
         catalogue.set_prices(&config.prices)?;
         let providers = parts.providers(config, client.clone(), (&models, &catalogue), &mut metrics)?;
         models.introduce(Arc::new(catalogue.clone()), Arc::new(providers.clone()));
         let upstreams = parts.upstreams(config, &client, &catalogue)?;
+        let work = parts.work(config, &mut metrics);
         let sessions = parts.sessions();
         let front = parts.front(&catalogue, &sessions, &door);
         let started_at = parts.clock.now();
@@ -207,6 +191,7 @@ impl App {
             providers,
             alerts,
             rentals,
+            work,
             http: client,
             guarded: crate::gpu::guarded(),
             binary: parts.binary,
@@ -230,7 +215,11 @@ impl App {
         });
         whole.set(Arc::downgrade(&app)).expect("set here alone");
         gpu.begin(&app);
-        app.rentals.start();
+        if app.opens != Opens::Work {
+            // Gateways watch over machines; a worker only works.
+            app.rentals.start();
+        }
+        app.work.start();
         Ok(app)
     }
 
@@ -259,13 +248,15 @@ impl App {
         self.upstreams.reconfigure(&config.upstreams)?;
         self.alerts.reconfigure(&config.alerts)?;
         let urls = parts::urls(config, self.bound, self.opens);
-        self.rentals.reconfigure(&config.markets, &config.rentals, urls)?;
+        let markets = parts::markets(config, self.opens);
+        self.rentals.reconfigure(&markets, &config.rentals, urls)?;
         self.catalogue.set_prices(&config.prices)?;
         self.store.ledger().configure(budgets.clone());
         self.budgets.store(Arc::new(budgets));
         self.door.adopt(rules, &config.limits);
         self.models.reconfigure(models);
         self.models.keep_responses(config.responses.clone());
+        self.work.reconfigure(&config.tasks);
         self.tool_calls
             .set_quota(per_minute(config.limits.tool_calls_per_minute));
         self.front.lists_changed();
@@ -324,7 +315,7 @@ impl App {
     pub fn surfaces(&self) -> Vec<OpenSurface> {
         match self.opens {
             Opens::Listeners => surfaces::open(self.bound, self.mcp_bound, self.metrics_bound),
-            Opens::Nothing => Vec::new(),
+            Opens::Nothing | Opens::Work => Vec::new(),
         }
     }
 

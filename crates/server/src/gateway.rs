@@ -42,6 +42,8 @@ pub enum Opens {
     Listeners,
     /// Nothing: whoever started it is its only client.
     Nothing,
+    /// Nothing, and nobody asks it anything: it works on the tasks of gateways that run elsewhere.
+    Work,
 }
 
 /// Looks up a variable of this process.
@@ -65,12 +67,21 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &AppConfig, metrics: Option<SocketAddr>) -> Result<Self, Failure> {
-        let main = bind(config.server.listen, "server.listen").await?;
-        let metrics = match metrics {
+    /// The one for metrics alone, where it is wanted.
+    async fn for_metrics(address: Option<SocketAddr>) -> Result<Self, Failure> {
+        let metrics = match address {
             Some(address) => Some(bind(address, "metrics.listen").await?),
             None => None,
         };
+        Ok(Self {
+            metrics,
+            ..Self::default()
+        })
+    }
+
+    async fn bind(config: &AppConfig, metrics: Option<SocketAddr>) -> Result<Self, Failure> {
+        let main = bind(config.server.listen, "server.listen").await?;
+        let metrics = Self::for_metrics(metrics).await?.metrics;
         let port = config.mcp.in_force().port;
         let mcp = port.map(|port| SocketAddr::new(config.server.listen.ip(), port.get()));
         let mcp = match mcp.filter(|address| *address != config.server.listen) {
@@ -115,6 +126,7 @@ impl Gateway {
             metrics: metrics_listener,
         } = match opens {
             Opens::Nothing => Listeners::default(),
+            Opens::Work => Listeners::for_metrics(metrics.listen).await?,
             Opens::Listeners => Listeners::bind(&config, metrics.listen).await?,
         };
         let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
@@ -124,7 +136,11 @@ impl Gateway {
             tasks: store_tasks.clone(),
         };
         let store = Store::open(&store_url, store_parts).await?;
-        let first_key = first_start::ensure_admin(&store, &data, &clock, &entropy).await?;
+        let first_key = match opens {
+            // The key of an installation stands where its gateway is.
+            Opens::Work => FirstKey::Existing,
+            Opens::Listeners | Opens::Nothing => first_start::ensure_admin(&store, &data, &clock, &entropy).await?,
+        };
         let patience = Duration::from_secs(config.server.drain_seconds);
         let binary = children.guard.clone();
         let launcher = Launcher::new(children.guard, children.environment, tasks.clone(), clock.clone());

@@ -3,7 +3,7 @@
 //! Keys are revoked and never deleted, because the log names them.
 
 use forebay_domain::{
-    Grant, Pattern, Role,
+    Code, Failure, Grant, Pattern, Principal, Role,
     id::{KeyId, ProjectId, SubjectId, TenantId},
     key::KeyHash,
 };
@@ -55,6 +55,35 @@ pub struct StoredKey {
     pub created_by: Option<SubjectId>,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+}
+
+impl StoredKey {
+    /// Refuses a key that was revoked or has expired.
+    pub fn usable(&self, now: Timestamp) -> Result<(), Failure> {
+        let refused = |code, message| Err(Failure::new(code, message).hint("Ask an administrator for a new one."));
+        if self.revoked_at.is_some() {
+            return refused(Code::RevokedKey, "The API key was revoked.");
+        }
+        if self.expires_at.is_some_and(|end| end <= now) {
+            return refused(Code::ExpiredKey, "The API key has expired.");
+        }
+        Ok(())
+    }
+
+    /// The principal that it stands for.
+    pub fn principal(&self) -> Principal {
+        Principal {
+            tenant: self.tenant.clone(),
+            project: self.project.clone(),
+            subject: self.subject.clone(),
+            key: Some(self.id.clone()),
+            session: None,
+            role: self.role,
+            grants: self.grants.clone(),
+            shown: self.shown.clone(),
+            good_until: self.expires_at,
+        }
+    }
 }
 
 /// Which keys to list, oldest first.

@@ -7,6 +7,7 @@ mod declared;
 mod error;
 mod gpu;
 mod money;
+mod tasks;
 mod tools;
 mod turn;
 mod upstreams;

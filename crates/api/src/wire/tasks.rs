@@ -55,7 +55,7 @@ pub struct TaskInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
     pub created_at: Timestamp,
-    /// When it began the last time.
+    /// When it first began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// When it came to its end, whichever.

@@ -21,9 +21,11 @@ mod serve;
 mod spend;
 mod status;
 mod stdio;
+mod task;
 mod test_endpoint;
 mod tool;
 mod upstream;
+mod worker;
 
 use crate::{
     connect::Context,
@@ -43,6 +45,7 @@ Examples:
   forebay tool call calculator '{\"expression\":\"6 * 7\"}'
   forebay spend                                   see what is spent, and what is left
   forebay gpu list --min-vram 24                  find a machine to rent
+  forebay task list --status running              see what is being done
   forebay doctor                                  check the installation
 
 Exit codes: 0 done; 1 invalid input or configuration; 3 not allowed; 4 gateway or database not there;
@@ -82,6 +85,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Worker(worker::Args),
     #[command(subcommand)]
     Config(config::Command),
     #[command(subcommand)]
@@ -91,6 +95,8 @@ enum Command {
     Budget(budget::Command),
     #[command(subcommand)]
     Gpu(gpu::Command),
+    #[command(subcommand)]
+    Task(task::Command),
     #[command(subcommand)]
     Audit(audit::Command),
     Explain(explain::Args),
@@ -130,6 +136,7 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
     let done = ExitCode::SUCCESS;
     match cli.command {
         Command::Serve(args) => runtime(&mut Builder::new_multi_thread())?.block_on(serve::run(args, &context)),
+        Command::Worker(args) => runtime(&mut Builder::new_multi_thread())?.block_on(worker::run(args, &context)),
         Command::Config(command) => config::run(&command, &context, printer).map(|()| done),
         Command::Key(command) => light()?.block_on(key::run(command, &context, printer)).map(|()| done),
         Command::Spend(args) => light()?.block_on(spend::run(args, &context, printer)).map(|()| done),
@@ -137,6 +144,7 @@ pub(crate) fn run(cli: Cli, env: Env, printer: &mut Printer) -> Result<ExitCode,
             .block_on(budget::run(command, &context, printer))
             .map(|()| done),
         Command::Gpu(command) => light()?.block_on(gpu::run(command, &context, printer)).map(|()| done),
+        Command::Task(command) => light()?.block_on(task::run(command, &context, printer)),
         Command::Audit(command) => light()?.block_on(audit::run(command, &context, printer)),
         Command::Explain(args) => light()?.block_on(explain::run(args, &context, printer)).map(|()| done),
         Command::Chat(args) => light()?.block_on(chat::run(args, &context, printer)).map(|()| done),

@@ -45,8 +45,18 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failure> {
     // From here on no signal ends the process in its default way.
     let signals = lifecycle::signals();
-    let started = start(args.listen, Opens::Listeners, context).await?;
+    let wanted = Wanted {
+        opens: Opens::Listeners,
+        flags: args.listen.iter().map(listen_flag).collect(),
+    };
+    let started = start(wanted, context).await?;
     Ok(code(started.run(signals).await))
+}
+
+/// What is to be started, beside what the configuration says.
+pub(super) struct Wanted {
+    pub(super) opens: Opens,
+    pub(super) flags: Vec<FlagValue>,
 }
 
 /// A gateway in this process, with what it leaves behind and takes away again.
@@ -57,18 +67,22 @@ pub(super) struct Started {
 }
 
 /// Starts the gateway of the configuration, which follows it from then on.
-pub(super) async fn start(listen: Option<SocketAddr>, opens: Opens, context: &Context) -> Result<Started, Failure> {
+pub(super) async fn start(Wanted { opens, flags }: Wanted, context: &Context) -> Result<Started, Failure> {
     let mut sources = context.sources();
-    sources.flags = listen.iter().map(listen_flag).collect();
+    sources.flags = flags;
     let loaded = sources.load()?;
-    make_data_dir(&context.data)?;
     let secrets = context.env.secrets();
+    let store_url = loaded.config.store.resolve(&context.data, &secrets)?;
+    if opens == Opens::Work {
+        shared(&store_url)?;
+    }
+    make_data_dir(&context.data)?;
     let telemetry = Arc::new(telemetry::init(&loaded.config.telemetry, &secrets)?);
     let gateway = Gateway::start(GatewayParts {
         config: loaded.config.app(),
         metrics: loaded.config.metrics.clone(),
         data: context.data.clone(),
-        store_url: loaded.config.store.resolve(&context.data, &secrets)?,
+        store_url,
         secrets,
         children: children(context)?,
         opens,
@@ -88,6 +102,11 @@ pub(super) async fn start(listen: Option<SocketAddr>, opens: Opens, context: &Co
         Opens::Listeners => tell_where(&gateway, &file, context),
         Opens::Nothing => {
             tracing::info!(config = file, "serving without a listener");
+            None
+        }
+        Opens::Work => {
+            let worker = gateway.app.work.worker();
+            tracing::info!(config = file, worker.id = %worker, "working on tasks");
             None
         }
     };
@@ -132,17 +151,28 @@ fn children(context: &Context) -> Result<ChildrenParts, Failure> {
     })
 }
 
-fn listen_flag(address: &SocketAddr) -> FlagValue {
+/// Whoever works beside a gateway needs a database that several processes can share.
+fn shared(store_url: &str) -> Result<(), Failure> {
+    if !store_url.starts_with("sqlite:") {
+        return Ok(());
+    }
+    let message = "A worker of its own needs PostgreSQL: a SQLite database belongs to one gateway.";
+    Err(Failure::new(Code::InvalidConfig, message).hint(
+        "Set `store.url` to the PostgreSQL database of your gateways. With SQLite the gateway works on its tasks itself          (`tasks.workers`).",
+    ))
+}
+
+pub(super) fn listen_flag(address: &SocketAddr) -> FlagValue {
     FlagValue {
         flag: "--listen",
         path: &["server", "listen"],
-        value: address.to_string(),
+        value: address.to_string().into(),
     }
 }
 
 /// Whoever asks once is answered with 0, within the patience that the configuration gives; the log says what was
 /// dropped. Whoever asks twice interrupted the draining.
-fn code(ending: Ending) -> ExitCode {
+pub(super) fn code(ending: Ending) -> ExitCode {
     match ending {
         Ending::Drained | Ending::TimedOut => ExitCode::SUCCESS,
         Ending::SecondSignal => exit_code(ErrorKind::Unavailable),

@@ -1,6 +1,6 @@
 //! What later versions bring. It is refused by name, so that nobody believes that it is in force.
 
-const SECTIONS: &[&str] = &["nodes", "providers", "secrets_dir", "tasks"];
+const SECTIONS: &[&str] = &["nodes", "providers", "secrets_dir"];
 
 /// Keys inside sections that this version has; `*` stands for any name.
 const KEYS: &[&[&str]] = &[

@@ -17,7 +17,8 @@ const LOG_VARIABLE: &str = "RUST_LOG";
 pub struct FlagValue {
     pub flag: &'static str,
     pub path: &'static [&'static str],
-    pub value: String,
+    /// A plain value; null where the key counts as not written.
+    pub value: Value,
 }
 
 /// Every variable that overrides a key, in the order of their names, and then every flag.
@@ -43,7 +44,7 @@ pub(super) fn lay(root: &mut Node, env: &Env, flags: &[FlagValue], schema: &Sche
     }
     for FlagValue { flag, path, value } in flags {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
-        set(root, &path, text(value), &Origin::Flag(flag));
+        set(root, &path, Shape::Scalar(value.clone()), &Origin::Flag(flag));
     }
     mistakes
 }

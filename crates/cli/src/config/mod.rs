@@ -54,6 +54,7 @@ pub struct Config {
     pub tools: forebay_mcp::tools::Config,
     pub upstreams: forebay_mcp::upstream::Config,
     pub mcp: McpConfig,
+    pub tasks: forebay_work::TasksConfig,
     pub metrics: MetricsConfig,
     pub telemetry: telemetry::Config,
 }
@@ -76,6 +77,7 @@ impl Config {
             tools: self.tools.clone(),
             upstreams: self.upstreams.clone(),
             mcp: self.mcp.clone(),
+            tasks: self.tasks.clone(),
         }
     }
 }

@@ -347,7 +347,7 @@ fn the_environment_overrides_the_file_and_a_flag_overrides_both() {
     sources.flags = vec![FlagValue {
         flag: "--listen",
         path: &["server", "listen"],
-        value: "127.0.0.1:3".to_owned(),
+        value: "127.0.0.1:3".into(),
     }];
     let after = sources.load().unwrap();
     assert_eq!(origin(&after, "server.listen"), "\"127.0.0.1:3\" --listen");

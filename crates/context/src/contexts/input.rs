@@ -6,7 +6,12 @@ use super::{
     node::{self, Draft, Given},
 };
 use forebay_api::{ContentType, ContextCreate, ContextNodeAdd, ContextPrompt};
-use forebay_domain::{Code, Failure, Principal, model::Priority, port::AskModel, task::Retry};
+use forebay_domain::{
+    Code, Failure, Principal,
+    model::Priority,
+    port::AskModel,
+    task::{Queued, Retry},
+};
 use forebay_store::conversations::WORD_BYTES_MAX;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -182,6 +187,16 @@ pub(super) fn prompt_retry(prompt: &ContextPrompt) -> Retry {
     match &prompt.tools {
         Some(tools) if !tools.is_empty() => Retry::NEVER,
         _ => RETRY,
+    }
+}
+
+/// How a task of a context is queued that somebody submits by itself.
+pub(super) fn queued(input: &[u8], retry: Retry) -> Queued {
+    let about = read::<Map<String, Value>>(input).ok();
+    let context = about.as_ref().and_then(|members| members.get("context_id"));
+    Queued {
+        retry,
+        context_id: context.and_then(Value::as_str).map(str::to_owned),
     }
 }
 

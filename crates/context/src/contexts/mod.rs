@@ -25,7 +25,7 @@ use forebay_domain::{
     id::{TaskType, TraceId, WorkerId},
     model::Priority,
     port::{AskModel, RunTask},
-    task::{BODY_BYTES_MAX, Needs, Retry, TaskOwner},
+    task::{BODY_BYTES_MAX, Needs, Retry, TaskOwner, context_lane},
 };
 use forebay_runtime::{
     Clock, Tasks,
@@ -265,7 +265,7 @@ impl Task {
             run_at: asked.run_at,
             input,
             idempotency_key: asked.idempotency_key.clone(),
-            lane: context.map(lane),
+            lane: context.map(|id| context_lane(&principal.tenant, id)),
             context_id: context.map(str::to_owned),
             wanted_by: asked.wanted_by.clone(),
             retry: self.retry,
@@ -275,11 +275,6 @@ impl Task {
             needs: Needs::default(),
         })
     }
-}
-
-/// What is done to one context is done one after another. Its id is nobody else's.
-fn lane(context: &str) -> String {
-    format!("context:{context}")
 }
 
 impl Inner {

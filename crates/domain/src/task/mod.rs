@@ -20,6 +20,7 @@ pub use rank::{AGEING_STEP_MS, rank};
 pub use retry::Retry;
 pub use stage::{Stage, State};
 
+use crate::id::TenantId;
 use std::time::Duration;
 
 /// Largest input and output of a task, in bytes.
@@ -33,4 +34,18 @@ pub struct TypeLimits {
     /// How long one run may take.
     pub timeout: Duration,
     pub retry: Retry,
+}
+
+/// What its input decides of how a task is queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    pub retry: Retry,
+    /// The context that it is about: its tasks run one after another.
+    pub context_id: Option<String>,
+}
+
+/// The lane in which a tenant's tasks about one context stand. Whoever names another tenant's context stands in nobody's
+/// way.
+pub fn context_lane(tenant: &TenantId, context_id: &str) -> String {
+    format!("context:{tenant}:{context_id}")
 }

@@ -4,23 +4,28 @@ use super::AppConfig;
 use crate::{
     alerts::{self, Alerts, AlertsParts},
     config::McpConfig,
-    door::{Door, DoorConfig, token::Outside},
+    door::{Door, DoorConfig, per_minute, token::Outside},
     gateway::Opens,
+    gpu::Gpu,
     metrics::Metrics,
 };
-use forebay_compute::{Rentals, RentalsParts, Urls, market::local::AgentProgram, rental::AGENT_WORDS};
+use forebay_compute::{MarketsConfig, Rentals, RentalsParts, Urls, market::local::AgentProgram, rental::AGENT_WORDS};
 use forebay_context::{Providers, ProvidersParts};
-use forebay_domain::Failure;
+use forebay_domain::{Failure, ledger::BudgetRule, port::RunTask};
 use forebay_llm::{Router, RouterParts, Settings};
 use forebay_mcp::{
-    Catalogue, Front, FrontParts, ServerInfo, SessionLimits, Sessions,
+    Catalogue, CatalogueParts, Front, FrontParts, ServerInfo, SessionLimits, Sessions, StatusSource,
     declared::{self, Declared, DeclaredParts},
     upstream::{Kit, Upstreams, UpstreamsParts},
 };
-use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, secret::SecretReader};
+use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, rate::RateLimiter, secret::SecretReader};
 use forebay_store::Store;
+use forebay_work::{Pool, PoolParts};
 use serde_json::{json, value::RawValue};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+/// What giving tasks back may take, out of the time for draining.
+const GIVE_BACK: Duration = Duration::from_secs(2);
 
 /// What the process brings along.
 pub struct AppParts {
@@ -44,6 +49,14 @@ pub struct AppParts {
 
 /// What can be made of that, one part after another.
 impl AppParts {
+    /// What may be spent, as the configuration says it. The ledger counts it from now on.
+    pub(super) fn money(&self, config: &AppConfig, metrics: &mut Metrics) -> Result<Vec<BudgetRule>, Failure> {
+        self.store.register_metrics(metrics.registry());
+        let budgets = config.budget_rules()?;
+        self.store.ledger().configure(budgets.clone());
+        Ok(budgets)
+    }
+
     pub(super) fn door(&self, config: &AppConfig, client: reqwest::Client) -> Result<Door, Failure> {
         let outside = Outside {
             client,
@@ -60,7 +73,7 @@ impl AppParts {
         http: reqwest::Client,
         metrics: &mut Metrics,
     ) -> Result<Arc<Router>, Failure> {
-        Ok(Arc::new(Router::new(RouterParts {
+        let models = Arc::new(Router::new(RouterParts {
             settings: model_settings(config, &self.secrets)?,
             http,
             events: self.store.events().clone(),
@@ -69,7 +82,36 @@ impl AppParts {
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             metrics: forebay_llm::Metrics::register(metrics.registry()),
-        })))
+        }));
+        models.keep_responses(config.responses.clone());
+        models.start_probes(&self.tasks);
+        Ok(models)
+    }
+
+    /// How many calls of each tool each subject may make.
+    pub(super) fn tool_calls(&self, config: &AppConfig) -> Arc<RateLimiter> {
+        let quota = per_minute(config.limits.tool_calls_per_minute);
+        Arc::new(RateLimiter::new(quota, &self.clock))
+    }
+
+    pub(super) fn catalogue(
+        &self,
+        config: &AppConfig,
+        (models, limits): (&Arc<Router>, &Arc<RateLimiter>),
+        status: StatusSource,
+        metrics: &mut Metrics,
+    ) -> Result<Catalogue, Failure> {
+        Catalogue::new(CatalogueParts {
+            clock: self.clock.clone(),
+            events: self.store.events().clone(),
+            ledger: self.store.ledger(),
+            metrics: forebay_mcp::Metrics::register(metrics.registry()),
+            limits: limits.clone(),
+            models: models.clone(),
+            status,
+            secrets: self.secrets.clone(),
+            tools: config.builtin_tools()?,
+        })
     }
 
     pub(super) fn upstreams(
@@ -136,14 +178,25 @@ impl AppParts {
         Ok(alerts)
     }
 
-    pub(super) fn rentals(
+    /// What rents machines, and the tools for that.
+    pub(super) fn machines(
         &self,
         config: &AppConfig,
-        http: reqwest::Client,
+        http: &reqwest::Client,
+        (catalogue, alerts): (&Catalogue, &Alerts),
         metrics: &mut Metrics,
-    ) -> Result<Rentals, Failure> {
+    ) -> Result<(Arc<Gpu>, Rentals), Failure> {
+        let gpu = Gpu::new()?;
+        catalogue.join(gpu.clone());
+        let rentals = self.rentals(config, http.clone())?;
+        rentals.metrics().register(metrics.registry());
+        alerts.feed_machines(&self.tasks, rentals.news());
+        Ok((gpu, rentals))
+    }
+
+    fn rentals(&self, config: &AppConfig, http: reqwest::Client) -> Result<Rentals, Failure> {
         let parts = RentalsParts {
-            markets: config.markets.clone(),
+            markets: markets(config, self.opens),
             config: config.rentals.clone(),
             urls: urls(config, self.bound, self.opens),
             store: self.store.clone(),
@@ -158,9 +211,27 @@ impl AppParts {
             },
             tasks: self.tasks.clone(),
         };
-        let rentals = Rentals::new(parts)?;
-        rentals.metrics().register(metrics.registry());
-        Ok(rentals)
+        Rentals::new(parts)
+    }
+
+    /// Who does later what was put off, once it is started.
+    pub(super) fn work(&self, config: &AppConfig, metrics: &mut Metrics) -> Pool {
+        let parts = PoolParts {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            tasks: self.tasks.clone(),
+            config: config.tasks.clone(),
+            // So that what is given up is given back before the process ends.
+            patience: Duration::from_secs(config.server.drain_seconds).saturating_sub(GIVE_BACK),
+            metrics: forebay_work::Metrics::register(metrics.registry()),
+        };
+        Pool::new(parts, self.runs())
+    }
+
+    /// The types of tasks that this process can run.
+    fn runs(&self) -> Vec<Arc<dyn RunTask>> {
+        Vec::new()
     }
 
     pub(super) fn sessions(&self) -> Sessions {
@@ -179,6 +250,16 @@ impl AppParts {
             charge: door.charge(),
         })
     }
+}
+
+/// Where machines can be rented. What runs on this very machine ends with the process that rented it, so a worker, which
+/// nobody watches over, rents none there.
+pub(super) fn markets(config: &AppConfig, opens: Opens) -> MarketsConfig {
+    let mut markets = config.markets.clone();
+    if opens == Opens::Work {
+        markets.local = None;
+    }
+    markets
 }
 
 /// Where rented machines reach the gateway: none of them where nothing is opened.

@@ -7,7 +7,6 @@ use crate::door::per_minute;
 use forebay_domain::{Code, Failure, Principal, id::KeyId, key::ApiKey};
 use forebay_runtime::{Clock, rate::RateLimiter};
 use forebay_store::{Store, keys::StoredKey};
-use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use subtle::ConstantTimeEq;
 
@@ -49,8 +48,8 @@ impl KeyRing {
         if !same_secret(&stored, presented) {
             return Err(unknown());
         }
-        usable(&stored, self.clock.now())?;
-        Ok(principal_of(&stored))
+        stored.usable(self.clock.now())?;
+        Ok(stored.principal())
     }
 
     pub fn forget(&self, id: &KeyId) {
@@ -75,35 +74,6 @@ impl KeyRing {
 
 fn same_secret(stored: &StoredKey, presented: &ApiKey) -> bool {
     bool::from(stored.hash.0.ct_eq(&presented.hash().0))
-}
-
-fn usable(stored: &StoredKey, now: Timestamp) -> Result<(), Failure> {
-    if stored.revoked_at.is_some() {
-        return Err(
-            Failure::new(Code::RevokedKey, "The API key was revoked.").hint("Ask an administrator for a new one.")
-        );
-    }
-    if stored.expires_at.is_some_and(|end| end <= now) {
-        return Err(
-            Failure::new(Code::ExpiredKey, "The API key has expired.").hint("Ask an administrator for a new one.")
-        );
-    }
-    Ok(())
-}
-
-/// The principal that a stored key stands for.
-pub fn principal_of(stored: &StoredKey) -> Principal {
-    Principal {
-        tenant: stored.tenant.clone(),
-        project: stored.project.clone(),
-        subject: stored.subject.clone(),
-        key: Some(stored.id.clone()),
-        session: None,
-        role: stored.role,
-        grants: stored.grants.clone(),
-        shown: stored.shown.clone(),
-        good_until: stored.expires_at,
-    }
 }
 
 /// The same words for a wrong id and a wrong secret.

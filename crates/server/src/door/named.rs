@@ -32,6 +32,9 @@ const REPLAYED: &str = "idempotent-replayed";
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Where a call says itself what its name is.
 const PLAIN_MCP: &str = "/api/v1/mcp";
+/// Where a task is made, which bears the name itself and is made once.
+const TASKS: &str = "/api/v1/mcp/tasks";
+const CONTEXTS: &str = "/api/v1/mcp/contexts";
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Left in the extensions of an answer that holds a secret: it is given once and kept nowhere.
@@ -203,6 +206,7 @@ fn name(route: &Route, headers: &HeaderMap) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     match (route.dialect, route.path) {
+        (_, path) if path == TASKS || path.starts_with(CONTEXTS) => Ok(None),
         (errors::Dialect::Problem, _) => sent_name(headers),
         // A tool may heed it.
         (_, PLAIN_MCP) => Ok(None),

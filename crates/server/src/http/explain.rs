@@ -2,7 +2,7 @@
 
 use crate::{
     app::App,
-    door::{self, Caller},
+    door::Caller,
     http::{ApiError, page, records},
 };
 use axum::{
@@ -84,7 +84,7 @@ async fn other(app: &App, caller: &Caller, id: &str) -> Result<Principal, Failur
         .find(&id)
         .await?
         .filter(|key| caller.principal.reaches(&key.tenant));
-    Ok(door::keys::principal_of(&stored.ok_or_else(unknown)?))
+    Ok(stored.ok_or_else(unknown)?.principal())
 }
 
 async fn trace_of(app: &App, caller: &Caller, text: &str) -> Result<TraceExplanation, Failure> {

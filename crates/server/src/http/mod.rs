@@ -24,8 +24,10 @@ mod rest;
 mod servers;
 mod spending;
 mod status;
+pub(crate) mod tasks;
 mod transactions;
 mod upstreams;
+pub(crate) mod wait;
 mod wellknown;
 
 pub use openapi::document;
@@ -191,6 +193,11 @@ routes! {
     "GET" "/mcp/resources" Mcp Problem Needs(Action::RESOURCES_READ), get(rest::list);
     "POST" "/mcp/resources" Mcp Problem Needs(Action::RESOURCES_READ), post(rest::read);
     "POST" "/api/v1/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(mcp::plain);
+    "POST" "/api/v1/mcp/tasks" Api Problem Audited(Action::TASKS_WRITE), post(tasks::submit);
+    "GET" "/api/v1/mcp/tasks" Api Problem Needs(Action::TASKS_READ), get(tasks::list);
+    "GET" "/api/v1/mcp/tasks/{id}" Api Problem Needs(Action::TASKS_READ), get(tasks::show);
+    "POST" "/api/v1/mcp/tasks/{id}/cancel" Api Problem Audited(Action::TASKS_WRITE), post(tasks::cancel);
+    "POST" "/api/v1/mcp/tasks/{id}/requeue" Api Problem Audited(Action::TASKS_WRITE), post(tasks::requeue);
 }
 
 /// The router of the main listener: every row behind its gate, everything behind the edge.

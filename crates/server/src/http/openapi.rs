@@ -36,6 +36,7 @@ use utoipa::{
         super::pipes::sse::whole, super::pipes::sse::whole_messages, super::pipes::sse::older,
         super::pipes::sse::older_messages, super::pipes::sse::server, super::pipes::sse::server_messages,
         super::pipes::ws::whole, super::pipes::ws::server,
+        super::tasks::submit, super::tasks::list, super::tasks::show, super::tasks::cancel, super::tasks::requeue,
         super::rest::tools, super::rest::call, super::rest::list, super::rest::read,
     ),
     security(("api_key" = []), ("bearer" = [])),

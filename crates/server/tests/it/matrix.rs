@@ -62,6 +62,11 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("DELETE /api/v1/gpu/instances/{id}", [401, 403, 404, 404, 404, 404]),
         ("POST /api/v1/gpu/instances/{id}/extend", [401, 403, 404, 404, 404, 404]),
         ("GET /api/v1/gpu/instances/{id}/logs", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/tasks", [401, 403, 400, 400, 400, 400]),
+        ("GET /api/v1/mcp/tasks", [401, 403, 200, 200, 200, 200]),
+        ("GET /api/v1/mcp/tasks/{id}", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/tasks/{id}/cancel", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/tasks/{id}/requeue", [401, 403, 404, 404, 404, 404]),
         // These are for machines, which have tokens of their own.
         ("POST /api/v1/gpu/agent", [401; 6]),
         ("GET /dist/forebay", [401; 6]),
@@ -140,6 +145,8 @@ fn body(route: &str) -> Option<Value> {
         "PUT /api/v1/budgets" => Some(json!({"scope": "tenant", "window": "60m", "limit_usd": 50})),
         "POST /api/v1/gpu/quotes" | "POST /api/v1/gpu/instances" => Some(json!({"offer_id": "local:cpu-0"})),
         "POST /api/v1/gpu/instances/{id}/extend" => Some(json!({"hours": 1})),
+        // Of a type that there is none of: what may be queued is tried elsewhere.
+        "POST /api/v1/mcp/tasks" => Some(json!({"type": "none"})),
         "POST /api/v1/upstreams" => Some(json!({"name": "far", "url": "http://127.0.0.1:9/mcp"})),
         "POST /api/v1/providers" => {
             Some(json!({"name": "wiki", "type": "rest", "config": {"base_url": "https://wiki.example.com"}}))

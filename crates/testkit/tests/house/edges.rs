@@ -16,14 +16,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mcp", &["domain", "api", "runtime", "store"]),
     ("context", &["domain", "api", "runtime", "store"]),
     ("compute", &["domain", "api", "runtime", "store"]),
+    ("work", &["domain", "runtime", "store"]),
     (
         "server",
-        &["domain", "api", "runtime", "store", "llm", "mcp", "context", "compute"],
+        &[
+            "domain", "api", "runtime", "store", "llm", "mcp", "context", "compute", "work",
+        ],
     ),
     (
         "cli",
         &[
-            "domain", "api", "runtime", "store", "llm", "mcp", "context", "compute", "server",
+            "domain", "api", "runtime", "store", "llm", "mcp", "context", "compute", "work", "server",
         ],
     ),
     ("testkit", &["domain", "runtime", "store"]),

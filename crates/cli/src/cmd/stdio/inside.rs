@@ -25,7 +25,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     } else {
         Opens::Nothing
     };
-    let started = serve::start(args.listen, opens, context).await?;
+    let flags = args.listen.iter().map(serve::listen_flag).collect();
+    let started = serve::start(serve::Wanted { opens, flags }, context).await?;
     let talking = talk(&started.gateway, &args, context).await;
     let (told, failed) = match talking {
         Ok(told) => (Some(told), Ok(())),

@@ -12,7 +12,7 @@ use forebay_api::ContextDeleted;
 use forebay_domain::{
     Failure, Principal,
     port::{BoxFuture, RunTask, TaskRun},
-    task::{TaskFault, TypeLimits},
+    task::{Queued, TaskFault, TypeLimits},
 };
 use std::sync::Arc;
 
@@ -29,6 +29,10 @@ impl RunTask for Delete {
 
     fn accept(&self, _principal: &Principal, input: &[u8]) -> Result<(), Failure> {
         input::read_about::<Whole>(input).map(drop)
+    }
+
+    fn queued(&self, input: &[u8]) -> Queued {
+        input::queued(input, self.limits().retry)
     }
 
     fn run<'a>(&'a self, run: TaskRun<'a>) -> BoxFuture<'a, Result<Bytes, TaskFault>> {

@@ -11,7 +11,7 @@ use forebay_api::{ContextNodeAdd, ContextNodeAdded, ContextNodeDeleted};
 use forebay_domain::{
     Code, Failure, Principal,
     port::{BoxFuture, RunTask, TaskRun},
-    task::{TaskFault, TypeLimits},
+    task::{Queued, TaskFault, TypeLimits},
 };
 use forebay_store::conversations::{Append, Appended, NodeDeleted, StoredConversation, StoredNode};
 use std::sync::Arc;
@@ -30,6 +30,10 @@ impl RunTask for Add {
     fn accept(&self, _principal: &Principal, input: &[u8]) -> Result<(), Failure> {
         let about: About<ContextNodeAdd> = input::read_about(input)?;
         input::check_node(&about.body, &self.0.settings.load()).map(drop)
+    }
+
+    fn queued(&self, input: &[u8]) -> Queued {
+        input::queued(input, self.limits().retry)
     }
 
     fn run<'a>(&'a self, run: TaskRun<'a>) -> BoxFuture<'a, Result<Bytes, TaskFault>> {
@@ -87,6 +91,10 @@ impl RunTask for Delete {
 
     fn accept(&self, _principal: &Principal, input: &[u8]) -> Result<(), Failure> {
         input::read_about::<NodeRef>(input).map(drop)
+    }
+
+    fn queued(&self, input: &[u8]) -> Queued {
+        input::queued(input, self.limits().retry)
     }
 
     fn run<'a>(&'a self, run: TaskRun<'a>) -> BoxFuture<'a, Result<Bytes, TaskFault>> {

@@ -14,7 +14,7 @@ use forebay_domain::{
     conversation::{Fitted, Misfit, Weighed, fit, tokens_of},
     event::{Surface, Usage},
     port::{BoxFuture, RunTask, TaskRun, Tell, Via},
-    task::{TaskFault, TypeLimits},
+    task::{Queued, Retry, TaskFault, TypeLimits},
 };
 use forebay_store::conversations::{Append, NODE_BYTES_MAX, StoredConversation, StoredNode};
 use std::sync::{
@@ -36,6 +36,12 @@ impl RunTask for Prompt {
     fn accept(&self, _principal: &Principal, input: &[u8]) -> Result<(), Failure> {
         let about: About<ContextPrompt> = input::read_about(input)?;
         input::check_prompt(&about.body, &self.0.settings.load()).map(drop)
+    }
+
+    fn queued(&self, input: &[u8]) -> Queued {
+        let about = input::read_about::<ContextPrompt>(input).ok();
+        let retry = about.map_or(Retry::NEVER, |about| input::prompt_retry(&about.body));
+        input::queued(input, retry)
     }
 
     fn run<'a>(&'a self, run: TaskRun<'a>) -> BoxFuture<'a, Result<Bytes, TaskFault>> {

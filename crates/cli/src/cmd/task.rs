@@ -1,0 +1,201 @@
+//! `forebay task`: what is done later, and what became of it.
+
+use crate::{
+    connect::Context,
+    exit::exit_code,
+    printer::{Printer, Table},
+    report,
+};
+use clap::Subcommand;
+use forebay_api::{Client, TaskInfo, TaskQuery};
+use forebay_domain::{ErrorKind, Failure};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+
+/// How many tasks a page of the list holds.
+const PAGE: u32 = 100;
+/// One wait at the gateway.
+const WAIT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// See, cancel and repeat what is done later
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    List(ListArgs),
+    /// Show one task with its input and output
+    Show {
+        id: String,
+    },
+    /// Cancel tasks; what runs is asked to end
+    Cancel {
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Queue tasks again that have failed
+    Requeue {
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    Watch(WatchArgs),
+}
+
+/// List tasks, newest first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  forebay task list --status running
+  forebay task list --status dead -o json | jq -r '.[].id' | xargs forebay task requeue")]
+pub(crate) struct ListArgs {
+    /// Only those that are pending, scheduled, running, completed, failed, cancelled or dead
+    #[arg(long)]
+    status: Option<String>,
+    /// Only those of this type, such as mcp.add_prompt
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// How many at most
+    #[arg(short = 'n', long, default_value_t = 100)]
+    limit: u32,
+}
+
+/// Follow one task to its end, or all tasks as they change
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  forebay task watch 0192…       until it is over; exit code 0 if it completed, else 5
+  forebay task watch             all of them, until Ctrl-C")]
+pub(crate) struct WatchArgs {
+    /// The task [else all]
+    id: Option<String>,
+}
+
+pub(crate) async fn run(command: Command, context: &Context, printer: &mut Printer) -> Result<ExitCode, Failure> {
+    let client = context.client()?;
+    let done = ExitCode::SUCCESS;
+    match command {
+        Command::List(args) => {
+            let tasks = pages(&client, &args).await?;
+            printer.print(&tasks, |tasks| table(tasks)).map(|()| done)
+        }
+        Command::Show { id } => {
+            let task = client.task(&id).await?;
+            printer.print(&task, whole).map(|()| done)
+        }
+        Command::Cancel { ids } => {
+            let mut tasks = Vec::new();
+            for id in &ids {
+                tasks.push(client.cancel_task(id).await?);
+            }
+            printer.print(&tasks, |tasks| table(tasks)).map(|()| done)
+        }
+        Command::Requeue { ids } => {
+            let mut tasks = Vec::new();
+            for id in &ids {
+                tasks.push(client.requeue_task(id).await?);
+            }
+            printer.print(&tasks, |tasks| table(tasks)).map(|()| done)
+        }
+        Command::Watch(WatchArgs { id: Some(id) }) => watch_one(&client, &id, printer).await,
+        Command::Watch(WatchArgs { id: None }) => watch_all(&client, printer).await.map(|()| done),
+    }
+}
+
+async fn pages(client: &Client, args: &ListArgs) -> Result<Vec<TaskInfo>, Failure> {
+    let mut found: Vec<TaskInfo> = Vec::new();
+    let mut query = TaskQuery {
+        status: args.status.clone(),
+        kind: args.kind.clone(),
+        limit: Some(args.limit.min(PAGE)),
+        cursor: None,
+    };
+    let wanted = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    loop {
+        let page = client.tasks(&query).await?;
+        found.extend(page.tasks);
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() || found.len() >= wanted {
+            found.truncate(wanted);
+            return Ok(found);
+        }
+    }
+}
+
+async fn watch_one(client: &Client, id: &str, printer: &mut Printer) -> Result<ExitCode, Failure> {
+    loop {
+        let task = client.await_task(id, WAIT).await?;
+        if !task.is_over() {
+            report::say(&format!("{}: {}, {} attempts", task.id, task.status, task.attempts));
+            continue;
+        }
+        let is_done = task.status == "completed";
+        printer.print(&task, whole)?;
+        return Ok(if is_done {
+            ExitCode::SUCCESS
+        } else {
+            exit_code(ErrorKind::Conflict)
+        });
+    }
+}
+
+/// Shows each task when it comes and when something becomes of it.
+async fn watch_all(client: &Client, printer: &mut Printer) -> Result<(), Failure> {
+    let query = TaskQuery {
+        limit: Some(PAGE),
+        ..TaskQuery::default()
+    };
+    let mut seen: BTreeMap<String, (String, u32)> = BTreeMap::new();
+    loop {
+        let mut page = client.tasks(&query).await?.tasks;
+        page.reverse();
+        let stand = |task: &TaskInfo| (task.status.clone(), task.attempts);
+        let news: Vec<TaskInfo> = page
+            .iter()
+            .filter(|task| seen.get(&task.id) != Some(&stand(task)))
+            .cloned()
+            .collect();
+        seen = page.iter().map(|task| (task.id.clone(), stand(task))).collect();
+        printer.follow(&news, table)?;
+        if printer.is_closed() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    }
+}
+
+fn table(tasks: &[TaskInfo]) -> Table {
+    let rows = tasks.iter().map(|task| {
+        [
+            task.id.clone(),
+            task.kind.clone(),
+            task.status.clone(),
+            task.priority.0.as_str().to_owned(),
+            format!("{}/{}", task.attempts, task.attempts_max),
+            task.created_at.to_string(),
+            task.error.as_ref().map_or_else(String::new, |error| error.code.clone()),
+        ]
+    });
+    Table::new(
+        ["id", "type", "status", "priority", "attempts", "created", "error"],
+        rows,
+    )
+}
+
+fn whole(task: &TaskInfo) -> Table {
+    let text = |value: &Option<serde_json::Value>| value.as_ref().map_or_else(String::new, ToString::to_string);
+    let time = |at: Option<jiff::Timestamp>| at.map_or_else(String::new, |at| at.to_string());
+    let error = task
+        .error
+        .as_ref()
+        .map(|error| format!("{}: {}", error.code, error.message));
+    Table::of_one([
+        ("id", task.id.clone()),
+        ("type", task.kind.clone()),
+        ("status", task.status.clone()),
+        ("priority", task.priority.0.as_str().to_owned()),
+        ("attempts", format!("{} of {}", task.attempts, task.attempts_max)),
+        ("created", task.created_at.to_string()),
+        ("may run at", task.run_at.to_string()),
+        ("started", time(task.started_at)),
+        ("completed", time(task.completed_at)),
+        ("kept until", time(task.expires_at)),
+        ("input", text(&task.input)),
+        ("output", text(&task.output)),
+        ("error", error.unwrap_or_default()),
+    ])
+}

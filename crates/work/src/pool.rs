@@ -1,0 +1,298 @@
+//! The workers of one process: what they can run, what they run now, and the loops that keep them at it.
+
+use crate::{
+    Metrics, TasksConfig, Watch, beat,
+    claim::{self, room},
+    depth::Depth,
+    hub::Hub,
+    run::{self, Job},
+    running::Running,
+    watch::Waiters,
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use forebay_domain::{
+    Code, Failure, Principal,
+    id::TraceId,
+    model::Priority,
+    port::RunTask,
+    task::{Needs, Offer, TaskId, TaskOwner, TaskType, TypeLimits, WorkerId, context_lane},
+};
+use forebay_runtime::{
+    Clock, Entropy, Stop, Tasks,
+    looping::{Nudge, drive},
+};
+use forebay_store::{
+    Store, StoreError,
+    keys::Keys,
+    queue::{Body, Claim, Depth as Depths, NewTask, Queue, Scope, SubmitError, Submitted, Task, TaskError},
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::{Notify, broadcast::error::RecvError};
+
+/// How often what waits is counted.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+
+/// What a pool needs from its process.
+pub struct PoolParts {
+    pub store: Store,
+    pub clock: Clock,
+    pub entropy: Entropy,
+    pub tasks: Tasks,
+    pub config: TasksConfig,
+    /// How long tasks may go on once draining has begun; then they are given back.
+    pub patience: Duration,
+    pub metrics: Metrics,
+}
+
+/// Cheap to clone; all clones are one pool.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) queue: Queue,
+    pub(crate) keys: Keys,
+    pub(crate) clock: Clock,
+    tasks: Tasks,
+    pub(crate) worker: WorkerId,
+    types: BTreeMap<TaskType, Arc<dyn RunTask>>,
+    pub(crate) config: ArcSwap<TasksConfig>,
+    pub(crate) patience: Duration,
+    pub(crate) metrics: Metrics,
+    pub(crate) hub: Hub,
+    waiters: Waiters,
+    pub(crate) running: Running,
+    /// What there was when it was counted last.
+    depths: Arc<ArcSwap<Vec<Depths>>>,
+    /// There may be something to claim, or room for it.
+    pub(crate) look: Notify,
+    /// A beat may bring news.
+    pub(crate) beat: Notify,
+}
+
+impl Pool {
+    /// A pool that can run these; it runs nothing before it is started.
+    pub fn new(parts: PoolParts, runs: Vec<Arc<dyn RunTask>>) -> Self {
+        let types = runs.into_iter().map(|run| (name_of(run.as_ref()), run)).collect();
+        let worker = format!("{:032x}", u128::from_le_bytes(parts.entropy.bytes()));
+        let worker = WorkerId::try_from(worker).expect("hex digits are an identifier");
+        Self(Arc::new(Inner {
+            queue: parts.store.queue(),
+            keys: parts.store.keys(),
+            clock: parts.clock,
+            tasks: parts.tasks,
+            worker,
+            types,
+            config: ArcSwap::from_pointee(parts.config),
+            patience: parts.patience,
+            metrics: parts.metrics,
+            hub: Hub::default(),
+            waiters: Waiters::default(),
+            running: Running::default(),
+            depths: Arc::default(),
+            look: Notify::new(),
+            beat: Notify::new(),
+        }))
+    }
+
+    /// Begins to work, and to hear what becomes of tasks.
+    pub fn start(&self) {
+        let tasks = &self.0.tasks;
+        let inner = self.0.clone();
+        tasks.spawn("tasks.news", |stop| follow(inner, stop));
+        let inner = self.0.clone();
+        tasks.spawn("tasks.beat", |stop| beat::keep_beating(inner, stop));
+        let inner = self.0.clone();
+        tasks.spawn("tasks.claim", |stop| claim::keep_claiming(inner, stop));
+        let (queue, clock, metrics) = (self.0.queue.clone(), self.0.clock.clone(), self.0.metrics.clone());
+        let depth = Depth::new(queue, clock, metrics, self.0.depths.clone());
+        drive(tasks, depth, COUNT_EVERY, Nudge::new());
+    }
+
+    /// Takes a new configuration; it counts for what begins and comes in from now on.
+    pub fn reconfigure(&self, config: &TasksConfig) {
+        self.0.config.store(Arc::new(config.clone()));
+        self.0.look.notify_one();
+    }
+
+    /// This process among workers: a task that wants it is claimed by it alone for a while.
+    pub fn worker(&self) -> &WorkerId {
+        &self.0.worker
+    }
+
+    /// Whether tasks run in this process at all.
+    pub fn works(&self) -> bool {
+        self.0.config.load().workers > 0
+    }
+
+    /// How many tasks there are of each sort, as it was seen a few seconds ago.
+    pub fn depths(&self) -> Arc<Vec<Depths>> {
+        self.0.depths.load_full()
+    }
+
+    pub fn queue(&self) -> &Queue {
+        &self.0.queue
+    }
+
+    pub fn watch(&self) -> Watch {
+        let inner = &self.0;
+        Watch::new(
+            inner.queue.clone(),
+            inner.hub.clone(),
+            inner.waiters.clone(),
+            inner.config.load().poll(),
+        )
+    }
+
+    /// Refuses what may not come in from outside: a type that nobody knows, or an input that the type does not take.
+    pub fn accept(&self, kind: &str, principal: &Principal, input: &[u8]) -> Result<(), Failure> {
+        self.known(kind)?.1.accept(principal, input)
+    }
+
+    fn known(&self, kind: &str) -> Result<(&TaskType, &Arc<dyn RunTask>), Failure> {
+        let known = TaskType::try_from(kind).ok();
+        known
+            .and_then(|known| self.0.types.get_key_value(&known))
+            .ok_or_else(|| {
+                let names: Vec<&str> = self.0.types.keys().map(TaskType::as_str).collect();
+                let message = format!(
+                    "There is no type of task of that name; there are `{}`.",
+                    names.join("`, `")
+                );
+                Failure::new(Code::UnknownTaskType, message).hint("Use one of these as `type`.")
+            })
+    }
+
+    /// A task of this type as it usually is: to be done at once, by whoever comes first.
+    pub fn draft(&self, kind: &str, principal: &Principal, input: Bytes, trace: TraceId) -> Result<NewTask, Failure> {
+        let (task_type, run) = self.known(kind)?;
+        let (limits, queued) = (run.limits(), run.queued(&input));
+        Ok(NewTask {
+            task_type: task_type.clone(),
+            owner: TaskOwner::of(principal),
+            priority: Priority::default(),
+            run_at: None,
+            input,
+            idempotency_key: None,
+            lane: queued
+                .context_id
+                .as_deref()
+                .map(|id| context_lane(&principal.tenant, id)),
+            context_id: queued.context_id,
+            wanted_by: None,
+            retry: queued.retry,
+            timeout: limits.timeout,
+            result_ttl: self.0.config.load().result_ttl(),
+            trace,
+            needs: Needs::default(),
+        })
+    }
+
+    /// Queues a task, with what the configuration says for its type.
+    pub async fn submit(&self, mut new: NewTask) -> Result<Submitted, SubmitError> {
+        let config = self.0.config.load_full();
+        let own = TypeLimits {
+            // What runs here counts for claims, and not for what comes in.
+            concurrency: u32::MAX,
+            retry: new.retry,
+            timeout: new.timeout,
+        };
+        let limits = config.limits(new.task_type.as_str(), own);
+        (new.retry, new.timeout) = (limits.retry, limits.timeout);
+        new.result_ttl = config.result_ttl();
+        self.0.queue.submit(new).await
+    }
+
+    /// Ends a task, or asks the one that runs it to end. It is shown as it is then.
+    pub async fn cancel(&self, scope: &Scope, id: &TaskId) -> Result<Task, TaskError> {
+        self.0.queue.cancel(scope, id).await?;
+        self.shown(scope, id).await
+    }
+
+    /// Lets a task that failed begin anew.
+    pub async fn requeue(&self, scope: &Scope, id: &TaskId) -> Result<Task, TaskError> {
+        self.0.queue.requeue(scope, id).await?;
+        self.shown(scope, id).await
+    }
+
+    async fn shown(&self, scope: &Scope, id: &TaskId) -> Result<Task, TaskError> {
+        let found = self.0.queue.get(scope, id, Body::Output).await?;
+        found.ok_or(TaskError::Unknown)
+    }
+}
+
+fn name_of(run: &dyn RunTask) -> TaskType {
+    TaskType::try_from(run.task_type()).expect("types of tasks are named in the code, by identifiers")
+}
+
+impl Inner {
+    /// Completes once draining has begun and nothing runs here any more.
+    pub(crate) async fn done(&self, stop: &Stop) {
+        stop.draining().await;
+        self.running.idle().await;
+    }
+
+    /// Claims what there is room for, and begins it.
+    pub(crate) async fn claim_once(self: &Arc<Self>, stop: &Stop) -> Result<(), StoreError> {
+        let config = self.config.load_full();
+        let limits: Vec<(TaskType, TypeLimits)> = self
+            .types
+            .iter()
+            .map(|(name, run)| (name.clone(), config.limits(name.as_str(), run.limits())))
+            .collect();
+        let room = room(config.workers, &limits, &self.running.by_type());
+        if room.types.is_empty() {
+            return Ok(());
+        }
+        let until = self.clock.monotonic() + config.lease();
+        let claim = Claim {
+            worker: self.worker.clone(),
+            offer: Offer::default(),
+            room: room.types,
+            at_most: room.all,
+            lease: config.lease(),
+        };
+        let claimed = self.queue.claim(claim).await?;
+        for claimed in claimed {
+            let task_type = &claimed.task.task_type;
+            let run = self.types.get(task_type).expect("only what can be run is claimed");
+            let lease = (claimed.task.id.clone(), claimed.fence);
+            let job = Job {
+                task: run.clone(),
+                begun: self.running.begin(lease, task_type.as_str(), until),
+                claimed,
+            };
+            let inner = self.clone();
+            if stop.is_draining() {
+                self.tasks.spawn("task", |_| run::give_back(inner, job));
+            } else {
+                self.tasks.spawn("task", |stop| run::run(inner, job, stop));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hands on what becomes of tasks in this process, to those who wait and to who runs them, until nobody is left of either.
+async fn follow(inner: Arc<Inner>, stop: Stop) {
+    let mut changes = inner.queue.changes();
+    loop {
+        let change = tokio::select! {
+            change = changes.recv() => change,
+            () = inner.done(&stop) => return,
+        };
+        match change {
+            Ok(change) => {
+                inner.waiters.wake(&change.id);
+                if inner.running.holds(&change.id) {
+                    inner.beat.notify_one();
+                }
+            }
+            Err(RecvError::Lagged(_)) => {
+                inner.waiters.wake_all();
+                inner.beat.notify_one();
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
