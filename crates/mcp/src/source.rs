@@ -56,6 +56,12 @@ pub trait Source: Send + Sync {
         context: CallContext,
     ) -> BoxFuture<'a, Result<Outcome, Failure>>;
 
+    /// Whether this caller may hear of changes of this resource, where that is not everybody's who may read resources of
+    /// this server.
+    fn admits<'a>(&'a self, _principal: &'a Principal, _uri: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Somebody wants to hear of changes of this resource, or nobody does any more.
     fn watch<'a>(&'a self, _uri: &'a str, _watched: Watched) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))

@@ -81,9 +81,10 @@ pub fn respond(dialect: Dialect, failure: &Failure, trace: TraceId) -> Response 
     response
 }
 
-fn problem(failure: &Failure, trace: TraceId) -> Response {
+/// A failure as RFC 9457 writes it.
+pub fn problem_of(failure: &Failure, trace: TraceId) -> Problem {
     let status = status(failure.code);
-    let body = Problem {
+    Problem {
         r#type: format!("{PROBLEM_TYPE}{}", failure.code),
         title: status.canonical_reason().unwrap_or("Error").to_owned(),
         status: status.as_u16(),
@@ -93,8 +94,12 @@ fn problem(failure: &Failure, trace: TraceId) -> Response {
         details: failure.details.clone(),
         trace_id: Some(trace.to_string()),
         retry_after_s: failure.retry_after.map(|after| seconds_up(after).max(1)),
-    };
-    let mut response = (status, Json(body)).into_response();
+    }
+}
+
+fn problem(failure: &Failure, trace: TraceId) -> Response {
+    let body = problem_of(failure, trace);
+    let mut response = (status(failure.code), Json(body)).into_response();
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/problem+json"),

@@ -14,7 +14,11 @@ const PREFER: &str = "prefer";
 /// Reads `30s`, `2m`, or a number of seconds. Whoever asks for more than the most gets the most.
 pub(crate) fn span(text: &str) -> Result<Duration, Failure> {
     let seconds = text.parse().ok().map(Duration::from_secs);
-    let written = || text.parse::<SignedDuration>().ok().and_then(|span| span.try_into().ok());
+    let written = || {
+        text.parse::<SignedDuration>()
+            .ok()
+            .and_then(|span| span.try_into().ok())
+    };
     let span: Duration = seconds.or_else(written).ok_or_else(|| {
         Failure::new(Code::InvalidRequest, "`wait` is no length of time.")
             .hint("Write `30s`, `2m`, or a number of seconds.")

@@ -182,6 +182,7 @@ impl Front {
         gone: &CancellationToken,
     ) -> Result<(), Failure> {
         let source = self.catalogue().resource(principal, scope, uri)?;
+        source.admits(principal, uri).await?;
         let watch = Watch::of(source.name(), uri);
         let holder = Holder {
             owner: Owner::from(principal),

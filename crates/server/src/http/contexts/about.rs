@@ -1,0 +1,36 @@
+//! How it is with contexts: whether they can be worked with, and for which models.
+
+use crate::{app::App, door::Caller};
+use axum::{Extension, Json, extract::State};
+use forebay_api::{ContextHealth, ContextModel, ContextModelList};
+use forebay_domain::{port::AskModel, task::State as TaskState};
+use std::sync::Arc;
+
+/// Whether contexts can be worked with, and how much waits, as it was counted a few seconds ago.
+#[utoipa::path(get, path = "/api/v1/mcp/health", operation_id = "contexts_health", tag = "contexts",
+    responses((status = 200, body = ContextHealth), (status = 503, body = forebay_api::Problem)))]
+pub(crate) async fn health(State(app): State<Arc<App>>) -> Json<ContextHealth> {
+    let depths = app.work.depths();
+    let of = |state: TaskState| depths.iter().filter(move |depth| depth.state == state);
+    let oldest = of(TaskState::Pending).map(|depth| depth.oldest).min();
+    let waited = oldest.map(|oldest| app.clock.now().duration_since(oldest).as_secs());
+    Json(ContextHealth {
+        status: "ok".to_owned(),
+        queue_depth: of(TaskState::Pending).map(|depth| u64::from(depth.count)).sum(),
+        oldest_wait_s: waited.and_then(|seconds| u64::try_from(seconds).ok()),
+        running: of(TaskState::Running).map(|depth| u64::from(depth.count)).sum(),
+    })
+}
+
+/// The models that the caller may ask.
+#[utoipa::path(get, path = "/api/v1/mcp/models", operation_id = "contexts_models", tag = "contexts",
+    responses((status = 200, body = ContextModelList)))]
+pub(crate) async fn models(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<ContextModelList> {
+    let models = app.models.models(&caller.principal).into_iter();
+    Json(ContextModelList {
+        models: models.map(|model| ContextModel { id: model.name }).collect(),
+    })
+}
