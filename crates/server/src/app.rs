@@ -7,6 +7,7 @@ use self::parts::{door_config, kit, model_settings, tool_kit};
 use crate::{
     alerts::Alerts,
     config::{AlertsConfig, AuthConfig, BudgetsConfig, LimitsConfig, McpConfig, ServerConfig},
+    contexts::ContextServer,
     door::{Door, Rules, per_minute, token::Outside},
     gateway::Opens,
     http::Pipes,
@@ -16,7 +17,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use forebay_api::{ConfigStatus, Status, StoreStatus, UpstreamState};
 use forebay_compute::{MarketsConfig, Rentals, RentalsConfig};
-use forebay_context::Providers;
+use forebay_context::{Providers, contexts::Contexts};
 use forebay_domain::{
     Action, Code, Failure, Principal,
     event::{Intent, Surface},
@@ -122,6 +123,8 @@ pub struct App {
     pub alerts: Alerts,
     /// The machines that are rented.
     pub rentals: Rentals,
+    /// Conversations that are kept.
+    pub contexts: Contexts,
     /// What is done later, and by whom.
     pub work: Pool,
     /// For what the operator configured, and this machine's own slots.
@@ -174,7 +177,10 @@ impl App {
         let providers = parts.providers(config, client.clone(), (&models, &catalogue), &mut metrics)?;
         models.introduce(Arc::new(catalogue.clone()), Arc::new(providers.clone()));
         let upstreams = parts.upstreams(config, &client, &catalogue)?;
-        let work = parts.work(config, &mut metrics);
+        let contexts = parts.contexts(&models, &mut metrics);
+        let talk = ContextServer::new()?;
+        catalogue.join(talk.clone());
+        let work = parts.work(config, contexts.runs(), &mut metrics);
         let sessions = parts.sessions();
         let front = parts.front(&catalogue, &sessions, &door);
         let started_at = parts.clock.now();
@@ -191,6 +197,7 @@ impl App {
             providers,
             alerts,
             rentals,
+            contexts,
             work,
             http: client,
             guarded: crate::gpu::guarded(),
@@ -215,10 +222,12 @@ impl App {
         });
         whole.set(Arc::downgrade(&app)).expect("set here alone");
         gpu.begin(&app);
+        talk.begin(&app);
         if app.opens != Opens::Work {
             // Gateways watch over machines; a worker only works.
             app.rentals.start();
         }
+        app.contexts.start(&app.tasks);
         app.work.start();
         Ok(app)
     }

@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod app;
 mod billing;
 pub mod config;
+mod contexts;
 pub mod door;
 pub mod errors;
 pub mod first_start;

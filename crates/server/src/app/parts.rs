@@ -10,7 +10,10 @@ use crate::{
     metrics::Metrics,
 };
 use forebay_compute::{MarketsConfig, Rentals, RentalsParts, Urls, market::local::AgentProgram, rental::AGENT_WORDS};
-use forebay_context::{Providers, ProvidersParts};
+use forebay_context::{
+    Providers, ProvidersParts,
+    contexts::{Contexts, ContextsMetrics, ContextsParts, ContextsSettings},
+};
 use forebay_domain::{Failure, ledger::BudgetRule, port::RunTask};
 use forebay_llm::{Router, RouterParts, Settings};
 use forebay_mcp::{
@@ -215,7 +218,7 @@ impl AppParts {
     }
 
     /// Who does later what was put off, once it is started.
-    pub(super) fn work(&self, config: &AppConfig, metrics: &mut Metrics) -> Pool {
+    pub(super) fn work(&self, config: &AppConfig, runs: Vec<Arc<dyn RunTask>>, metrics: &mut Metrics) -> Pool {
         let parts = PoolParts {
             store: self.store.clone(),
             clock: self.clock.clone(),
@@ -226,12 +229,18 @@ impl AppParts {
             patience: Duration::from_secs(config.server.drain_seconds).saturating_sub(GIVE_BACK),
             metrics: forebay_work::Metrics::register(metrics.registry()),
         };
-        Pool::new(parts, self.runs())
+        Pool::new(parts, runs)
     }
 
-    /// The types of tasks that this process can run.
-    fn runs(&self) -> Vec<Arc<dyn RunTask>> {
-        Vec::new()
+    /// Conversations that are kept.
+    pub(super) fn contexts(&self, models: &Arc<Router>, metrics: &mut Metrics) -> Contexts {
+        let parts = ContextsParts {
+            conversations: self.store.conversations(),
+            models: models.clone(),
+            clock: self.clock.clone(),
+            metrics: ContextsMetrics::register(metrics.registry()),
+        };
+        Contexts::new(ContextsSettings::default(), parts)
     }
 
     pub(super) fn sessions(&self) -> Sessions {

@@ -5,6 +5,7 @@
 
 pub(crate) mod body;
 mod budgets;
+mod contexts;
 mod declared;
 mod explain;
 mod explain_route;
@@ -193,6 +194,15 @@ routes! {
     "GET" "/mcp/resources" Mcp Problem Needs(Action::RESOURCES_READ), get(rest::list);
     "POST" "/mcp/resources" Mcp Problem Needs(Action::RESOURCES_READ), post(rest::read);
     "POST" "/api/v1/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(mcp::plain);
+    "GET" "/api/v1/mcp/health" Api Problem Needs(Action::STATUS_READ), get(contexts::health);
+    "GET" "/api/v1/mcp/models" Api Problem Needs(Action::MODELS_LIST), get(contexts::models);
+    "POST" "/api/v1/mcp/contexts" Api Problem Audited(Action::CONTEXTS_WRITE), post(contexts::create);
+    "GET" "/api/v1/mcp/contexts" Api Problem Needs(Action::CONTEXTS_READ), get(contexts::list);
+    "GET" "/api/v1/mcp/contexts/{id}" Api Problem Needs(Action::CONTEXTS_READ), get(contexts::show);
+    "DELETE" "/api/v1/mcp/contexts/{id}" Api Problem Audited(Action::CONTEXTS_WRITE), delete(contexts::remove);
+    "POST" "/api/v1/mcp/contexts/{id}/prompt" Api Problem Needs(Action::CONTEXTS_WRITE), post(contexts::prompt);
+    "POST" "/api/v1/mcp/contexts/{id}/nodes" Api Problem Audited(Action::CONTEXTS_WRITE), post(contexts::add);
+    "DELETE" "/api/v1/mcp/contexts/{id}/nodes/{node}" Api Problem Audited(Action::CONTEXTS_WRITE), delete(contexts::remove_node);
     "POST" "/api/v1/mcp/tasks" Api Problem Audited(Action::TASKS_WRITE), post(tasks::submit);
     "GET" "/api/v1/mcp/tasks" Api Problem Needs(Action::TASKS_READ), get(tasks::list);
     "GET" "/api/v1/mcp/tasks/{id}" Api Problem Needs(Action::TASKS_READ), get(tasks::show);

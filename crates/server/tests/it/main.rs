@@ -9,6 +9,7 @@ mod asking;
 mod bad_input;
 mod chat;
 mod connections;
+mod contexts;
 mod declared;
 mod documents;
 mod far;

@@ -62,6 +62,19 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("DELETE /api/v1/gpu/instances/{id}", [401, 403, 404, 404, 404, 404]),
         ("POST /api/v1/gpu/instances/{id}/extend", [401, 403, 404, 404, 404, 404]),
         ("GET /api/v1/gpu/instances/{id}/logs", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/contexts", [401, 403, 201, 201, 201, 201]),
+        ("GET /api/v1/mcp/contexts", [401, 403, 200, 200, 200, 200]),
+        // Of nothing there is nothing to ask or to take away.
+        ("GET /api/v1/mcp/contexts/{id}", [401, 403, 404, 404, 404, 404]),
+        ("DELETE /api/v1/mcp/contexts/{id}", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/contexts/{id}/prompt", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/contexts/{id}/nodes", [401, 403, 404, 404, 404, 404]),
+        (
+            "DELETE /api/v1/mcp/contexts/{id}/nodes/{node}",
+            [401, 403, 404, 404, 404, 404],
+        ),
+        ("GET /api/v1/mcp/health", [401, 200, 200, 200, 200, 200]),
+        ("GET /api/v1/mcp/models", [401, 200, 200, 200, 200, 200]),
         ("POST /api/v1/mcp/tasks", [401, 403, 400, 400, 400, 400]),
         ("GET /api/v1/mcp/tasks", [401, 403, 200, 200, 200, 200]),
         ("GET /api/v1/mcp/tasks/{id}", [401, 403, 404, 404, 404, 404]),
@@ -145,6 +158,9 @@ fn body(route: &str) -> Option<Value> {
         "PUT /api/v1/budgets" => Some(json!({"scope": "tenant", "window": "60m", "limit_usd": 50})),
         "POST /api/v1/gpu/quotes" | "POST /api/v1/gpu/instances" => Some(json!({"offer_id": "local:cpu-0"})),
         "POST /api/v1/gpu/instances/{id}/extend" => Some(json!({"hours": 1})),
+        "POST /api/v1/mcp/contexts" => Some(json!({"model_id": "stub"})),
+        "POST /api/v1/mcp/contexts/{id}/prompt" => Some(json!({"prompt": "hi"})),
+        "POST /api/v1/mcp/contexts/{id}/nodes" => Some(json!({"content": "hi"})),
         // Of a type that there is none of: what may be queued is tried elsewhere.
         "POST /api/v1/mcp/tasks" => Some(json!({"type": "none"})),
         "POST /api/v1/upstreams" => Some(json!({"name": "far", "url": "http://127.0.0.1:9/mcp"})),
@@ -183,7 +199,10 @@ async fn every_route_answers_every_role_as_its_row_says() {
             path if path.ends_with("/models/{*id}") => path.replace("{*id}", "stub"),
             "/mcp/tools/{name}" => "/mcp/tools/calculator".to_owned(),
             path if path.starts_with("/servers/") => path.replace("{name}", "forebay"),
-            path => path.replace("{id}", "0000000000000000").replace("{name}", "none"),
+            path => path
+                .replace("{id}", "0000000000000000")
+                .replace("{node}", "none")
+                .replace("{name}", "none"),
         };
         for (key, expected) in everybody.iter().zip(row) {
             let mut request = rig
@@ -207,34 +226,51 @@ async fn every_route_answers_every_role_as_its_row_says() {
 
 /// Which of viewer, user, operator, admin and a user of another tenant may call each tool.
 const TOOLS: &[(&str, [bool; 5])] = &[
+    ("add_node", [false, true, true, true, true]),
+    ("add_prompt", [false, true, true, true, true]),
     ("calculator", [false, true, true, true, true]),
     ("call_batch", [false, true, true, true, true]),
     ("call_chain", [false, true, true, true, true]),
+    ("cancel_task", [false, true, true, true, true]),
     ("chat", [false, true, true, true, true]),
     ("check_spending_limit", [false, true, true, true, true]),
+    ("create_context", [false, true, true, true, true]),
     ("create_gpu_instance", [false, true, true, true, true]),
+    ("delete_context", [false, true, true, true, true]),
+    ("delete_node", [false, true, true, true, true]),
     ("destroy_gpu_instance", [false, true, true, true, true]),
     ("extend_gpu_instance", [false, true, true, true, true]),
     ("file_reader", [false, true, true, true, true]),
     ("gateway_status", [true, true, true, true, true]),
     ("get_billing_transactions", [false, true, true, true, true]),
+    ("get_context", [false, true, true, true, true]),
     ("get_gpu_instance", [false, true, true, true, true]),
     ("get_gpu_instance_logs", [false, true, true, true, true]),
     ("get_spending_info", [false, true, true, true, true]),
+    ("get_task", [false, true, true, true, true]),
+    ("list_contexts", [false, true, true, true, true]),
     ("list_gpu_instances", [false, true, true, true, true]),
     ("list_my_gpu_instances", [false, true, true, true, true]),
+    ("list_tasks", [false, true, true, true, true]),
     ("proxy_inference_request", [false, true, true, true, true]),
     ("quote_gpu_instance", [false, true, true, true, true]),
     ("search_tools", [false, true, true, true, true]),
 ];
 
-/// Tools that are told, where there is no machine, that there is none: by then they were allowed.
-const OF_MACHINES: [&str; 6] = [
+/// Tools that are told, where there is no machine, context or task, that there is none: by then they were allowed.
+const OF_SOMETHING: [&str; 13] = [
+    "add_node",
+    "add_prompt",
+    "cancel_task",
     "create_gpu_instance",
+    "delete_context",
+    "delete_node",
     "destroy_gpu_instance",
     "extend_gpu_instance",
+    "get_context",
     "get_gpu_instance",
     "get_gpu_instance_logs",
+    "get_task",
     "quote_gpu_instance",
 ];
 
@@ -259,6 +295,12 @@ async fn every_tool_is_seen_and_called_by_those_alone_who_may() {
         "create_gpu_instance" | "destroy_gpu_instance" | "quote_gpu_instance" => {
             json!({"provider": "local", "instance_id": "cpu-0"})
         }
+        "create_context" => json!({"model_id": "stub"}),
+        "add_prompt" => json!({"context_id": "none", "prompt": "hi"}),
+        "add_node" => json!({"context_id": "none", "content": "hi"}),
+        "delete_node" => json!({"context_id": "none", "node_id": "none"}),
+        "get_context" | "delete_context" => json!({"context_id": "none"}),
+        "get_task" | "cancel_task" => json!({"task_id": "none"}),
         "extend_gpu_instance" => json!({"instance_id": "none", "hours": 1}),
         "get_gpu_instance" | "get_gpu_instance_logs" => json!({"instance_id": "none"}),
         "proxy_inference_request" => json!({"target_url": "/v1/models", "method": "GET"}),
@@ -287,7 +329,7 @@ async fn every_tool_is_seen_and_called_by_those_alone_who_may() {
                 .rpc(key, "tools/call", json!({"name": tool, "arguments": arguments(tool)}))
                 .await;
             let text = answer["result"]["content"][0]["text"].as_str().unwrap_or_default();
-            if row[index] && OF_MACHINES.contains(tool) {
+            if row[index] && OF_SOMETHING.contains(tool) {
                 assert!(text.contains("\"code\":\"UNKNOWN_"), "{tool}: {answer}");
                 continue;
             }
