@@ -93,7 +93,7 @@ impl ContextServer {
     }
 
     async fn read(&self, principal: &Principal, uri: &str) -> Result<Outcome, Failure> {
-        let found = self.app()?.contexts.get(principal, self.seen(principal, uri)?).await;
+        let found = self.app()?.contexts.get(principal, seen(principal, uri)?).await;
         let context = found.map_err(|failure| as_resource(failure, uri))?;
         let text = serde_json::to_string(&context).expect("a context is JSON");
         let contents = json!({"contents": [{"uri": uri, "mimeType": "application/json", "text": text}]});
@@ -102,12 +102,6 @@ impl ContextServer {
             is_error: false,
             failed: None,
         }))
-    }
-
-    /// The id in a URI, for somebody who may look at contexts at all.
-    fn seen<'a>(&self, principal: &Principal, uri: &'a str) -> Result<&'a str, Failure> {
-        principal.require(&Action::CONTEXTS_READ)?;
-        id_of(uri).ok_or_else(|| unknown(uri))
     }
 }
 
@@ -157,7 +151,7 @@ impl Source for ContextServer {
     /// What somebody may not read, they do not hear of either.
     fn admits<'a>(&'a self, principal: &'a Principal, uri: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
-            let found = self.app()?.contexts.get(principal, self.seen(principal, uri)?).await;
+            let found = self.app()?.contexts.get(principal, seen(principal, uri)?).await;
             found.map(|_| ()).map_err(|failure| as_resource(failure, uri))
         })
     }
@@ -176,6 +170,12 @@ impl Source for ContextServer {
             Ok(())
         })
     }
+}
+
+/// The id in a URI, for somebody who may look at contexts at all.
+fn seen<'a>(principal: &Principal, uri: &'a str) -> Result<&'a str, Failure> {
+    principal.require(&Action::CONTEXTS_READ)?;
+    id_of(uri).ok_or_else(|| unknown(uri))
 }
 
 fn unknown(uri: &str) -> Failure {

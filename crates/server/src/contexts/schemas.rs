@@ -143,12 +143,12 @@ pub(super) fn output(own: Own) -> Value {
         Own::Prompt => (
             json!({
                 "context_id": {"type": "string"}, "node": node_output(), "prompt_node": node_output(),
-                "usage": usage_output(), "context": object(context_output(), &["id"]),
+                "usage": usage_output(), "context": object(&context_output(), &["id"]),
             }),
             &["task_id"],
         ),
         Own::AddNode => (
-            json!({"context_id": {"type": "string"}, "node": node_output(), "context": object(context_output(), &["id"])}),
+            json!({"context_id": {"type": "string"}, "node": node_output(), "context": object(&context_output(), &["id"])}),
             &["task_id"],
         ),
         Own::DeleteNode => (
@@ -160,17 +160,17 @@ pub(super) fn output(own: Own) -> Value {
             &["task_id"],
         ),
         Own::List => (
-            json!({"contexts": list(object(context_output(), &["id"])), "next_cursor": {"type": "string"}}),
+            json!({"contexts": list(&object(&context_output(), &["id"])), "next_cursor": {"type": "string"}}),
             &["contexts"],
         ),
         Own::Get => (context_output(), &["id", "nodes"]),
         Own::Tasks => (
-            json!({"tasks": list(task_output()), "next_cursor": {"type": "string"}}),
+            json!({"tasks": list(&task_output()), "next_cursor": {"type": "string"}}),
             &["tasks"],
         ),
         Own::Task | Own::Cancel => return task_output(),
     };
-    let mut schema = object(properties, required);
+    let mut schema = object(&properties, required);
     if required == ["task_id"] {
         schema["properties"]["task_id"] = json!({"type": "string", "description": "The task that did it, or does it"});
         schema["properties"]["task"] = task_output();
@@ -178,11 +178,11 @@ pub(super) fn output(own: Own) -> Value {
     schema
 }
 
-fn object(properties: Value, required: &[&str]) -> Value {
+fn object(properties: &Value, required: &[&str]) -> Value {
     json!({"type": "object", "properties": properties, "required": required})
 }
 
-fn list(items: Value) -> Value {
+fn list(items: &Value) -> Value {
     json!({"type": "array", "items": items})
 }
 
@@ -198,7 +198,7 @@ fn usage_output() -> Value {
 
 fn node_output() -> Value {
     object(
-        json!({
+        &json!({
             "id": {"type": "string"}, "parent_id": {"type": "string"}, "role": role(),
             "content": {}, "content_type": {"type": "string", "enum": ["text", "json"]},
             "metadata": {"type": "object"}, "created_at": time(), "usage": usage_output(),
@@ -211,17 +211,17 @@ fn context_output() -> Value {
     json!({
         "id": {"type": "string"}, "model_id": {"type": "string"}, "metadata": {"type": "object"},
         "user_id": {"type": "string"}, "created_at": time(), "updated_at": time(), "expires_at": time(),
-        "node_count": {"type": "integer"}, "nodes": list(node_output()),
+        "node_count": {"type": "integer"}, "nodes": list(&node_output()),
     })
 }
 
 fn task_output() -> Value {
     object(
-        json!({
+        &json!({
             "id": {"type": "string"}, "type": {"type": "string"}, "status": {"type": "string", "enum": STATES},
             "priority": {"type": "string"}, "run_at": time(), "attempts": {"type": "integer"},
             "attempts_max": {"type": "integer"}, "output": {},
-            "error": object(json!({"code": {"type": "string"}, "message": {"type": "string"}, "hint": {"type": "string"}}),
+            "error": object(&json!({"code": {"type": "string"}, "message": {"type": "string"}, "hint": {"type": "string"}}),
                 &["code", "message"]),
             "created_at": time(), "started_at": time(), "completed_at": time(), "expires_at": time(),
             "context_id": {"type": "string"},

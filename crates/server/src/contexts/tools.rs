@@ -157,7 +157,7 @@ impl Call<'_> {
         // A client that takes its call back says so; a connection that is gone says nothing.
         let gone = Gone::by_word(self.app, self.principal, &sent, &self.context.cancel);
         let came = self.come(&sent).await;
-        gone.is_still_there();
+        gone.stayed();
         match came? {
             Came::Done(output) => Ok(Value::Object(output)),
             Came::Later(task) => Ok(json!({"task_id": sent.id.as_str(), "task": view::task(&task)})),

@@ -229,7 +229,7 @@ impl Gone {
     }
 
     /// They have waited to the end.
-    pub(crate) fn is_still_there(mut self) {
+    pub(crate) fn stayed(mut self) {
         self.0 = None;
     }
 }

@@ -57,7 +57,7 @@ pub(crate) async fn prompt(
             return Ok(response);
         }
         let told = manner.wait(&app, &caller, &sent, StatusCode::OK).await;
-        gone.is_still_there();
+        gone.stayed();
         told
     };
     asked.await.map_err(|failure: Failure| caller.problem(failure))

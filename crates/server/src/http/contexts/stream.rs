@@ -57,7 +57,7 @@ pub(super) fn answer(app: &Arc<App>, caller: &Caller, sent: &Sent, gone: Gone) -
             Told::Piece(event) => Some((Ok::<_, Infallible>(event), Some(telling))),
             Told::Last(event) => {
                 if let Some(gone) = telling.gone.take() {
-                    gone.is_still_there();
+                    gone.stayed();
                 }
                 Some((Ok(event), None))
             }
