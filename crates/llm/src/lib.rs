@@ -38,7 +38,7 @@ pub use config::{
     TimeoutsConfig, TurnsConfig,
 };
 pub use metrics::Metrics;
-pub use router::{Router, RouterParts};
+pub use router::{RespondLater, Router, RouterParts};
 pub use routing::{BackendStatus, BackendWhy, RouteExplanation, RouteStep};
 pub use settings::{ConfigFault, Settings};
 pub use turn::ResponsesConfig;

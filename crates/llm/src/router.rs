@@ -1,5 +1,9 @@
 //! From a request to an answer: policy, model, engine, record.
 
+mod later;
+
+pub use later::RespondLater;
+
 use crate::{
     answer, dialect,
     metrics::Metrics,
@@ -10,7 +14,10 @@ use crate::{
     request::{Outgoing, Streams},
     routing::{self, BackendStatus, Probes, RouteExplanation, affinity_of_messages},
     settings::{Backend, Model, NAME_BYTES_MAX, Settings},
-    turn::{self, Asker, Before, Calling, Desk, Ground, Means, Question, ResponsesConfig, Shelf, Turn, wants_turn},
+    turn::{
+        self, Asker, Before, Calling, Desk, Ground, Means, Question, ResponsesConfig, Shelf, Turn, wants_background,
+        wants_turn,
+    },
     upstream::{Ask, Call, Upstream, chain},
 };
 use forebay_domain::{
@@ -23,7 +30,7 @@ use forebay_runtime::{
     Clock, Entropy, Tasks,
     looping::{Nudge, drive},
 };
-use forebay_store::{EventLog, Responses, ledger::Ledger};
+use forebay_store::{EventLog, Responses, ledger::Ledger, queue::Queue};
 use futures_util::{future::ready, stream};
 use reqwest::Client;
 use serde_json::json;
@@ -52,6 +59,8 @@ pub struct RouterParts {
 pub struct Router {
     desk: Desk,
     means: OnceLock<Means>,
+    /// Where responses go that nobody waits for.
+    queue: OnceLock<Queue>,
 }
 
 impl Router {
@@ -73,6 +82,7 @@ impl Router {
                 entropy: parts.entropy,
             },
             means: OnceLock::new(),
+            queue: OnceLock::new(),
         };
         router
             .desk
@@ -141,6 +151,22 @@ impl Router {
     }
 
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {
+        match self.queue.get() {
+            Some(queue) if wants_background(request.endpoint, &request.body) => {
+                self.put_off(queue, principal, request, via).await
+            }
+            Some(_) | None => self.ask_now(principal, request, via, None).await,
+        }
+    }
+
+    /// `name` is that of the answer, where its client knows it already.
+    async fn ask_now(
+        &self,
+        principal: &Principal,
+        request: ModelRequest,
+        via: Via,
+        name: Option<String>,
+    ) -> Result<Answer, Failure> {
         let action = Action::model(bounded(&request.model));
         let decision = principal.decide(&action);
         let found = self.desk.settings.load().models.get(&request.model).cloned();
@@ -155,7 +181,12 @@ impl Router {
             Ok(model) => model,
             Err(failure) => return Err(closed(record, failure)),
         };
-        let caller = Caller { principal, via, model };
+        let caller = Caller {
+            principal,
+            via,
+            model,
+            name,
+        };
         // What a turn has to remember is large, and boxed, so that a request that is none has nothing of it to carry.
         if wants_turn(request.endpoint, &request.body, request.hints.context.is_some()) {
             return match Box::pin(self.turn(&caller, &request)).instrument(span).await {
@@ -195,7 +226,7 @@ impl Router {
             let books = &self.desk.books;
             before = books.shelf.before(caller.principal, &id, books.clock.now()).await?;
         }
-        let question = self.question_after(request, before)?;
+        let question = self.question_after(request, before, caller.name.as_deref())?;
         let asker = self.asker(caller, request, &question);
         Turn::prepare(question, asker, self.means.get().cloned()).await
     }
@@ -249,14 +280,16 @@ impl Router {
     }
 
     fn question(&self, request: &ModelRequest) -> Result<Question, Failure> {
-        self.question_after(request, Before::default())
+        self.question_after(request, Before::default(), None)
     }
 
-    fn question_after(&self, request: &ModelRequest, before: Before) -> Result<Question, Failure> {
+    fn question_after(&self, request: &ModelRequest, before: Before, name: Option<&str>) -> Result<Question, Failure> {
+        let drawn = || format!("{:016x}", u64::from_le_bytes(self.desk.entropy.bytes()));
         let ground = Ground {
-            id: format!("{:016x}", u64::from_le_bytes(self.desk.entropy.bytes())),
+            id: name.map_or_else(drawn, str::to_owned),
             before,
             is_open: self.desk.books.shelf.is_open(),
+            is_later: name.is_some(),
         };
         Question::read(
             request.endpoint,
@@ -287,6 +320,8 @@ struct Caller<'a> {
     principal: &'a Principal,
     via: Via,
     model: Arc<Model>,
+    /// The name of the answer, where there is one already.
+    name: Option<String>,
 }
 
 /// What came of a request that wants nothing but an answer.

@@ -180,9 +180,12 @@ impl App {
         let contexts = parts.contexts(&models, &mut metrics);
         let talk = ContextServer::new()?;
         catalogue.join(talk.clone());
-        let work = parts.work(config, contexts.runs(), &mut metrics);
+        let later = parts.later();
+        let runs = parts.runs(&contexts, &models, (&catalogue, &later));
+        let work = parts.work(config, runs, &mut metrics);
         let sessions = parts.sessions();
         let front = parts.front(&catalogue, &sessions, &door);
+        front.work_later(later);
         let started_at = parts.clock.now();
         let app = Arc::new(Self {
             store: parts.store,

@@ -54,7 +54,7 @@ mod usage;
 
 pub(crate) use field::Map;
 pub(crate) use gather::Gathered;
-pub(crate) use responses::{Deed, Errand, words_of};
+pub(crate) use responses::{Deed, Errand, unfinished, words_of};
 pub(crate) use stream::{FromUpstream, ToClient};
 
 use crate::answer;
@@ -109,6 +109,8 @@ pub(crate) struct Asked {
     pub(crate) model: String,
     /// Whether a stream of one of OpenAI's older APIs tells the usage.
     pub(crate) include_usage: bool,
+    /// Whether nobody waits for the response: its client comes back for it.
+    pub(crate) background: bool,
     /// The fields of a request for a response that the response repeats.
     pub(crate) echo: Map,
 }
@@ -123,6 +125,7 @@ impl Asked {
             created_s,
             model: field::text_at(request, "model").unwrap_or_default().to_owned(),
             include_usage: options.is_some_and(|options| options["include_usage"] == true),
+            background: endpoint == Endpoint::Responses && request.get("background") == Some(&Value::Bool(true)),
             echo: match endpoint {
                 Endpoint::Responses => responses::echo(request),
                 Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Messages => Map::new(),

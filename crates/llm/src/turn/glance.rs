@@ -28,6 +28,19 @@ pub(crate) fn wants_turn(endpoint: Endpoint, body: &[u8], has_header: bool) -> b
     }
 }
 
+/// Whether a request is for a response that nobody waits for.
+pub(crate) fn wants_background(endpoint: Endpoint, body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Wished {
+        #[serde(default)]
+        background: serde_json::Value,
+    }
+    if endpoint != Endpoint::Responses || memmem::find(body, b"\"background\"").is_none() {
+        return false;
+    }
+    serde_json::from_slice::<Wished>(body).is_ok_and(|wished| wished.background == true)
+}
+
 /// Refuses embeddings that want something of a turn: there is none, and whoever asks for it would wait for it in vain.
 pub(crate) fn check_embeddings(request: &ModelRequest) -> Result<(), Failure> {
     #[derive(Deserialize)]

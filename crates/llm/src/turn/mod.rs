@@ -32,10 +32,10 @@ mod work;
 mod writer;
 
 pub(crate) use bounds::Bounds;
-pub(crate) use glance::{check_embeddings, wants_turn};
+pub(crate) use glance::{check_embeddings, wants_background, wants_turn};
 pub(crate) use hop::{Asker, Calling, Desk, prepare};
 pub use kept::ResponsesConfig;
-pub(crate) use kept::{Before, Ground, Shelf, previous};
+pub(crate) use kept::{Before, Ground, Shelf, input_items, previous};
 pub(crate) use question::Question;
 pub(crate) use run::Turn;
 

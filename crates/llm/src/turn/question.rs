@@ -50,6 +50,7 @@ impl Question {
         let chat = match endpoint {
             Endpoint::Responses => {
                 request.remove("previous_response_id");
+                request.remove("background");
                 dialect::response_to_chat(ground.before.items, request)?
             }
             _ => dialect::request_to_chat(endpoint, request)?,

@@ -4,6 +4,7 @@
     reason = "a part that does not work shall fail its test at once"
 )]
 
+mod background;
 mod bounds;
 mod faults;
 mod money;

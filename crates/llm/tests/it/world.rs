@@ -10,12 +10,12 @@ use forebay_domain::{
 };
 use forebay_llm::{Config, Metrics, Router, RouterParts, Settings, TurnsConfig};
 use forebay_runtime::{Clock, Entropy, Tasks, http, secret::SecretReader};
-use forebay_store::{Ledger, Store, StoreParts, events::EventQuery};
+use forebay_store::{Ledger, Queue, Store, StoreParts, events::EventQuery};
 use forebay_testkit::{db::TestDb, openai::Engine};
 use futures_util::StreamExt;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// The engine's own key, which must reach the engine and nothing else.
 pub(crate) const ENGINE_KEY: &str = "sk-canary-7f3a91";
@@ -24,7 +24,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
     pub(crate) engine: Engine,
-    pub(crate) router: Router,
+    pub(crate) router: Arc<Router>,
+    pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
     registry: Registry,
@@ -58,7 +59,7 @@ impl World {
         let db = TestDb::sqlite();
         let (tasks, mut registry) = (Tasks::new(), Registry::default());
         let store = open(&db, &tasks).await;
-        let router = Router::new(RouterParts {
+        let router = Arc::new(Router::new(RouterParts {
             settings: settings(config(&engine.url())),
             http: http::trusted(),
             events: store.events().clone(),
@@ -67,10 +68,11 @@ impl World {
             clock: clock.clone(),
             entropy: Entropy::seeded(7),
             metrics: Metrics::register(&mut registry),
-        });
+        }));
         Self {
             engine,
             router,
+            queue: store.queue(),
             clock,
             ledger: store.ledger(),
             registry,

@@ -19,6 +19,7 @@ use forebay_llm::{Router, RouterParts, Settings};
 use forebay_mcp::{
     Catalogue, CatalogueParts, Front, FrontParts, ServerInfo, SessionLimits, Sessions, StatusSource,
     declared::{self, Declared, DeclaredParts},
+    tasks::Later,
     upstream::{Kit, Upstreams, UpstreamsParts},
 };
 use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, rate::RateLimiter, secret::SecretReader};
@@ -215,6 +216,24 @@ impl AppParts {
             tasks: self.tasks.clone(),
         };
         Rentals::new(parts)
+    }
+
+    /// What tools are done later with.
+    pub(super) fn later(&self) -> Later {
+        Later::new(self.store.queue(), self.entropy.clone())
+    }
+
+    /// Everything that can be done later here.
+    pub(super) fn runs(
+        &self,
+        contexts: &Contexts,
+        models: &Arc<Router>,
+        (catalogue, later): (&Catalogue, &Later),
+    ) -> Vec<Arc<dyn RunTask>> {
+        let mut runs = contexts.runs();
+        runs.push(later.call_task(catalogue));
+        runs.push(models.work_later(self.store.queue()));
+        runs
     }
 
     /// Who does later what was put off, once it is started.

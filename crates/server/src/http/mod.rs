@@ -163,6 +163,7 @@ routes! {
     "POST" "/v1/responses" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::v1::responses);
     "GET" "/v1/responses/{id}" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::responses::v1::get);
     "DELETE" "/v1/responses/{id}" OpenAi OpenAi Needs(Action::MODELS_LIST), delete(openai::responses::v1::delete);
+    "POST" "/v1/responses/{id}/cancel" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::responses::v1::cancel);
     "GET" "/v1/responses/{id}/input_items" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::responses::v1::items);
     "POST" "/v1/messages" OpenAi Anthropic Needs(Action::MODELS_LIST), post(openai::v1::messages);
     "GET" "/models" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::bare::list);
@@ -173,6 +174,7 @@ routes! {
     "POST" "/responses" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::bare::responses);
     "GET" "/responses/{id}" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::responses::bare::get);
     "DELETE" "/responses/{id}" OpenAi OpenAi Needs(Action::MODELS_LIST), delete(openai::responses::bare::delete);
+    "POST" "/responses/{id}/cancel" OpenAi OpenAi Needs(Action::MODELS_LIST), post(openai::responses::bare::cancel);
     "GET" "/responses/{id}/input_items" OpenAi OpenAi Needs(Action::MODELS_LIST), get(openai::responses::bare::items);
     "POST" "/messages" OpenAi Anthropic Needs(Action::MODELS_LIST), post(openai::bare::messages);
     "POST" "/mcp" Mcp Mcp Needs(Action::MCP_CONNECT), post(mcp::post);

@@ -6,6 +6,7 @@ mod request;
 mod stream;
 
 pub(crate) use deeds::{Deed, Errand};
+pub(crate) use output::unfinished;
 pub(super) use output::whole;
 pub(super) use request::to_chat;
 pub(crate) use request::words_of;

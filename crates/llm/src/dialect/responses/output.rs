@@ -42,6 +42,15 @@ pub(in super::super) fn whole(answer: Map, asked: &Asked) -> Result<Map, Broken>
     Ok(output.response(asked, output.status()))
 }
 
+/// A response that has no output, and perhaps never will.
+pub(crate) fn unfinished(asked: &Asked, status: &str, failure: Option<&Failure>) -> Map {
+    let mut output = Output::default();
+    match failure {
+        Some(failure) => output.failed(failure, asked),
+        None => output.response(asked, status),
+    }
+}
+
 impl Output {
     pub(super) fn take_events(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.events)
@@ -311,7 +320,7 @@ impl Output {
             "object": "response",
             "created_at": asked.created_s,
             "status": status,
-            "background": false,
+            "background": asked.background,
             "error": null,
             "incomplete_details": details,
             "model": asked.model,

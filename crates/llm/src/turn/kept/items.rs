@@ -12,17 +12,22 @@ pub(crate) struct Draft {
 impl Draft {
     /// `id` is that of the response, from which the items get ids that came without.
     pub(super) fn of(input: Option<&Value>, previous_id: Option<String>, id: &str) -> Self {
-        let items = match input {
-            Some(Value::String(text)) => vec![json!({ "role": "user", "content": text })],
-            Some(Value::Array(items)) => items.clone(),
-            _ => Vec::new(),
-        };
-        let items = items.into_iter().enumerate();
         Self {
             previous_id,
-            input: items.map(|(at, item)| spelt_out(item, id, at)).collect(),
+            input: input_items(input, id),
         }
     }
+}
+
+/// What was asked, item by item.
+pub(crate) fn input_items(input: Option<&Value>, id: &str) -> Vec<Value> {
+    let items = match input {
+        Some(Value::String(text)) => vec![json!({ "role": "user", "content": text })],
+        Some(Value::Array(items)) => items.clone(),
+        _ => Vec::new(),
+    };
+    let items = items.into_iter().enumerate();
+    items.map(|(at, item)| spelt_out(item, id, at)).collect()
 }
 
 /// An item without the abbreviations that a request may use.

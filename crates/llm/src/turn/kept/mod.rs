@@ -14,6 +14,7 @@ mod shelf;
 
 pub(crate) use approval::{Approved, is_issued};
 pub use config::ResponsesConfig;
+pub(crate) use items::input_items;
 pub(crate) use shelf::{Before, Shelf};
 
 use super::block::Mark;
@@ -26,11 +27,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// What a request may name in OpenAI's API, and not here.
-const LATER: [(&str, &str); 3] = [
-    (
-        "background",
-        "must be false or left out: this version answers while its client waits",
-    ),
+const LATER: [(&str, &str); 2] = [
     (
         "conversation",
         "must be left out: this version keeps responses, and goes on from one by `previous_response_id`",
@@ -95,12 +92,19 @@ pub(crate) struct Ground {
     pub(crate) before: Before,
     /// Whether responses are kept.
     pub(crate) is_open: bool,
+    /// Whether this is a task, or is about to be one: only then nobody needs to wait for it.
+    pub(crate) is_later: bool,
 }
 
 impl Thread {
     /// Reads a request for a response, and puts into it what its answer is to repeat.
     pub(crate) fn take(request: &mut Map, ground: &mut Ground) -> Result<Self, Failure> {
-        let Ground { id, before, is_open } = ground;
+        let Ground {
+            id,
+            before,
+            is_open,
+            is_later,
+        } = ground;
         for (key, problem) in LATER {
             match request.get(key) {
                 None | Some(Value::Null | Value::Bool(false)) => {}
@@ -109,6 +113,7 @@ impl Thread {
         }
         check_metadata(request)?;
         let keeps = keeps(request, *is_open)?;
+        check_background(request, *is_later, keeps)?;
         request.insert("store".to_owned(), keeps.into());
         let previous_id = request
             .get("previous_response_id")
@@ -199,6 +204,28 @@ fn keeps(request: &Map, is_open: bool) -> Result<bool, Failure> {
         )),
         Some(_) => Err(invalid("store", "must be true or false")),
     }
+}
+
+/// A response that nobody waits for has to be there when its client comes back, and in one piece.
+fn check_background(request: &Map, is_later: bool, keeps: bool) -> Result<(), Failure> {
+    match request.get("background") {
+        None | Some(Value::Null | Value::Bool(false)) => return Ok(()),
+        Some(Value::Bool(true)) if is_later => {}
+        Some(Value::Bool(true)) => {
+            let problem = "must be false or left out: this gateway runs no tasks";
+            return Err(invalid("background", problem));
+        }
+        Some(_) => return Err(invalid("background", "must be true or false")),
+    }
+    if request.get("stream") == Some(&Value::Bool(true)) {
+        let problem = "must be false or left out beside `background`: ask for the response by its id until it is there";
+        return Err(invalid("stream", problem));
+    }
+    if !keeps {
+        let problem = "must not be false beside `background`: only what is kept can be fetched later";
+        return Err(invalid("store", problem));
+    }
+    Ok(())
 }
 
 /// What a client notes about a response is held to the bounds that it has at OpenAI.

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use forebay_domain::{Action, Code, Failure, Principal};
 use forebay_store::{
     Responses, StoreError,
-    responses::{CHAIN_MAX, OWNER_BYTES_MAX, StoredResponse},
+    responses::{CHAIN_MAX, OWNER_BYTES_MAX, ResponseOwner, StoredResponse},
 };
 use jiff::Timestamp;
 use serde_json::{Value, value::to_raw_value};
@@ -54,6 +54,16 @@ impl Shelf {
     /// Whether new responses are kept.
     pub(crate) fn is_open(&self) -> bool {
         self.config.load().keep
+    }
+
+    /// A response of this owner's.
+    pub(crate) async fn get(
+        &self,
+        id: &str,
+        owner: &ResponseOwner,
+        now: Timestamp,
+    ) -> Result<Option<StoredResponse>, StoreError> {
+        self.responses.get(id, owner, now).await
     }
 
     /// The conversation that ends with a response of this principal's. Half a conversation is none: what the model did
@@ -131,6 +141,13 @@ impl Shelf {
         let until = now + self.config.load().kept_for();
         let until = kept_until.map_or(until, |kept| kept.max(until));
         self.responses.claim(&principal.into(), requests, until).await
+    }
+
+    /// Takes that back for calls which were refused before they ran.
+    pub(crate) async fn release(&self, principal: &Principal, requests: BTreeSet<String>) {
+        if let Err(error) = self.responses.release(&principal.into(), requests).await {
+            tracing::warn!(%error, "calls that were refused cannot be agreed to again");
+        }
     }
 }
 

@@ -22,7 +22,7 @@ const ITEMS_DEFAULT: usize = 20;
 const ITEMS_MAX: usize = 100;
 
 macro_rules! kept {
-    ($one:tt $items:tt) => {
+    ($one:tt $cancel:tt $items:tt) => {
         use super::{
             App, Arc, Caller, Extension, ItemsQuery, OneQuery, Path, Query, QueryRejection, Response, State,
         };
@@ -50,6 +50,17 @@ macro_rules! kept {
             super::spoken(super::gone(&app, &caller, &id).await, &caller)
         }
 
+        /// Ends an answer that nobody waits for; one that has ended stays as it is.
+        #[utoipa::path(post, path = $cancel, tag = "openai", params(("id" = String, Path, description = "the response's id")),
+                    responses((status = 200, body = Value, description = "OpenAI's response"), (status = 404, body = Value)))]
+        pub(crate) async fn cancel(
+            State(app): State<Arc<App>>,
+            Extension(caller): Extension<Caller>,
+            Path(id): Path<String>,
+        ) -> Response {
+            super::spoken(super::cancelled(&app, &caller, &id).await, &caller)
+        }
+
         /// What was asked for it, item by item.
         #[utoipa::path(get, path = $items, tag = "openai", params(("id" = String, Path, description = "the response's id"), ItemsQuery),
                     responses((status = 200, body = Value, description = "OpenAI's list of items"), (status = 404, body = Value)))]
@@ -65,11 +76,11 @@ macro_rules! kept {
 }
 
 pub(crate) mod v1 {
-    kept!("/v1/responses/{id}" "/v1/responses/{id}/input_items");
+    kept!("/v1/responses/{id}" "/v1/responses/{id}/cancel" "/v1/responses/{id}/input_items");
 }
 
 pub(crate) mod bare {
-    kept!("/responses/{id}" "/responses/{id}/input_items");
+    kept!("/responses/{id}" "/responses/{id}/cancel" "/responses/{id}/input_items");
 }
 
 /// How one answer is wanted. Clients send more than this; what changes nothing is left alone.
@@ -121,8 +132,19 @@ async fn one(
     Ok(([(header::CONTENT_TYPE, "application/json")], kept.body.get().to_owned()).into_response())
 }
 
-async fn gone(app: &App, caller: &Caller, id: &str) -> Result<Response, Failure> {
+async fn cancelled(app: &App, caller: &Caller, id: &str) -> Result<Response, Failure> {
     find(app, caller, id).await?;
+    app.models.cancel_response(&caller.principal, id).await?;
+    let ended = find(app, caller, id).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], ended.body.get().to_owned()).into_response())
+}
+
+async fn gone(app: &App, caller: &Caller, id: &str) -> Result<Response, Failure> {
+    let found = find(app, caller, id).await?;
+    if matches!(found.status.as_str(), "queued" | "in_progress") {
+        let message = "The response is not there yet, and so cannot be deleted.";
+        return Err(Failure::new(Code::Conflict, message).hint("Cancel it, or wait until it is there."));
+    }
     if app
         .store
         .responses()
@@ -187,6 +209,10 @@ fn page(response: &str, items: Vec<Map<String, Value>>, query: &ItemsQuery) -> R
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredResponse, Failure> {
     let owner = ResponseOwner::from(&caller.principal);
     let kept = app.store.responses().get(id, &owner, app.clock.now()).await?;
+    let kept = match kept {
+        Some(kept) => Some(kept),
+        None => app.models.unfinished(&caller.principal, id).await?,
+    };
     let kept = kept.ok_or_else(unknown)?;
     // What a model said is for whoever may ask it.
     caller.principal.require(&Action::model(&kept.model))?;
