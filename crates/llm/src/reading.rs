@@ -1,14 +1,16 @@
 //! Reading an answer that has begun: each wait and each size has its limit.
 
 use crate::{
-    answer::{self, Whole},
+    answer::{self, Said, Whole},
     fault::Place,
     money::Tokens,
     routing::{End, Lease},
+    sse::{Splitter, TooLarge},
 };
 use bytes::{Bytes, BytesMut};
 use forebay_domain::{Code, Failure, model::Endpoint};
 use reqwest::{Response, header::CONTENT_TYPE};
+use std::collections::VecDeque;
 use tokio::time::Instant;
 
 /// Largest answer that is not streamed.
@@ -25,6 +27,8 @@ pub(crate) struct Begun {
     pub(crate) deadline: Instant,
     /// An answer in one piece, where it was read already.
     pub(crate) told: Option<Told>,
+    /// Of a stream, the pieces that were looked at before anybody reads them.
+    pub(crate) ahead: VecDeque<Bytes>,
     /// Whether its body is more than the gateway reads.
     pub(crate) is_too_large: bool,
 }
@@ -56,6 +60,13 @@ impl Begun {
 
     /// The next piece of the body as the network cut it; `None` at its end.
     pub(crate) async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self.ahead.pop_front() {
+            Some(piece) => Ok(Some(piece)),
+            None => self.read_on().await,
+        }
+    }
+
+    async fn read_on(&mut self) -> Result<Option<Bytes>, Failure> {
         let read = self.read_in_time().await;
         if read.is_err() {
             self.lease.end(End::Failed);
@@ -82,6 +93,57 @@ impl Begun {
         }
     }
 
+    /// Looks at the first event of a stream, and leaves it for whoever reads. Where that is an error, or there is none, this
+    /// is no answer.
+    pub(crate) async fn look_ahead(&mut self, endpoint: Endpoint) -> Result<(), Spoiled> {
+        let mut splitter = Splitter::new();
+        let first = loop {
+            match splitter.next_event() {
+                Ok(Some(event)) => break event,
+                // Whoever reads it refuses it.
+                Err(TooLarge) => return Ok(()),
+                Ok(None) => {}
+            }
+            match self.read_on().await {
+                Ok(Some(piece)) => {
+                    splitter.push(&piece);
+                    self.ahead.push_back(piece);
+                }
+                Ok(None) => {
+                    let rest = splitter.rest().unwrap_or_default();
+                    if !answer::is_whole_event(&rest) {
+                        return Err(self.spoiled(self.place.truncated("ended its answer before it was complete")));
+                    }
+                    break rest;
+                }
+                Err(failure) => {
+                    return Err(Spoiled {
+                        is_worth_another: self.is_worth_another(&failure),
+                        failure,
+                    });
+                }
+            }
+        };
+        let said = match endpoint {
+            Endpoint::Messages => answer::read_message_event(&first),
+            Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings | Endpoint::Responses => {
+                answer::read_event(&first)
+            }
+        };
+        match said {
+            Said::Error(words) => Err(self.spoiled(self.place.reported(words))),
+            Said::Nothing | Said::Done | Said::Chunk(_) | Said::Nonsense => Ok(()),
+        }
+    }
+
+    fn spoiled(&mut self, failure: Failure) -> Spoiled {
+        self.lease.end(End::Failed);
+        Spoiled {
+            failure,
+            is_worth_another: true,
+        }
+    }
+
     /// Reads an answer that is not streamed to its end, and looks whether it is one. The lease goes on: what the answer
     /// is worth is for whoever takes it to say.
     pub(crate) async fn read_whole(&mut self, endpoint: Endpoint) -> Result<(), Spoiled> {
@@ -97,11 +159,7 @@ impl Begun {
             Whole::Error(words) => self.place.reported(words),
             Whole::Nonsense => self.nonsense(endpoint),
         };
-        self.lease.end(End::Failed);
-        Err(Spoiled {
-            failure,
-            is_worth_another: true,
-        })
+        Err(self.spoiled(failure))
     }
 
     /// An answer that is too large would be so again, and what is slow would be done twice.

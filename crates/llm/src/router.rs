@@ -7,7 +7,7 @@ pub use later::RespondLater;
 use crate::{
     answer, dialect,
     metrics::Metrics,
-    money::{Billing, Bound, Opened, Order, once},
+    money::{Billing, Bound, Opened, Order, check_model, once},
     reading::Begun,
     record::{Books, Record},
     relay::Relay,
@@ -189,6 +189,7 @@ impl Router {
         };
         // What a turn has to remember is large, and boxed, so that a request that is none has nothing of it to carry.
         if wants_turn(request.endpoint, &request.body, request.hints.context.is_some()) {
+            check_model(&request.body, self.desk.billing.limits(principal))?;
             return match Box::pin(self.turn(&caller, &request)).instrument(span).await {
                 Ok(turn) => Box::pin(turn.answer(record)).await,
                 Err(failure) => Err(closed(record, failure)),

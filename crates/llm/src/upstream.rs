@@ -3,8 +3,9 @@
 //! **What is sent twice.** Nothing, once somebody has seen a byte of an answer. Before that a request has no effect: asking
 //! a model changes nothing. So it goes to another backend where no connection came about, where the connection broke
 //! before the answer, where the engine answers with an error of its own (5xx), takes no more (429), or is not set up for
-//! us (401, 403, 404) or cannot do this at all (501), and where an answer in one piece
-//! breaks off, says nothing that makes sense or holds an error; one that is too large would be so again. Where it just does not begin in time it may be hard at work, and another one
+//! us (401, 403, 404) or cannot do this at all (501), where an answer in one piece
+//! breaks off, says nothing that makes sense or holds an error, and where a stream begins with an error or ends before its
+//! first event; one that is too large would be so again. Where it just does not begin in time it may be hard at work, and another one
 //! would do the same work again: that is tried only where the configuration says so. Attempts are counted, and all of
 //! them share one deadline.
 //!
@@ -27,7 +28,7 @@ use reqwest::{
     header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 const OUR_NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
@@ -288,8 +289,8 @@ impl Asking<'_> {
         backend.authorised(request)
     }
 
-    /// Lets through a success of the form that was asked for. An answer in one piece is read here to its end: as long
-    /// as nobody has seen any of it, another backend may give a better one.
+    /// Lets through a success of the form that was asked for. An answer in one piece is read here to its end, and a stream
+    /// to the end of its first event: as long as nobody has seen any of it, another backend may give a better one.
     async fn begin(&self, response: Response, place: Place, lease: Lease, endpoint: Endpoint) -> Result<Begun, Missed> {
         let mut begun = Begun {
             response,
@@ -297,6 +298,7 @@ impl Asking<'_> {
             lease,
             deadline: self.ask.deadline,
             told: None,
+            ahead: VecDeque::new(),
             is_too_large: false,
         };
         let wanted = self.wanted();
@@ -304,7 +306,10 @@ impl Asking<'_> {
         let failure = match got.as_str() {
             got if got == wanted && self.ask.events => {
                 begun.lease.began(Telling::Latency);
-                return Ok(begun);
+                return match begun.look_ahead(endpoint).await {
+                    Ok(()) => Ok(begun),
+                    Err(spoiled) => Err(spoiled.into()),
+                };
             }
             got if got == wanted => {
                 begun.lease.began(Telling::Nothing);

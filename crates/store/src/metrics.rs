@@ -13,6 +13,7 @@ pub(crate) struct Metrics {
     pub(crate) commit_seconds: Histogram,
     pub(crate) group_size: Histogram,
     pub(crate) events_dropped: Counter,
+    pub(crate) responses_evicted: Counter,
     events_written: Family<ClassLabel, Counter>,
 }
 
@@ -29,6 +30,7 @@ impl Metrics {
             ]),
             group_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
             events_dropped: Counter::default(),
+            responses_evicted: Counter::default(),
             events_written: Family::default(),
         }
     }
@@ -49,6 +51,11 @@ impl Metrics {
             "forebay_events_dropped",
             "Activity events lost because they came faster than the database took them",
             self.events_dropped.clone(),
+        );
+        registry.register(
+            "forebay_responses_evicted",
+            "Responses that made room for newer ones of their owner before their time",
+            self.responses_evicted.clone(),
         );
         registry.register(
             "forebay_events_written",

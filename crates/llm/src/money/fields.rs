@@ -8,10 +8,10 @@ use crate::dialect::Map;
 use forebay_domain::{Code, Failure};
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Value, json};
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// What a bound is read from beside the limits and counts: how much is asked of which model, and whether it tells.
 const OTHERS: [&str; 11] = [
@@ -86,6 +86,68 @@ pub(crate) fn once(body: &[u8]) -> Result<Map, Failure> {
     read.map(|once| once.0)
 }
 
+/// The names of the fields of an object.
+struct Names<'a>(Vec<Cow<'a, str>>);
+
+impl<'de> Deserialize<'de> for Names<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Names<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Names<'de>, A::Error> {
+                let mut names = Vec::new();
+                while let Some((Name(name), IgnoredAny)) = members.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// Refuses a request that an engine may read as one to another model than the one that was decided on, whatever either
+/// costs. What is no object is for others to refuse.
+pub(crate) fn check_model(body: &[u8], has_budget: bool) -> Result<(), Failure> {
+    let Ok(Names(names)) = serde_json::from_slice::<Names<'_>>(body) else {
+        return Ok(());
+    };
+    if let Some(key) = names.iter().find(|key| alike(key, ["model"]).is_some()) {
+        let message = format!("`{}` may be read as `model`.", key.escape_debug());
+        return Err(Failure::new(Code::InvalidRequest, message)
+            .hint("Write `model`, or leave it out.")
+            .details(json!({ "param": key })));
+    }
+    let others = || names.iter().find(|key| OTHER_MODELS.contains(&&***key));
+    match has_budget.then(others).flatten() {
+        Some(field) => says_others(body, field),
+        None => Ok(()),
+    }
+}
+
+/// A field for other models that says nothing does no harm.
+fn says_others(body: &[u8], field: &str) -> Result<(), Failure> {
+    match once(body)?.get(field) {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(other_models(field)),
+    }
+}
+
+fn other_models(field: &str) -> Failure {
+    let message = format!("`{field}` may have another model answer, and a budget counts for this request.");
+    Failure::new(Code::InvalidRequest, message)
+        .hint("Leave it out; an administrator can set `models.*.fallbacks`, which have prices of their own.")
+        .details(json!({ "param": field }))
+}
+
 /// Refuses fields that equal a known one only where case is ignored.
 pub(super) fn check(request: &Map, known: &[&[&str]]) -> Result<(), Failure> {
     let names = || {
@@ -101,10 +163,7 @@ pub(super) fn check(request: &Map, known: &[&[&str]]) -> Result<(), Failure> {
     }
     let is_said = |field: &&str| request.get(*field).is_some_and(|value| !value.is_null());
     if let Some(field) = OTHER_MODELS.into_iter().find(|field| is_said(field)) {
-        let message = format!("`{field}` may have another model answer, and a budget counts for this request.");
-        return Err(Failure::new(Code::InvalidRequest, message)
-            .hint("Leave it out; an administrator can set `models.*.fallbacks`, which have prices of their own.")
-            .details(json!({ "param": field })));
+        return Err(other_models(field));
     }
     if let Some(Value::Object(options)) = request.get("stream_options") {
         let found = options
@@ -191,6 +250,24 @@ mod tests {
             assert_eq!(refused.details.unwrap()["param"], field);
         }
         assert!(check(&map(json!({ "models": null })), &[]).is_ok());
+    }
+
+    #[test]
+    fn a_request_names_one_model() {
+        let refused = |body: &str, has_budget| check_model(body.as_bytes(), has_budget).err();
+        for body in [
+            r#"{"model":"free","MODEL":"dear"}"#,
+            r#"{"Model":"dear","messages":[]}"#,
+            r#"{"model":"free","\u004dodel":"dear"}"#,
+        ] {
+            assert_eq!(refused(body, false).expect(body).code, Code::InvalidRequest, "{body}");
+        }
+        assert!(refused(r#"{"model":"free","models":["dear"]}"#, false).is_none());
+        let others = refused(r#"{"model":"free","models":["dear"]}"#, true).unwrap();
+        assert_eq!(others.details.unwrap()["param"], "models");
+        for fine in [r#"{"model":"m","models":null,"x":{"MODEL":1}}"#, "[]", "{", "7"] {
+            assert!(refused(fine, true).is_none(), "{fine}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod work;
 
 pub(crate) use bill::{Bill, Billing, Opened, Order};
 pub(crate) use bound::Bound;
-pub(crate) use fields::once;
+pub(crate) use fields::{check_model, once};
 pub(crate) use output::{Has, Limit};
 pub(crate) use price::{Prices, Tokens};
 pub(crate) use spent::{Cost, Spent};

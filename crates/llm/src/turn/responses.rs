@@ -88,6 +88,7 @@ impl Turn {
         };
         self.announce(&round);
         self.run_calls(&round).await;
+        self.release(&round).await;
         if let Some(thread) = &mut self.thread {
             thread.agreed.clear();
         }
@@ -145,6 +146,18 @@ impl Turn {
             }
         }
         Ok(())
+    }
+
+    /// What was claimed and not let run may be agreed to again.
+    async fn release(&self, round: &Round) {
+        let all = round.calls.iter().zip(&round.fates);
+        let claimed = all.filter(|(call, fate)| matches!(fate, Fate::Run) && is_issued(&call.id));
+        let refused = claimed.filter(|(call, _)| self.refused.contains(&call.id));
+        let refused: BTreeSet<String> = refused.map(|(call, _)| call.id.clone()).collect();
+        if !refused.is_empty() {
+            let shelf = &self.asker.desk.books.shelf;
+            shelf.release(&self.asker.principal, refused).await;
+        }
     }
 
     /// What the assistant said last, where it is to go on with it: many templates know no two of its messages in a row.

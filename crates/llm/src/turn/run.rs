@@ -53,6 +53,8 @@ pub(crate) struct Turn {
     pub(super) thread: Option<Thread>,
     /// The tools whose calls may have changed something: nobody is to repeat them unawares.
     pub(super) changed: BTreeSet<String>,
+    /// The ids of the calls that were not let run.
+    pub(super) refused: BTreeSet<String>,
     usage: Sum,
     /// What the hops and the tools so far came to.
     pub(super) spent: Spent,
@@ -80,6 +82,7 @@ impl Turn {
             report: None,
             thread: question.thread,
             changed: BTreeSet::new(),
+            refused: BTreeSet::new(),
             usage: Sum::default(),
             spent: Spent::default(),
         }

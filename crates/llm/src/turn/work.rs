@@ -24,6 +24,8 @@ struct Done {
     /// What a response shows of it.
     shown: Shown,
     has_run: bool,
+    /// It was for certain not let run.
+    was_refused: bool,
     cost: Usd,
     /// Whether something may be different now outside.
     may_have_changed: bool,
@@ -54,6 +56,9 @@ impl Turn {
             if done.is_strange {
                 self.taint();
             }
+            if done.was_refused {
+                self.refused.insert(call.id.clone());
+            }
             if let (Some(report), Some(mut entry)) = (&mut self.report, done.entry) {
                 if ends && done.has_run {
                     entry["result"] = done.text.as_str().into();
@@ -75,6 +80,7 @@ impl Turn {
             entry,
             shown,
             has_run: false,
+            was_refused: false,
             cost: Usd::ZERO,
             may_have_changed: false,
             is_strange: false,
@@ -107,6 +113,7 @@ impl Turn {
             Err(failure) if failure.code.kind() == ErrorKind::Forbidden => "refused",
             Ok(_) | Err(_) => "error",
         };
+        let was_refused = matches!(&answer, Err(failure) if is_refusal(failure.code.kind()));
         let may_have_changed = !mine.info.hints.read_only && status != "refused";
         let mut entry = report::call(&call.name, Some(&mine.info.server), status, took);
         let arguments = call.arguments().and_then(|raw| serde_json::from_str(raw.get()).ok());
@@ -135,6 +142,7 @@ impl Turn {
             entry: Some(entry),
             shown,
             has_run: true,
+            was_refused,
             cost: cost.usd(),
             may_have_changed,
             is_strange: !mine.info.is_trusted,
@@ -194,6 +202,14 @@ impl Turn {
         let hint = failure.hint.as_deref().unwrap_or("No result is to be had of it.");
         format!("The call failed. {hint}\n{}", self.mark.answer(&failure.message))
     }
+}
+
+/// Whether somebody stood before the tool and did not let it run: policy, a limit, a budget.
+fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Forbidden | ErrorKind::RateLimited | ErrorKind::OverBudget
+    )
 }
 
 /// A failure as the model is told of it.

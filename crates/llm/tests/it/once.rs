@@ -52,6 +52,41 @@ async fn a_call_that_was_agreed_to_runs_once_on_whatever_way_it_is_sent() {
     assert_eq!(shed.called(), ["write"]);
 }
 
+/// Policy, a limit or a budget stood before the tool: nothing was done, so that somebody may agree to it again.
+#[tokio::test]
+async fn a_call_that_was_agreed_to_and_not_let_run_may_be_agreed_to_again() {
+    for code in [Code::RateLimited, Code::SpendingLimitExceeded, Code::Forbidden] {
+        let (world, shed, first) = asked_for_approval().await;
+        let body = with_tools(after(&first, &verdict(&first, true)), server());
+        *shed.refuses.lock().unwrap() = Some(code);
+        let response = ask(&world, &body).await;
+        assert_eq!(
+            (response["output"][0]["status"].as_str(), shed.called().len()),
+            (Some("failed"), 0),
+            "{response}"
+        );
+        let response = ask(&world, &body).await;
+        assert_eq!(
+            (response["output"][0]["status"].as_str(), shed.called().len()),
+            (Some("completed"), 1),
+            "{response}"
+        );
+        ask(&world, &body).await;
+        assert_eq!(shed.called().len(), 1, "and once alone");
+    }
+    // Whether a tool that failed did something nobody knows.
+    let (world, shed, first) = asked_for_approval().await;
+    let body = with_tools(after(&first, &verdict(&first, true)), server());
+    *shed.refuses.lock().unwrap() = Some(Code::UpstreamFailed);
+    ask(&world, &body).await;
+    ask(&world, &body).await;
+    assert!(
+        shed.called().is_empty() && told(&world).contains("may have run"),
+        "{}",
+        told(&world)
+    );
+}
+
 #[tokio::test]
 async fn a_call_that_was_agreed_to_has_run_though_the_model_fails() {
     let (world, shed, first) = asked_for_approval().await;

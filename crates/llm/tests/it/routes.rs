@@ -71,7 +71,6 @@ async fn what_is_the_requests_own_fault_or_has_begun_is_not_repeated() {
     for (body, reply, code) in [
         (chat(), failing(400), Code::InvalidRequest),
         (chat(), failing(422), Code::InvalidRequest),
-        (streamed(), Reply::events().end(End::Reset), Code::UpstreamTruncated),
         (
             streamed(),
             Reply::events().piece("data: {}\n\n").end(End::Cut),
@@ -117,6 +116,43 @@ async fn a_whole_answer_that_is_none_is_asked_of_another() {
         Some(Code::UpstreamFailed),
         "where all fail"
     );
+}
+
+/// Nor of a stream before its first event.
+#[tokio::test]
+async fn a_stream_that_begins_with_an_error_is_asked_of_another() {
+    let error = "data: {\"error\":{\"message\":\"no room\"}}\n\n";
+    for reply in [
+        Reply::events().piece(error),
+        Reply::events().piece(&error[..9]).piece(&error[9..]).gate(),
+        Reply::events().piece(error.trim_end()),
+        Reply::events().end(End::Reset),
+        Reply::events().end(End::Cut),
+        Reply::events(),
+        Reply::events().piece("data: {\"id\""),
+        Reply::events().piece(": thinking\n"),
+    ] {
+        let (world, second) = two().await;
+        world.engine.will(reply.clone());
+        assert_eq!(world.read(&streamed()).await.1, None, "{reply:?}");
+        assert_eq!((world.engine.seen().len(), second.seen().len()), (1, 1), "{reply:?}");
+        assert_eq!(world.event().await.outcome, Outcome::Ok, "one event for both attempts");
+    }
+    // Where all say so, it is an answer that is none, and no stream.
+    let (world, second) = two().await;
+    for engine in [&world.engine, &second] {
+        engine.will(Reply::events().piece(error));
+    }
+    let failure = world.ask(&streamed()).await.map(drop).unwrap_err();
+    assert_eq!(failure.code, Code::UpstreamFailed);
+    assert!(failure.message.contains("reported an error"), "{failure}");
+    // A word, and be it a comment, has gone out.
+    for first in [": thinking\n\n", "data: {}\n\n"] {
+        let (world, second) = two().await;
+        world.engine.will(Reply::events().piece(first).piece(error));
+        assert_eq!(world.read(&streamed()).await.1, Some(Code::UpstreamFailed), "{first}");
+        assert!(second.seen().is_empty(), "{first}");
+    }
 }
 
 #[tokio::test]

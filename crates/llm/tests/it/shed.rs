@@ -26,6 +26,8 @@ pub(crate) struct Shed {
     pub(crate) released: Notify,
     /// The callers for whom context was looked up.
     pub(crate) looked_up_for: Mutex<Vec<Principal>>,
+    /// Why the next call is not let run.
+    pub(crate) refuses: Mutex<Option<Code>>,
     running: AtomicUsize,
     /// So many calls ran at one time.
     pub(crate) most: AtomicUsize,
@@ -87,6 +89,9 @@ impl CallTool for Shed {
     }
 
     fn call<'a>(&'a self, _: &'a Principal, call: ToolCall<'a>, _: Via) -> BoxFuture<'a, Result<ToolAnswer, Failure>> {
+        if let Some(code) = self.refuses.lock().unwrap().take() {
+            return Box::pin(async move { Err(Failure::new(code, "Not now.")) });
+        }
         let seen = (call.tool.to_owned(), call.arguments.get().to_owned());
         self.calls.lock().unwrap().push(seen);
         Box::pin(async move {

@@ -76,6 +76,20 @@ async fn the_engine_gets_the_body_as_it_came_and_no_header_but_ours() {
     assert_eq!(traceparent.len(), 55);
 }
 
+/// Engines that ignore case would take it for the model, whatever was allowed and priced.
+#[tokio::test]
+async fn a_second_way_to_name_a_model_reaches_no_engine() {
+    let world = World::new().await;
+    for body in [
+        r#"{"model":"qwen","MODEL":"dear","messages":[{"role":"user","content":"h"}]}"#,
+        r#"{"Model":"dear","messages":[{"role":"user","content":"h"}],"tools":[{"type":"function","function":{"name":"x"}}]}"#,
+    ] {
+        let refused = world.ask_as(&user(), "qwen", body).await.map(drop).unwrap_err();
+        assert_eq!(refused.code, Code::InvalidRequest, "{refused}");
+    }
+    assert!(world.engine.seen().is_empty());
+}
+
 #[tokio::test]
 async fn usage_that_no_engine_told_is_guessed_and_marked() {
     let world = World::new().await;

@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 
 const CLAIM: &str = "INSERT INTO approval_claim (tenant, project, kind, subject, request, expires_at_ms) \
      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+const RELEASE: &str = "DELETE FROM approval_claim WHERE tenant = $1 AND project = $2 AND kind = $3 AND subject = $4 \
+     AND request = $5";
 const SWEEP: &str = "DELETE FROM approval_claim WHERE expires_at_ms <= $1";
 
 impl Responses {
@@ -35,6 +37,32 @@ impl Responses {
             })
             .await
     }
+}
+
+impl Responses {
+    /// Takes back that these calls are about to run, since they were refused before they could: whoever agrees to them again
+    /// finds them as they were.
+    pub async fn release(&self, owner: &ResponseOwner, requests: BTreeSet<String>) -> Result<(), StoreError> {
+        let input = (owner.clone(), requests);
+        self.0
+            .write(input, |tx, (owner, requests)| Box::pin(release(tx, owner, requests)))
+            .await
+    }
+}
+
+async fn release(tx: &mut Tx, owner: &ResponseOwner, requests: &BTreeSet<String>) -> Result<(), StoreError> {
+    for request in requests {
+        on_both!(&mut *tx, |tx| sqlx::query(RELEASE)
+            .bind(owner.tenant.as_str())
+            .bind(owner.project_text())
+            .bind(owner.kind.as_str())
+            .bind(owner.subject.as_str())
+            .bind(request)
+            .execute(&mut **tx)
+            .await
+            .map(drop))?;
+    }
+    Ok(())
 }
 
 /// In the order of their ids, so that two that claim the same do not wait for one another.

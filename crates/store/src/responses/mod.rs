@@ -141,9 +141,12 @@ impl Responses {
             within("an answer that is to be kept", part.get().len(), DOCUMENT_BYTES_MAX)?;
         }
         let input = (response.clone(), i64::from(most.max(1)));
-        self.0
-            .write(input, |tx, (response, most)| Box::pin(put(tx, response, *most)))
-            .await
+        let put = self
+            .0
+            .write(input, |tx, (response, most)| Box::pin(put(tx, response, *most)));
+        let gone = put.await?;
+        self.0.metrics().responses_evicted.inc_by(gone);
+        Ok(gone)
     }
 
     /// The owner's answer of that id.
