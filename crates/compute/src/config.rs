@@ -5,6 +5,7 @@ use forebay_domain::{
     Code, Failure,
     money::{Usd, UsdRate},
 };
+use forebay_runtime::http::AllowList;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -67,6 +68,9 @@ pub struct RentalsConfig {
 }
 
 impl Default for RentalsConfig {
+    /// Addresses and networks at which machines may be reached through the gateway although they are not public.
+    #[schemars(extend("x-forebay-reload" = "restart"))]
+    pub allow_addresses: AllowList,
     fn default() -> Self {
         Self {
             approval: ApprovalConfig::default(),
@@ -82,6 +86,7 @@ impl Default for RentalsConfig {
     }
 }
 
+            allow_addresses: AllowList::default(),
 /// Whether renting is agreed to first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

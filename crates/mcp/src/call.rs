@@ -165,6 +165,11 @@ impl Client {
         (client, receiver)
     }
 
+    /// Whether its user can be asked to fill in a form: it says that it can, and there is a way to ask it.
+    pub fn fills_in_forms(&self) -> bool {
+        self.caps.fills_in_forms() && self.emissions.is_some()
+    }
+
     /// To be held by whoever carries a question to the client, until the answer is there.
     pub fn thinking(&self) -> Thinking {
         self.asked.waiting.fetch_add(1, Ordering::SeqCst);
@@ -306,6 +311,7 @@ impl Capability {
 pub struct ClientCaps {
     raw: Box<RawValue>,
     has: [bool; Capability::ALL.len()],
+    fills_in_forms: bool,
 }
 
 impl ClientCaps {
@@ -317,7 +323,13 @@ impl ClientCaps {
         Self {
             raw: declared.to_owned(),
             has: Capability::ALL.map(|one| members.get(one.as_str()).is_some_and(Value::is_object)),
+            fills_in_forms: members.get("elicitation").is_some_and(fills_in_forms),
         }
+    }
+
+    /// Whether its user can be asked by a form, and not only sent to an address.
+    pub fn fills_in_forms(&self) -> bool {
+        self.fills_in_forms
     }
 
     pub fn has(&self, capability: Capability) -> bool {
@@ -334,8 +346,17 @@ impl Default for ClientCaps {
         Self {
             raw: raw(&json!({})),
             has: [false; Capability::ALL.len()],
+            fills_in_forms: false,
         }
     }
+}
+
+/// Forms are what elicitation was before it had parts; whoever names parts can do those that it names.
+fn fills_in_forms(elicitation: &Value) -> bool {
+    let Some(parts) = elicitation.as_object() else {
+        return false;
+    };
+    parts.contains_key("form") || !parts.contains_key("url")
 }
 
 /// The severity of a log message, after RFC 5424.

@@ -342,6 +342,19 @@ impl Catalogue {
         result
     }
 
+    /// Whether this caller finds a tool of that name in the whole catalogue, be it offered now or withheld.
+    pub fn has_tool(&self, principal: &Principal, tool: &str) -> bool {
+        self.find(principal, &Scope::Whole, tool).is_some() || self.withheld(&Scope::Whole, tool).is_some()
+    }
+
+    /// The names in the whole catalogue of the tools that a server offers.
+    pub fn tools_of(&self, server: &str) -> Vec<String> {
+        let index = self.0.index.load();
+        let view = index.view(&Scope::Server(server.into()));
+        let tools = view.into_iter().flat_map(|view| view.tools.values());
+        tools.map(|tool| tool.exposed.clone()).collect()
+    }
+
     /// The tool of that name, where there is anything behind it for this caller.
     pub(crate) fn find(&self, principal: &Principal, scope: &Scope, tool: &str) -> Option<Arc<Listed<Tool>>> {
         let index = self.0.index.load();

@@ -35,7 +35,7 @@ pub struct PricesConfig {
 }
 
 impl PricesConfig {
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tools.keys().map(String::as_str)
     }
 

@@ -40,6 +40,11 @@ pub struct Config {
 /// The names of all built-in tools.
 pub(crate) const NAMES: [&str; 5] = ["calculator", "chat", "file_reader", "gateway_status", web_search::NAME];
 
+/// The names of all tools of the gateway's own server, those that call others included.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(crate::compose::names())
+}
+
 impl Config {
     /// Says why a catalogue could not be made of it: a folder or a key that is not there, a limit out of range.
     pub fn check(&self, secrets: &SecretReader) -> Result<(), Failure> {

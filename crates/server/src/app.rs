@@ -203,7 +203,7 @@ impl App {
             contexts,
             work,
             http: client,
-            guarded: crate::gpu::guarded(),
+            guarded: crate::gpu::guarded(config.rentals.allow_addresses.clone()),
             binary: parts.binary,
             front,
             pipes: Pipes::default(),

@@ -3,11 +3,12 @@
 //!
 //! These are wire types: what the file may say. What they mean once checked stands in the modules that use them.
 
+mod advice;
 mod alerts;
 mod mcp;
 pub(crate) mod money;
 
-pub use alerts::{AlertsConfig, WebhookConfig};
+pub use alerts::{AddressConfig, AlertsConfig, WebhookConfig};
 pub use mcp::McpConfig;
 pub use money::{BudgetConfig, BudgetFault, BudgetsConfig, WindowLength};
 

@@ -35,6 +35,9 @@ pub struct Explanation {
     /// Of a tool, where lists show only some: whether it is among those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_shown: Option<bool>,
+    /// Of a tool: whether it is here. What a rule says of one that is not holds once it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exists: Option<bool>,
     pub tenant: String,
     pub subject: String,
     /// How the caller's own rate limit stands; absent for another key.

@@ -60,6 +60,9 @@ pub struct UpstreamDetail {
     pub upstream: UpstreamInfo,
     /// Its configuration. Arguments and plain values of variables and headers are not shown.
     pub config: Value,
+    /// The tools that it offers now, by their names in the whole catalogue.
+    #[serde(default)]
+    pub tools: Vec<String>,
     pub waiting: Vec<WaitingDefinition>,
     /// The last lines that a command wrote to standard error.
     pub log: Vec<UpstreamLogLine>,

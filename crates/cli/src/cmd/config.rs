@@ -62,8 +62,8 @@ fn validate(file: Option<&PathBuf>, no_secrets: bool, context: &Context, printer
     if !no_secrets {
         loaded.config.app().check(&context.env.secrets())?;
     }
-    if let Some(gap) = loaded.config.budgets.gap() {
-        report::say(&format!("warning: {gap}"));
+    for advice in loaded.config.app().advice() {
+        report::say(&format!("warning: {advice}"));
     }
     match loaded.file {
         Some(file) => report::say(&format!("{} has no mistakes", file.display())),

@@ -118,6 +118,9 @@ fn table(told: &Explanation) -> Table {
             },
         ),
     ];
+    if told.exists == Some(false) {
+        rows.push(("there is", "no such tool here now".to_owned()));
+    }
     if !told.shown.is_empty() {
         let only = format!("only {} and `search_tools`", told.shown.join(" "));
         rows.push(("lists show", only));

@@ -13,6 +13,8 @@ use forebay_api::{
     client::{ToolInfo, ToolResult},
 };
 use forebay_domain::{Code, ErrorKind, Failure, json};
+use forebay_runtime::Clock;
+use serde::Serialize;
 use serde_json::Value;
 use std::{io::Read, process::ExitCode};
 
@@ -33,6 +35,18 @@ pub(crate) enum Command {
         name: String,
         /// Its arguments, a JSON object; `-` reads it from standard input
         #[arg(value_name = "JSON", default_value = "{}")]
+        arguments: String,
+    },
+    /// Call a tool once, and say how it went
+    #[command(after_help = "Examples:
+  forebay tool test calculator --arguments '{\"expression\":\"6 * 7\"}'
+
+Exit codes: 0 it answered; 5 it failed, or there is none of that name.")]
+    Test {
+        /// The tool's name
+        name: String,
+        /// Its arguments, a JSON object; `-` reads it from standard input
+        #[arg(long, value_name = "JSON", default_value = "{}")]
         arguments: String,
     },
     /// List the tools that were declared, with what they reach
@@ -56,6 +70,7 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             let result = context.client()?.call_tool(&name, &arguments).await?;
             show(&result, printer)
         }
+        Command::Test { name, arguments } => test(name, read(arguments)?, context, printer).await,
         Command::Declared => {
             let declared = context.client()?.declared_tools().await?;
             let table = |declared: &DeclaredToolList| {
@@ -80,6 +95,45 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             printer.print(&gone, table).map(|()| ExitCode::SUCCESS)
         }
     }
+}
+
+/// What is printed of a test.
+#[derive(Debug, Serialize)]
+struct Tested {
+    name: String,
+    ok: bool,
+    ms: u64,
+    result: ToolResult,
+}
+
+async fn test(name: String, arguments: Value, context: &Context, printer: &mut Printer) -> Result<ExitCode, Failure> {
+    let (client, clock) = (context.client()?, Clock::system());
+    let began = clock.monotonic();
+    let result = client.call_tool(&name, &arguments).await?;
+    let took = clock.monotonic().saturating_sub(began);
+    let tested = Tested {
+        name,
+        ok: !result.is_error,
+        ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        result,
+    };
+    printer.print(&tested, |tested| {
+        Table::of_one([
+            ("tool", tested.name.clone()),
+            ("state", if tested.ok { "works" } else { "failed" }.to_owned()),
+            ("time", format!("{} ms", tested.ms)),
+            ("said", text(&tested.result)),
+        ])
+    })?;
+    Ok(if tested.ok {
+        ExitCode::SUCCESS
+    } else {
+        exit_code(ErrorKind::UpstreamFailed)
+    })
+}
+
+fn text(result: &ToolResult) -> String {
+    result.content.iter().map(words).collect::<Vec<_>>().join("\n")
 }
 
 fn table(tools: &[ToolInfo]) -> Table {
@@ -121,10 +175,9 @@ fn read(arguments: String) -> Result<Value, Failure> {
 
 /// A tool that ran and failed has failed for the shell too.
 fn show(result: &ToolResult, printer: &mut Printer) -> Result<ExitCode, Failure> {
-    let text = || result.content.iter().map(words).collect::<Vec<_>>().join("\n");
     if !result.is_error {
         match printer.format() {
-            Format::Table => printer.text(&format!("{}\n", text()))?,
+            Format::Table => printer.text(&format!("{}\n", text(result)))?,
             Format::Json | Format::Yaml => printer.print(result, |_| Table::of_one([]))?,
         }
         return Ok(ExitCode::SUCCESS);
@@ -132,7 +185,7 @@ fn show(result: &ToolResult, printer: &mut Printer) -> Result<ExitCode, Failure>
     if printer.format() != Format::Table {
         printer.print(result, |_| Table::of_one([]))?;
     }
-    report::say(&format!("error: the tool failed: {}", text()));
+    report::say(&format!("error: the tool failed: {}", text(result)));
     Ok(exit_code(ErrorKind::UpstreamFailed))
 }
 

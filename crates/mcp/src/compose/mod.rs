@@ -58,6 +58,11 @@ enum Own {
     Search,
 }
 
+/// The names of these tools.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    Own::ALL.into_iter().map(Own::name)
+}
+
 impl Own {
     const ALL: [Self; 3] = [Self::Batch, Self::Chain, Self::Search];
 

@@ -11,7 +11,7 @@ mod sign;
 
 pub use kind::{Alert, Kind};
 
-use crate::config::{AlertsConfig, WebhookConfig};
+use crate::config::{AddressConfig, AlertsConfig, WebhookConfig};
 use arc_swap::ArcSwap;
 use forebay_domain::{
     Code, Event, Failure,
@@ -255,16 +255,7 @@ impl Webhook {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(unfit(format!("its name must have 1 to {NAME_BYTES_MAX} bytes")));
         }
-        let url = &config.url;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(unfit(format!(
-                "`url` must begin with http:// or https://, not {}:",
-                url.scheme()
-            )));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(unfit("`url` must not contain a user name or password".to_owned()));
-        }
+        let url = address(&config.url, secrets).map_err(|problem| unfit(format!("`url`: {problem}")))?;
         let known = |event: &&String| !Kind::ALL.iter().any(|kind| kind.as_str() == **event);
         if let Some(unknown) = config.events.iter().find(known) {
             let all = Kind::ALL.map(Kind::as_str).join("`, `");
@@ -276,9 +267,27 @@ impl Webhook {
         let key = sign::SigningKey::parse(&secret)
             .ok_or_else(|| unfit("`secret`: it is no `whsec_` with 24 to 64 bytes in Base64 behind it".to_owned()))?;
         Ok(Self {
-            url: url.clone(),
+            url,
             key,
             config: config.clone(),
         })
     }
+}
+
+/// An address that messages can go to. What is secret of it is in no problem.
+fn address(config: &AddressConfig, secrets: &SecretReader) -> Result<Url, String> {
+    let url = match config {
+        AddressConfig::Text(url) => url.clone(),
+        AddressConfig::Secret(reference) => {
+            let secret = secrets.read(reference).map_err(|fault| fault.to_string())?;
+            Url::parse(secret.expose()).map_err(|fault| format!("{reference} holds no address: {fault}"))?
+        }
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("it must begin with http:// or https://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it must not contain a user name or password".to_owned());
+    }
+    Ok(url)
 }

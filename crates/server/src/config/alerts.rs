@@ -21,8 +21,9 @@ pub struct AlertsConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
+    /// Where messages go. Whoever knows the address of some services may write there: such a one is a secret.
     #[schemars(extend("x-forebay-reload" = "live"))]
-    pub url: Url,
+    pub url: AddressConfig,
     /// The secret that both sides know: `whsec_` and 24 to 64 bytes in Base64.
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub secret: SecretRef,
@@ -30,6 +31,14 @@ pub struct WebhookConfig {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub events: BTreeSet<String>,
+}
+
+/// An address, or where a secret one stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AddressConfig {
+    Text(Url),
+    Secret(SecretRef),
 }
 
 impl Default for AlertsConfig {

@@ -4,6 +4,7 @@
 //! function is called, and the answer is told.
 
 mod definitions;
+mod news;
 mod proxy;
 mod tools;
 pub(crate) mod view;
@@ -15,31 +16,29 @@ use arc_swap::ArcSwapOption;
 use definitions::{Own, OwnResource};
 use forebay_domain::{Action, Code, ErrorKind, Failure, Principal, port::BoxFuture};
 use forebay_mcp::{
-    Catalogue,
     builtin::told,
     call::{CallContext, Complete, Outcome, raw},
-    source::{Change, Naming, Offer, Source, Wanted, Watched},
+    source::{Naming, Offer, Source, Wanted, Watched},
     tools::Schema,
 };
-use forebay_runtime::Tasks;
 use serde_json::{Value, json, value::RawValue};
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, Weak},
-    time::Duration,
 };
-use tokio::sync::watch;
 
 /// The name of the server.
 pub const NAME: &str = "gpu";
+
+/// The names of its tools.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    Own::ALL.into_iter().map(Own::name)
+}
 
 /// Whether one of its tools has such an argument.
 pub(crate) fn takes(tool: &str, argument: &str) -> bool {
     Own::named(tool).is_some_and(|own| own.input()["properties"].get(argument).is_some())
 }
-
-/// Changes within so long are told as one.
-const TOLD_EVERY: Duration = Duration::from_millis(500);
 
 /// The server. It knows the gateway of which it is a part once that is there.
 pub(crate) struct Gpu {
@@ -75,36 +74,7 @@ impl Gpu {
     /// From now on it is part of this gateway, and tells whoever listens what changes.
     pub(crate) fn begin(self: &Arc<Self>, app: &Arc<App>) {
         self.whole.store(Some(Arc::new(Arc::downgrade(app))));
-        let (rentals, money) = (app.rentals.watch(), app.store.ledger().moved());
-        self.follow(&app.tasks, &app.catalogue, (OwnResource::Instances, rentals));
-        self.follow(&app.tasks, &app.catalogue, (OwnResource::Spending, money));
-    }
-
-    /// Announces a resource when what it is made of has changed, and somebody wants to know.
-    fn follow(
-        self: &Arc<Self>,
-        tasks: &Tasks,
-        catalogue: &Catalogue,
-        (resource, mut changes): (OwnResource, watch::Receiver<u64>),
-    ) {
-        let (server, catalogue) = (self.clone(), catalogue.clone());
-        tasks.spawn("gpu.news", |stop| async move {
-            loop {
-                tokio::select! {
-                    heard = changes.changed() => if heard.is_err() { return },
-                    () = stop.draining() => return,
-                }
-                if !server.watched().contains(resource.uri()) {
-                    continue;
-                }
-                let uri = resource.uri().to_owned();
-                catalogue.announce(server.as_ref(), Change::Resource { uri });
-                tokio::select! {
-                    () = tokio::time::sleep(TOLD_EVERY) => {}
-                    () = stop.draining() => return,
-                }
-            }
-        });
+        news::follow(self, app);
     }
 
     fn watched(&self) -> std::sync::MutexGuard<'_, BTreeSet<&'static str>> {

@@ -4,33 +4,32 @@
 //! Where a machine is reached its provider has said, who is believed in nothing: such an address is asked through the
 //! guarded client, which reaches public addresses alone. Only the machine that the gateway runs on is asked directly.
 
+mod answer;
+mod headers;
+mod machine;
+
+pub(crate) use machine::guarded;
+
 use crate::{app::App, http::base_url_of};
-use bytes::{Bytes, BytesMut};
+use answer::{Answered, Form, collect, shown};
+use bytes::Bytes;
 use forebay_compute::rental::{Rental, Whose};
 use forebay_domain::{
     Code, Event, Failure, Principal,
     event::{Class, Outcome as Ending},
     json as strict,
-    market::Provider,
     model::{AnswerForm, Endpoint, Hints, ModelRequest},
     port::AskModel,
 };
-use forebay_mcp::call::{CallContext, LogLevel, Outcome, Step};
-use forebay_runtime::http::{AllowList, Guarded, Rules, Schemes};
-use futures_util::{Stream, StreamExt};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use forebay_mcp::call::{CallContext, Outcome};
+use http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 use url::Url;
 
 /// The largest answer that is given whole.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-const BEGIN_MAX: Duration = Duration::from_mins(5);
-const SILENCE_MAX: Duration = Duration::from_mins(2);
-/// A piece of a stream as the client is told it.
-const PIECE_BYTES_MAX: usize = 16 << 10;
-const LOGGER: &str = "proxy_inference_request";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Wish {
@@ -41,6 +40,27 @@ pub(super) struct Wish {
     body: Option<Value>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+}
+
+/// What goes out of a wish.
+struct Sent {
+    headers: BTreeMap<String, String>,
+    /// With its media type, where its sender names none.
+    body: Option<(String, &'static str)>,
+}
+
+impl Sent {
+    fn of(headers: BTreeMap<String, String>, body: Option<Value>) -> Self {
+        let body = body.map(|body| match body {
+            Value::String(text) => (text, "text/plain; charset=utf-8"),
+            other => (other.to_string(), "application/json"),
+        });
+        Self { headers, body }
+    }
+
+    fn bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, |(text, _)| text.len())
+    }
 }
 
 /// Where a request goes.
@@ -60,15 +80,20 @@ pub(super) async fn run(
     let method: Method = method.map_err(|_| Failure::new(Code::InvalidArguments, "`method` is none of HTTP's."))?;
     let began = app.clock.monotonic();
     let target = target(app, principal, &wish.target_url, &method).await?;
+    let sent = Sent::of(wish.headers, wish.body);
+    let bytes_in = sent.bytes();
     let (action, told) = match target {
         Target::Models => ("proxy:models".to_owned(), Ok(models(app, principal))),
         Target::Model(endpoint) => {
             let action = format!("proxy:{}", endpoint.path());
-            (action, model(app, principal, (endpoint, wish.body), context).await)
+            (action, model(app, principal, (endpoint, sent), context).await)
         }
         Target::Machine { rental, url } => {
             let action = format!("proxy:{}", rental.id);
-            (action, machine(app, (&rental, url, method), wish, context).await)
+            (
+                action,
+                machine::machine(app, (&rental, url, method), sent, context).await,
+            )
         }
     };
     // Models' own events have the tokens; this one says that it came this way, and what went to a machine.
@@ -87,19 +112,13 @@ pub(super) async fn run(
         outcome: ending,
         reason: None,
         duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        bytes_in: 0,
+        bytes_in: bytes_in as u64,
         bytes_out: bytes_out as u64,
         usage: None,
         cost: None,
         count: 1,
     });
     told.map(|answer| super::complete(&answer.told))
-}
-
-/// An answer, and how much of it came over the wire.
-struct Answered {
-    told: Value,
-    bytes: usize,
 }
 
 /// What is meant, or the refusal. It says the same whatever else would be there.
@@ -191,14 +210,10 @@ fn models(app: &App, principal: &Principal) -> Answered {
 async fn model(
     app: &App,
     principal: &Principal,
-    (endpoint, body): (Endpoint, Option<Value>),
+    (endpoint, sent): (Endpoint, Sent),
     context: &CallContext,
 ) -> Result<Answered, Failure> {
-    let body = body.unwrap_or_default();
-    let body = match body {
-        Value::String(text) => Bytes::from(text),
-        other => Bytes::from(other.to_string()),
-    };
+    let body = Bytes::from(sent.body.map(|(text, _)| text).unwrap_or_default());
     strict::check_strict(&body)?;
     let named: Map<String, Value> = serde_json::from_slice(&body)
         .map_err(|_| Failure::new(Code::InvalidArguments, "`body` must be a JSON object with `model`."))?;
@@ -220,165 +235,6 @@ async fn model(
         bytes: body.len(),
         told: json!({"status": 200, "body": shown(&body, form)}),
     })
-}
-
-/// How an answer is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Json,
-    Text,
-    /// Told piece by piece on the way, too.
-    Stream,
-}
-
-async fn machine(
-    app: &App,
-    (rental, url, method): (&Rental, Url, Method),
-    wish: Wish,
-    context: &CallContext,
-) -> Result<Answered, Failure> {
-    let mut request = reqwest::Request::new(method, url);
-    *request.headers_mut() = headers(&wish.headers)?;
-    if let Some(body) = wish.body {
-        let (bytes, media_type) = match body {
-            Value::String(text) => (text, "text/plain; charset=utf-8"),
-            other => (other.to_string(), "application/json"),
-        };
-        let headers = request.headers_mut();
-        headers
-            .entry(header::CONTENT_TYPE)
-            .or_insert(HeaderValue::from_static(media_type));
-        *request.body_mut() = Some(bytes.into());
-    }
-    let answer = open(app, rental, request).await?;
-    let status = answer.status().as_u16();
-    let media_type = answer
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let media_type = media_type.unwrap_or_default().to_owned();
-    let form = match media_type.split(';').next().unwrap_or_default().trim() {
-        "text/event-stream" | "application/x-ndjson" => Form::Stream,
-        "application/json" => Form::Json,
-        _ => Form::Text,
-    };
-    let chunks = answer.bytes_stream().map(|chunk| {
-        chunk.map_err(|error| {
-            Failure::new(Code::UpstreamTruncated, "The machine broke off its answer.").caused_by(error.without_url())
-        })
-    });
-    let body = collect(chunks.boxed(), form, context).await?;
-    // It was used, so it is not idle.
-    app.rentals.touch(&rental.id).await?;
-    Ok(Answered {
-        bytes: body.len(),
-        told: json!({"status": status, "content_type": media_type, "body": shown(&body, form)}),
-    })
-}
-
-async fn open(app: &App, rental: &Rental, request: reqwest::Request) -> Result<reqwest::Response, Failure> {
-    if rental.provider() == Provider::Local {
-        let asked = tokio::time::timeout(BEGIN_MAX, app.http.execute(request)).await;
-        return asked
-            .map_err(|_| Failure::new(Code::UpstreamTimedOut, "The machine did not answer in time."))?
-            .map_err(|error| {
-                Failure::new(Code::UpstreamFailed, "The machine could not be reached.").caused_by(error.without_url())
-            });
-    }
-    app.guarded.open(request).await
-}
-
-/// The client for what providers say of their machines.
-pub(crate) fn guarded() -> Guarded {
-    Guarded::new(Rules {
-        schemes: Schemes::HttpAndHttps,
-        allow: AllowList::default(),
-        body_bytes_max: ANSWER_BYTES_MAX,
-        deadline: BEGIN_MAX,
-    })
-}
-
-/// The headers that go along: none that carry credentials, belong to the connection, or say who is asked.
-fn headers(wished: &BTreeMap<String, String>) -> Result<HeaderMap, Failure> {
-    const DROPPED: [&str; 22] = [
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "x-api-key",
-        "api-key",
-        "x-auth-token",
-        "host",
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "expect",
-        "forwarded",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        "via",
-    ];
-    let mut kept = HeaderMap::new();
-    for (name, value) in wished {
-        let unfit = || Failure::new(Code::InvalidArguments, format!("`headers`: {name:?} cannot be sent."));
-        let name = HeaderName::try_from(name.as_str()).map_err(|_| unfit())?;
-        if DROPPED.contains(&name.as_str()) {
-            continue;
-        }
-        kept.insert(name, HeaderValue::try_from(value.as_str()).map_err(|_| unfit())?);
-    }
-    Ok(kept)
-}
-
-/// Reads an answer within its bounds. What streams is told on the way, to a client that wants to hear.
-async fn collect(
-    mut chunks: impl Stream<Item = Result<Bytes, Failure>> + Unpin,
-    form: Form,
-    context: &CallContext,
-) -> Result<Bytes, Failure> {
-    let mut body = BytesMut::new();
-    let mut pieces = 0.0;
-    loop {
-        let next = tokio::time::timeout(SILENCE_MAX, chunks.next()).await;
-        let next = next.map_err(|_| Failure::new(Code::UpstreamTimedOut, "The answer stopped in the middle."))?;
-        let Some(chunk) = next.transpose()? else {
-            return Ok(body.freeze());
-        };
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            let message = format!("The answer has more than {ANSWER_BYTES_MAX} bytes.");
-            return Err(Failure::new(Code::UpstreamTruncated, message));
-        }
-        if form == Form::Stream {
-            pieces += 1.0;
-            let piece = String::from_utf8_lossy(&chunk[..chunk.len().min(PIECE_BYTES_MAX)]).into_owned();
-            context.client.log(LogLevel::Info, LOGGER, &json!({"chunk": piece}));
-            context.client.report(Step {
-                progress: pieces,
-                total: None,
-                message: Some(piece),
-            });
-        }
-        body.extend_from_slice(&chunk);
-    }
-}
-
-/// JSON as it is, text as text; what is neither is told by its size.
-fn shown(body: &Bytes, form: Form) -> Value {
-    if form == Form::Json
-        && let Ok(value) = serde_json::from_slice(body)
-    {
-        return value;
-    }
-    match str::from_utf8(body) {
-        Ok(text) => json!(text),
-        Err(_) => json!({"bytes": body.len()}),
-    }
 }
 
 #[cfg(test)]
@@ -441,23 +297,5 @@ mod tests {
         ] {
             assert!(!reached(path, Method::POST) && !reached(path, Method::GET), "{path}");
         }
-    }
-
-    #[test]
-    fn no_credential_and_nothing_of_the_connection_goes_along() {
-        let wished = [
-            "Authorization",
-            "X-API-Key",
-            "Cookie",
-            "Host",
-            "Transfer-Encoding",
-            "X-Forwarded-For",
-            "Accept",
-        ];
-        let wished = wished.map(|name| (name.to_owned(), "v".to_owned())).into();
-        let kept = headers(&wished).unwrap();
-        assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
-        let bad = BTreeMap::from([("a".to_owned(), "x\r\nhost: evil".to_owned())]);
-        assert!(headers(&bad).is_err());
     }
 }

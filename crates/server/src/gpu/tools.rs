@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{app::App, billing, spending};
 use forebay_api::{GpuCreate, GpuOfferQuery, TransactionQuery};
-use forebay_compute::rental::{CreateOutcome, Quote, What, Whose};
+use forebay_compute::rental::{CreateOutcome, CreateRequest, Mode, Quote, What, Whose};
 use forebay_domain::{Code, Failure, Principal, ledger::Payer, money::Usd};
-use forebay_mcp::call::{CallContext, Capability, Outcome, Retry, raw};
+use forebay_mcp::call::{CallContext, Outcome, Retry, raw};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -145,12 +145,19 @@ async fn create(
 ) -> Result<Outcome, Failure> {
     let via = (context.via.surface, context.via.trace);
     let mut request = view::create_request(&wish, None, via)?;
+    let can_ask = context.client.fills_in_forms();
     if let Some(agreed) = context.retry.as_ref().map(agreed).transpose()? {
         request.what = What::Quote(agreed);
+    } else if can_ask
+        && request.mode == Mode::Do
+        && let Some(id) = &wish.quote_id
+        && let Some(question) = asked_first(app, principal, (id, &request)).await?
+    {
+        return Ok(question);
     }
     let outcome = app.rentals.create(principal, request).await?;
     match &outcome {
-        CreateOutcome::NeedsApproval(quote) if context.client.caps.has(Capability::Elicitation) => Ok(ask(quote)),
+        CreateOutcome::NeedsApproval(quote) if can_ask => Ok(ask(quote, &quote.id)),
         CreateOutcome::NeedsApproval(_) | CreateOutcome::DryRun(_) | CreateOutcome::Rented(_) => {
             let mut told = view::told(&view::created(&outcome));
             if told["outcome"] == "needs_approval" {
@@ -162,8 +169,25 @@ async fn create(
     }
 }
 
-/// Asks the person behind the client; the quote that they agree to travels in the signed state.
-fn ask(quote: &Quote) -> Outcome {
+/// The question about a quote that a client brings along. Whoever calls may be a model, which agrees to everything: where
+/// the person behind it can be asked, only that person agrees.
+async fn asked_first(
+    app: &App,
+    principal: &Principal,
+    (id, request): (&str, &CreateRequest),
+) -> Result<Option<Outcome>, Failure> {
+    let trial = CreateRequest {
+        mode: Mode::DryRun,
+        ..request.clone()
+    };
+    match app.rentals.create(principal, trial).await? {
+        CreateOutcome::DryRun(quote) if quote.needs_approval => Ok(Some(ask(&quote, id))),
+        CreateOutcome::DryRun(_) | CreateOutcome::NeedsApproval(_) | CreateOutcome::Rented(_) => Ok(None),
+    }
+}
+
+/// Asks the person behind the client; the id of the quote that they agree to travels in the signed state.
+fn ask(quote: &Quote, id: &str) -> Outcome {
     let gpu = if quote.offer.gpu.is_empty() {
         "a CPU share"
     } else {
@@ -186,7 +210,7 @@ fn ask(quote: &Quote) -> Outcome {
     Outcome::InputRequired(raw(&json!({
         "resultType": "input_required",
         "inputRequests": {APPROVAL: question},
-        "requestState": quote.id,
+        "requestState": id,
     })))
 }
 

@@ -51,6 +51,7 @@ async fn action_of(app: &App, caller: &Caller, action: &str, key: Option<&str>) 
         Some(id) => other(app, caller, id).await?,
     };
     let decision = principal.decide(&action);
+    let tool = action.as_str().strip_prefix("tool:");
     Ok(Explanation {
         action: action.to_string(),
         allowed: decision.is_allowed(),
@@ -58,9 +59,8 @@ async fn action_of(app: &App, caller: &Caller, action: &str, key: Option<&str>) 
         role: principal.role.to_string(),
         grants: principal.grants.iter().map(ToString::to_string).collect(),
         shown: principal.shown.iter().map(ToString::to_string).collect(),
-        is_shown: action
-            .as_str()
-            .strip_prefix("tool:")
+        exists: tool.map(|tool| app.catalogue.has_tool(&principal, tool)),
+        is_shown: tool
             .filter(|_| !principal.shown.is_empty())
             .map(|tool| is_shown(&principal, tool)),
         tenant: principal.tenant.to_string(),

@@ -11,6 +11,7 @@ mod known;
 mod lapse;
 mod later;
 mod load;
+mod mark;
 mod metrics;
 mod news;
 mod rows;
@@ -20,6 +21,7 @@ mod writer;
 
 pub use budgets::BudgetKey;
 pub use error::{HoldError, LedgerFault, refusal};
+pub use mark::Mark;
 pub use news::{Lapse, LedgerNews};
 pub use transactions::{Page, TRANSACTIONS_PAGE_MAX, Transaction, TransactionQuery};
 
@@ -171,7 +173,7 @@ impl Ledger {
         self.news.subscribe()
     }
 
-    /// Changes whenever money was moved here.
+    /// Changes whenever money was moved by this process; [`Ledger::mark`] knows of others too.
     pub fn moved(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
     }

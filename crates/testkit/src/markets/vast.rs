@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    net::SocketAddr,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -46,6 +47,8 @@ pub struct Vast {
     pub boot_step: Duration,
     /// What becomes of machines from now on.
     pub fate: Fate,
+    /// Where the first port of new machines is really reached; nowhere where there is none.
+    pub endpoint: Option<SocketAddr>,
     /// Numeric filters of a search, but those by price, are not applied.
     pub has_loose_filters: bool,
     /// Prices leave the disk out, whatever was asked.
@@ -86,6 +89,7 @@ impl Vast {
             list_lag: 0,
             boot_step: Duration::from_secs(5),
             fate: Fate::Runs,
+            endpoint: None,
             has_loose_filters: false,
             forgets_disk: false,
             gone_status: 410,
@@ -258,6 +262,7 @@ impl Vendor for Vast {
             "list_lag" => self.list_lag = small()?,
             "boot_step_ms" => self.boot_step = Duration::from_millis(number()?),
             "fate" => self.fate = Fate::parse(words()?)?,
+            "endpoint" => self.endpoint = Some(words()?.parse().map_err(|_| "endpoint is ADDRESS:PORT")?),
             "loose_filters" => self.has_loose_filters = truth()?,
             "forgets_disk" => self.forgets_disk = truth()?,
             "gone_status" => self.gone_status = u16::try_from(number()?).map_err(|_| "gone_status is a status")?,

@@ -50,6 +50,7 @@ fn table(detail: &UpstreamDetail) -> Table {
     ] {
         rows.extend(value.as_ref().map(|value| (heading, visible(value))));
     }
+    rows.extend(detail.tools.iter().map(|tool| ("tool", visible(tool))));
     rows.extend(upstream.warnings.iter().map(|warning| ("warning", visible(warning))));
     rows.extend(
         detail

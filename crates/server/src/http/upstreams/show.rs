@@ -29,6 +29,7 @@ pub(crate) async fn show(
     Ok(Json(UpstreamDetail {
         upstream: info(&detail.status),
         config: config(&detail.config, &detail.status.place),
+        tools: app.catalogue.tools_of(&name),
         waiting: detail.waiting.iter().map(waiting).collect(),
         log: detail
             .logs

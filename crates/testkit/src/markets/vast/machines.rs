@@ -113,6 +113,7 @@ impl Vast {
             hidden: self.list_lag,
             boot_step: self.boot_step,
             fate: self.fate,
+            endpoint: self.endpoint,
         });
         self.machines.insert(id, machine);
         id

@@ -4,7 +4,7 @@ use super::{dollars, merged, offers};
 use forebay_domain::money::{Usd, UsdRate};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 pub(super) const DAY_SECONDS: i64 = 86_400;
 
@@ -58,6 +58,8 @@ pub struct Rented {
     pub has_lost_gpu: bool,
     /// It starts as soon as its GPU is free.
     pub is_queued: bool,
+    /// Where its first port is really reached.
+    endpoint: Option<SocketAddr>,
     boot_step: Duration,
     fate: Fate,
     /// Instead of the walk.
@@ -77,6 +79,7 @@ pub(super) struct New {
     pub(super) hidden: u32,
     pub(super) boot_step: Duration,
     pub(super) fate: Fate,
+    pub(super) endpoint: Option<SocketAddr>,
 }
 
 impl Rented {
@@ -92,6 +95,7 @@ impl Rented {
             hidden: new.hidden,
             has_lost_gpu: false,
             is_queued: false,
+            endpoint: new.endpoint,
             boot_step: new.boot_step,
             fate: new.fate,
             fixed: None,
@@ -256,7 +260,7 @@ impl Rented {
             "image_uuid": self.order["image"], "image_runtype": self.order["runtype"], "image_args": self.order["args"],
             "extra_env": env, "onstart": self.order["onstart"], "template_id": null, "gpu_name": offer.gpu,
             "num_gpus": offer.gpus, "gpu_ram": offer.gpu_ram, "gpu_util": 0.0, "gpu_temp": 39.0,
-            "public_ipaddr": "203.0.113.42\n", "local_ipaddrs": "10.0.0.5 172.17.0.2\n", "ssh_host": "ssh6.vast.ai",
+            "public_ipaddr": self.address(), "local_ipaddrs": "10.0.0.5 172.17.0.2\n", "ssh_host": "ssh6.vast.ai",
             "ssh_port": 13_406, "ssh_idx": "6", "direct_port_start": 40_000, "direct_port_end": 40_999,
             "ports": if status == Some("running") { self.ports() } else { Value::Null },
         });
@@ -289,6 +293,11 @@ impl Rented {
         }
     }
 
+    fn address(&self) -> String {
+        let address = self.endpoint.map(|endpoint| endpoint.ip().to_string());
+        address.unwrap_or_else(|| "203.0.113.42".to_owned()) + "\n"
+    }
+
     /// Ports of the order, each behind one of the host's.
     fn ports(&self) -> Value {
         let env = self.order["env"].as_object();
@@ -301,7 +310,11 @@ impl Rented {
             } else {
                 format!("{port}/tcp")
             };
-            let host_port = 40_000 + (self.id * 7 + index as u64) % 1_000;
+            let own = self
+                .endpoint
+                .filter(|_| index == 0)
+                .map(|endpoint| endpoint.port().into());
+            let host_port = own.unwrap_or(40_000 + (self.id * 7 + index as u64) % 1_000);
             let binding = json!([
                 { "HostIp": "0.0.0.0", "HostPort": host_port.to_string() },
                 { "HostIp": "::", "HostPort": host_port.to_string() },

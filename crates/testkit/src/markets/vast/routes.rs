@@ -151,6 +151,10 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
         "fate",
         "what becomes of new machines: runs, exits, goes-offline, stays-loading, bad-image",
     ),
+    (
+        "endpoint",
+        "where the first port of new machines is really reached, such as 127.0.0.1:9000",
+    ),
     ("loose_filters", "numeric filters of a search are not applied"),
     ("forgets_disk", "prices leave the disk out"),
     ("gone_status", "how a slot that is taken is refused: 410, 400 or 404"),
