@@ -99,6 +99,7 @@ impl Prices {
             name: tool.to_owned(),
         };
         if !self.ledger.limits(&payer) {
+            self.ledger.room().await.map_err(Failure::from)?;
             return Ok(bill(Way::Later(Box::new(Posting {
                 payer,
                 purpose,
@@ -130,7 +131,6 @@ enum Way {
     Later(Box<Posting>),
 }
 
-/// What one call is to cost. Dropped before the call began it costs nothing, and the price afterwards.
 /// Who hears what a call came to.
 pub(crate) struct Told<'a> {
     /// Whoever made the call, where it asked.
@@ -139,6 +139,7 @@ pub(crate) struct Told<'a> {
     pub(crate) record: &'a mut Option<Usd>,
 }
 
+/// What one call is to cost. Dropped before the call began it costs nothing, and the price afterwards.
 pub(crate) struct Bill<'a> {
     ledger: &'a Ledger,
     price: Usd,

@@ -26,6 +26,7 @@ pub mod responses;
 mod row;
 mod sql;
 mod store;
+mod together;
 mod writer;
 
 pub use alerts::Alerts;

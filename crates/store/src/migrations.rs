@@ -102,6 +102,12 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0015_event_cost.sql"),
         include_str!("../migrations/postgres/0015_event_cost.sql"),
     ),
+    (
+        16,
+        "budget_change",
+        include_str!("../migrations/sqlite/0016_budget_change.sql"),
+        include_str!("../migrations/postgres/0016_budget_change.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

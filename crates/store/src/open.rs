@@ -1,7 +1,7 @@
 //! Opens the two databases: options, bounds, and the file that nobody else may read.
 
 use sqlx::{
-    ConnectOptions, PgPool, SqlitePool,
+    ConnectOptions, Connection, PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -23,8 +23,12 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const MIGRATION_PATIENCE: Duration = Duration::from_mins(2);
 const SQLITE_READERS_MAX: u32 = 4;
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+/// A connection that has just been used is used again without asking whether it still is one.
+const TRUSTED: Duration = Duration::from_secs(1);
 /// How long SQLite waits for another process to let go of the file.
 const BUSY_PATIENCE: Duration = Duration::from_secs(5);
+/// Statements that a connection to SQLite keeps prepared.
+const STATEMENTS_MAX: usize = 256;
 /// Between two attempts to open a file that another process is just making.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// The permissions of everybody but the owner.
@@ -50,6 +54,8 @@ pub(crate) async fn sqlite(url: &str) -> Result<(SqlitePool, SqlitePool), StoreE
         .busy_timeout(BUSY_PATIENCE)
         // Each savepoint keeps the pages that it changes aside, in a file otherwise. That one is no help after a crash.
         .pragma("temp_store", "memory")
+        // Rows are written by statements of a few sizes for each table; all of them stay prepared.
+        .statement_cache_capacity(STATEMENTS_MAX)
         .disable_statement_logging();
     let writer = sqlite_writer(&options).await?;
     migrations::run_sqlite(&mut *writer.acquire().await?).await?;
@@ -121,6 +127,16 @@ pub(crate) async fn postgres(url: &str) -> Result<PgPool, StoreError> {
     let pool = PgPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS_MAX)
         .acquire_timeout(CONNECT_PATIENCE)
+        .test_before_acquire(false)
+        // The pool asks for a sign of life when it gets a connection back; one more is a way there and back for each statement.
+        .before_acquire(|connection, of| {
+            Box::pin(async move {
+                if of.idle_for > TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_with(bounded)
         .await?;
     Ok(pool)

@@ -194,9 +194,13 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(now_ms: i64) -> Self {
+        Self::limited(now_ms, rules())
+    }
+
+    pub(crate) fn limited(now_ms: i64, rules: Vec<BudgetRule>) -> Self {
         Self {
             now_ms,
-            rules: rules(),
+            rules,
             last_ms: HashMap::new(),
             spent: Vec::new(),
             holds: Vec::new(),

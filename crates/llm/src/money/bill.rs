@@ -91,6 +91,7 @@ impl Billing {
             return Ok(order.opened(Way::Free, Bound::of_bytes(order.bytes), &asked));
         }
         if !self.limits(order.principal) {
+            self.ledger.room().await.map_err(Failure::from)?;
             let way = Way::Later(Box::new(Later {
                 ledger: self.ledger.clone(),
                 payer: Payer::from(order.principal),
@@ -313,7 +314,6 @@ impl Bill {
                     estimated: cost.estimated,
                 };
                 ledger.settle_soon(id, settlement);
-            }
                 Some(settlement.actual)
             }
             (Some(Way::Later(later)), Some(cost)) if was_asked => {
@@ -322,6 +322,7 @@ impl Bill {
                     later.post(amount, cost.estimated);
                 }
                 Some(amount)
+            }
             (Some(Way::Free), _) if was_asked => Some(Usd::ZERO),
             (None | Some(Way::Free | Way::Later(_)), _) => None,
         }

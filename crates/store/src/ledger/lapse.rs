@@ -1,4 +1,4 @@
-//! Ends holds that nobody ends, and learns which limits others have set.
+//! The loops of the ledger: holds that nobody ends, limits that others have set, and what may be forgotten.
 
 use forebay_domain::{
     Failure,
@@ -11,7 +11,10 @@ use forebay_runtime::{
 };
 use std::time::Duration;
 
-use super::Ledger;
+use super::{
+    Ledger,
+    prune::{PRUNE_EVERY, Pruning},
+};
 use crate::{StoreError, row::known, sql::on_both};
 
 /// How often somebody looks for holds that are overdue.
@@ -30,6 +33,7 @@ const OPEN: &str = "SELECT COUNT(*) FROM ledger_hold WHERE state = 'open'";
 pub(super) fn start(tasks: &Tasks, ledger: &Ledger) {
     looping::drive(tasks, Lapsing(ledger.clone()), LAPSE_EVERY, Nudge::new());
     looping::drive(tasks, Refreshing(ledger.clone()), REFRESH_EVERY, Nudge::new());
+    looping::drive(tasks, Pruning::new(ledger.clone()), PRUNE_EVERY, Nudge::new());
 }
 
 struct Lapsing(Ledger);

@@ -7,6 +7,7 @@
 mod asking;
 mod budgets;
 mod error;
+mod heads;
 mod known;
 mod lapse;
 mod later;
@@ -14,13 +15,16 @@ mod load;
 mod mark;
 mod metrics;
 mod news;
+mod prune;
 mod rows;
 mod transactions;
+mod windows;
 mod write;
 mod writer;
 
-pub use budgets::BudgetKey;
+pub use budgets::{BUDGETS_PAGE_MAX, BudgetKey, BudgetPage};
 pub use error::{HoldError, LedgerFault, refusal};
+pub use later::LATER_MAX;
 pub use mark::Mark;
 pub use news::{Lapse, LedgerNews};
 pub use transactions::{Page, TRANSACTIONS_PAGE_MAX, Transaction, TransactionQuery};
@@ -40,16 +44,12 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::warn;
 
-use crate::{
-    StoreError,
-    db::Db,
-    row::moment,
-    sql::{Both, Tx},
-};
+use crate::{StoreError, db::Db, row::moment};
 use asking::Unheard;
 use known::Known;
-use load::{Asked, Lock};
+use later::Later;
 use metrics::Metrics;
+use windows::Look;
 use write::Ids;
 use writer::{Became, GroupWriter, Job};
 
@@ -58,7 +58,7 @@ use writer::{Became, GroupWriter, Job};
 pub struct Ledger {
     db: Db,
     jobs: mpsc::Sender<Job>,
-    later: mpsc::Sender<Request>,
+    later: Later,
     known: Known,
     metrics: Metrics,
     news: broadcast::Sender<LedgerNews>,
@@ -122,10 +122,10 @@ pub struct Applied {
 /// Starts the ledger. What writes ends with `recording`; what is not waited for is done before that, with `spending`.
 pub(crate) async fn start(spending: &Tasks, recording: &Tasks, db: Db) -> Result<Ledger, StoreError> {
     let (jobs, queue) = mpsc::channel(writer::QUEUE_MAX);
-    let (later, later_queue) = mpsc::channel(later::LATER_MAX);
     let (news, _) = broadcast::channel(news::NEWS_MAX);
     let moved = watch::Sender::new(0);
     let (known, metrics) = (Known::default(), Metrics::new());
+    let (later, left) = later::queue(metrics.clone());
     let writer = GroupWriter {
         db: db.clone(),
         jobs: queue,
@@ -151,7 +151,7 @@ pub(crate) async fn start(spending: &Tasks, recording: &Tasks, db: Db) -> Result
     // Whoever asks first must not be taken for somebody without limits.
     ledger.refresh().await?;
     let insisting = ledger.clone();
-    spending.spawn("store.ledger.later", |stop| later::run(stop, later_queue, insisting));
+    spending.spawn("store.ledger.later", |stop| left.run(stop, insisting));
     lapse::start(spending, &ledger);
     Ok(ledger)
 }
@@ -180,6 +180,7 @@ impl Ledger {
 
     /// Sets something aside, or says which limit is against it. Whoever stops waiting has no hold, unless it has a key.
     pub async fn hold(&self, request: HoldRequest) -> Result<Hold, HoldError> {
+        self.room().await?;
         let id = self.new_id();
         let key = request.idempotency_key;
         let is_named = key.is_some();
@@ -236,6 +237,11 @@ impl Ledger {
         Ok(applied(&self.done(Request::Void { hold }).await?))
     }
 
+    /// Whoever is about to spend without a hold waits here while too much of what was spent is still to be written.
+    pub async fn room(&self) -> Result<(), StoreError> {
+        self.later.room().await
+    }
+
     /// Settles without being waited for, before the store closes and however often it takes.
     pub fn settle_soon(&self, hold: HoldId, settlement: Settlement) {
         self.soon(settling(hold, settlement));
@@ -278,22 +284,11 @@ impl Ledger {
 
     /// How all limits stand that count for a payer.
     pub async fn standings(&self, payer: &Payer) -> Result<Vec<Standing>, StoreError> {
-        let configured = self.known.configured();
-        let asked = Asked {
-            now_ms: self.db.clock().now().as_millisecond(),
-            rules: &configured,
-            requests: &[],
-            curious: std::slice::from_ref(payer),
-        };
-        let work = async {
-            let mut tx: Tx = match self.db.pools() {
-                Both::Sqlite(pool) => Both::Sqlite(pool.acquire().await?),
-                Both::Postgres(pool) => Both::Postgres(pool.begin().await?),
-            };
-            let facts = load::facts(&mut tx, &asked, Lock::Free).await?;
-            Ok::<_, StoreError>(facts.standings(payer))
-        };
-        Box::pin(self.db.read(work)).await
+        let purses = payer.purses().into_iter().collect();
+        let now_ms = self.db.clock().now().as_millisecond();
+        let look = Look::new(purses, &self.known.configured(), now_ms);
+        let facts = self.db.read(look.alone(self.db.pools())).await?;
+        Ok(facts.standings(payer))
     }
 
     /// Whether something would be admitted now. Advice: a hold asks again.
@@ -316,7 +311,7 @@ impl Ledger {
         if let Err(fault) = fits {
             self.metrics.lost.inc();
             warn!(cause = fault.to_string(), "a movement of money makes no sense");
-        } else if self.later.try_send(request).is_err() {
+        } else if !self.later.leave(request) {
             self.metrics.lost.inc();
         }
     }

@@ -22,6 +22,11 @@ pub(super) fn purse_name(purse: &Purse) -> String {
     format!("{} {place} {}", purse.tenant, purse.id)
 }
 
+/// The name of the purse that is in every movement of a tenant.
+pub(super) fn tenant_purse_name(tenant: &TenantId) -> String {
+    format!("{tenant} 0 {tenant}")
+}
+
 /// Who pays, as columns.
 pub(super) struct PayerRow {
     tenant: String,
@@ -133,11 +138,7 @@ impl TryFrom<BudgetRow> for BudgetRule {
     type Error = StoreError;
 
     fn try_from(row: BudgetRow) -> Result<Self, StoreError> {
-        let enforcement = match row.enforcement.as_str() {
-            "hard" => Enforcement::Hard,
-            "soft" => Enforcement::Soft,
-            _ => return Err(StoreError::corrupt("how a budget is enforced")),
-        };
+        let enforcement = enforced(&row.enforcement)?;
         let minutes = known("the length of a window", u32::try_from(row.minutes))?;
         Ok(Self {
             scope: Scope::parse(&row.scope).ok_or_else(|| StoreError::corrupt("the scope of a budget"))?,
@@ -150,6 +151,14 @@ impl TryFrom<BudgetRow> for BudgetRule {
                 Window::new(minutes, Usd::from_micros(row.limit_usd), enforcement),
             )?,
         })
+    }
+}
+
+pub(super) fn enforced(text: &str) -> Result<Enforcement, StoreError> {
+    match text {
+        "hard" => Ok(Enforcement::Hard),
+        "soft" => Ok(Enforcement::Soft),
+        _ => Err(StoreError::corrupt("how a budget is enforced")),
     }
 }
 

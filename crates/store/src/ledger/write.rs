@@ -1,81 +1,111 @@
-//! Writes what was decided, with a few statements over many rows.
+//! Writes what was decided: in PostgreSQL with one statement, in SQLite with a few over many rows.
 
-use forebay_domain::ledger::{Changes, Head, HoldRecord, Payer, Purpose, Refunded, Txn};
-use forebay_domain::{
-    id::{HoldId, KeyId, ProjectId, SessionId, SubjectId},
-    ledger::Purse,
-};
+use forebay_domain::id::{HoldId, KeyId, ProjectId, SessionId, SubjectId};
+use forebay_domain::ledger::{Changes, Head, HoldRecord, Payer, Purse, Refunded, Txn};
 use std::sync::LazyLock;
 
 use super::rows::purse_name;
 use crate::{
     StoreError,
-    many::Insert,
-    sql::{Tx, on_both},
+    sql::Tx,
+    together::{Cell, Kind, Row, Table, Tables},
 };
 
-static TXNS: LazyLock<Insert> = LazyLock::new(|| {
-    let columns = [
-        "tenant",
-        "id",
-        "at_ms",
-        "kind",
-        "hold_id",
-        "project",
-        "key_id",
-        "session",
-        "subject",
-        "purpose_kind",
-        "purpose",
-        "trace",
-        "held",
-        "posted",
-        "rate",
-        "estimated",
-        "above_hold",
-        "lapsed",
-        "once_key",
-    ];
-    Insert::new("ledger_txn", &columns, "")
-});
-static ENTRIES: LazyLock<Insert> =
-    LazyLock::new(|| Insert::new("ledger_entry", &["txn", "line", "account", "amount"], ""));
-static HOLDS: LazyLock<Insert> = LazyLock::new(|| {
-    let columns = [
-        "id",
-        "state",
-        "tenant",
-        "project",
-        "key_id",
-        "session",
-        "subject",
-        "purpose_kind",
-        "purpose",
-        "trace",
-        "amount",
-        "rate",
-        "posted",
-        "started_at_ms",
-        "lapses_at_ms",
-    ];
-    let tail = " ON CONFLICT (id) DO UPDATE SET state = excluded.state, amount = excluded.amount, \
-         rate = excluded.rate, posted = excluded.posted, lapses_at_ms = excluded.lapses_at_ms";
-    Insert::new("ledger_hold", &columns, tail)
-});
-static HEADS: LazyLock<Insert> = LazyLock::new(|| {
-    let tail = " ON CONFLICT (name) DO UPDATE SET held = excluded.held, burn = excluded.burn, \
-         posted = excluded.posted, last_at_ms = excluded.last_at_ms";
-    Insert::new("purse", &["name", "held", "burn", "posted", "last_at_ms"], tail)
-});
-/// Several times in one millisecond are one row.
-static POSTED: LazyLock<Insert> = LazyLock::new(|| {
-    let tail = " ON CONFLICT (purse, at_ms) DO UPDATE SET cumulative = excluded.cumulative";
-    Insert::new("purse_posted", &["purse", "at_ms", "cumulative"], tail)
-});
-static REFUNDS: LazyLock<Insert> = LazyLock::new(|| {
-    let columns = ["purse", "original_at_ms", "id", "hold_id", "amount"];
-    Insert::new("purse_refund", &columns, "")
-});
+static BOOKS: LazyLock<Tables> = LazyLock::new(|| Tables::new(TABLES));
+
+/// In the order of the rows that [`write`] makes.
+const TABLES: &[Table] = &[
+    Table {
+        name: "ledger_txn",
+        columns: &[
+            ("tenant", Kind::Text),
+            ("id", Kind::Text),
+            ("at_ms", Kind::Number),
+            ("kind", Kind::Text),
+            ("hold_id", Kind::Text),
+            ("project", Kind::Text),
+            ("key_id", Kind::Text),
+            ("session", Kind::Text),
+            ("subject", Kind::Text),
+            ("purpose_kind", Kind::Text),
+            ("purpose", Kind::Text),
+            ("trace", Kind::Text),
+            ("held", Kind::Number),
+            ("posted", Kind::Number),
+            ("rate", Kind::Number),
+            ("estimated", Kind::Flag),
+            ("above_hold", Kind::Flag),
+            ("lapsed", Kind::Flag),
+            ("once_key", Kind::Text),
+        ],
+        tail: "",
+    },
+    Table {
+        name: "ledger_entry",
+        columns: &[
+            ("txn", Kind::Text),
+            ("line", Kind::Number),
+            ("account", Kind::Text),
+            ("amount", Kind::Number),
+        ],
+        tail: "",
+    },
+    Table {
+        name: "ledger_hold",
+        columns: &[
+            ("id", Kind::Text),
+            ("state", Kind::Text),
+            ("tenant", Kind::Text),
+            ("project", Kind::Text),
+            ("key_id", Kind::Text),
+            ("session", Kind::Text),
+            ("subject", Kind::Text),
+            ("purpose_kind", Kind::Text),
+            ("purpose", Kind::Text),
+            ("trace", Kind::Text),
+            ("amount", Kind::Number),
+            ("rate", Kind::Number),
+            ("posted", Kind::Number),
+            ("started_at_ms", Kind::Number),
+            ("lapses_at_ms", Kind::Number),
+        ],
+        tail: " ON CONFLICT (id) DO UPDATE SET state = excluded.state, amount = excluded.amount, \
+             rate = excluded.rate, posted = excluded.posted, lapses_at_ms = excluded.lapses_at_ms",
+    },
+    Table {
+        name: "purse",
+        columns: &[
+            ("name", Kind::Text),
+            ("held", Kind::Number),
+            ("burn", Kind::Number),
+            ("posted", Kind::Number),
+            ("last_at_ms", Kind::Number),
+        ],
+        tail: " ON CONFLICT (name) DO UPDATE SET held = excluded.held, burn = excluded.burn, \
+             posted = excluded.posted, last_at_ms = excluded.last_at_ms",
+    },
+    // Several times in one millisecond are one row.
+    Table {
+        name: "purse_posted",
+        columns: &[
+            ("purse", Kind::Text),
+            ("at_ms", Kind::Number),
+            ("cumulative", Kind::Number),
+        ],
+        tail: " ON CONFLICT (purse, at_ms) DO UPDATE SET cumulative = excluded.cumulative",
+    },
+    Table {
+        name: "purse_refund",
+        columns: &[
+            ("purse", Kind::Text),
+            ("original_at_ms", Kind::Number),
+            ("id", Kind::Text),
+            ("hold_id", Kind::Text),
+            ("amount", Kind::Number),
+        ],
+        tail: "",
+    },
+];
 
 /// Identifiers of rows that are written together: by time, then in their order, and unlike those of any other group.
 #[derive(Clone, Copy)]
@@ -97,160 +127,109 @@ impl Ids {
 pub(super) async fn write(tx: &mut Tx, ids: Ids, changes: &Changes) -> Result<(), StoreError> {
     let numbered = changes.txns.iter().enumerate();
     let txns: Vec<(String, &Txn)> = numbered.map(|(number, txn)| (ids.of(txn.at_ms, number), txn)).collect();
-    write_txns(tx, &txns).await?;
-    write_entries(tx, &txns).await?;
-    write_holds(tx, &changes.holds).await?;
-    write_heads(tx, &changes.heads).await?;
-    write_posted(tx, &changes.posted).await?;
-    write_refunds(tx, ids, &changes.refunded).await
+    let refunds = changes.refunded.iter().enumerate();
+    let rows = [
+        txns.iter().map(|(id, txn)| txn_row(id, txn)).collect(),
+        txns.iter().flat_map(|(id, txn)| entry_rows(id, txn)).collect(),
+        changes.holds.iter().map(hold_row).collect(),
+        changes.heads.iter().map(head_row).collect(),
+        changes.posted.iter().map(posted_row).collect(),
+        refunds
+            .map(|(number, refund)| refund_row(ids.of(refund.original_at_ms, number), refund))
+            .collect(),
+    ];
+    BOOKS.write(tx, &rows).await
 }
 
-async fn write_txns(tx: &mut Tx, rows: &[(String, &Txn)]) -> Result<(), StoreError> {
-    for (sql, part) in TXNS.of(tx, rows) {
-        on_both!(&mut *tx, |tx| {
-            let mut query = sqlx::query(sql);
-            for (id, txn) in part {
-                let Payer {
-                    project,
-                    key,
-                    session,
-                    subject,
-                    ..
-                } = &txn.payer;
-                let Purpose { kind, name } = &txn.purpose;
-                query = query
-                    .bind(txn.payer.tenant.as_str())
-                    .bind(id)
-                    .bind(txn.at_ms)
-                    .bind(txn.kind.as_str())
-                    .bind(txn.hold.as_ref().map(HoldId::as_str))
-                    .bind(project.as_ref().map(ProjectId::as_str))
-                    .bind(key.as_ref().map(KeyId::as_str))
-                    .bind(session.as_ref().map(SessionId::as_str))
-                    .bind(subject.as_ref().map(SubjectId::as_str))
-                    .bind(kind.as_str())
-                    .bind(name)
-                    .bind(txn.trace.to_string())
-                    .bind(txn.held.micros())
-                    .bind(txn.posted.micros())
-                    .bind(txn.rate.nanos_per_hour())
-                    .bind(txn.estimated)
-                    .bind(txn.above_hold)
-                    .bind(txn.lapsed)
-                    .bind(&txn.key);
-            }
-            query.execute(&mut **tx).await.map(drop)
-        })?;
-    }
-    Ok(())
+/// Who pays, as four columns that both the movements and the holds have.
+fn payer(payer: &Payer) -> [Cell<'_>; 4] {
+    [
+        payer.project.as_ref().map(ProjectId::as_str).into(),
+        payer.key.as_ref().map(KeyId::as_str).into(),
+        payer.session.as_ref().map(SessionId::as_str).into(),
+        payer.subject.as_ref().map(SubjectId::as_str).into(),
+    ]
 }
 
-async fn write_entries(tx: &mut Tx, txns: &[(String, &Txn)]) -> Result<(), StoreError> {
-    let mut rows = Vec::with_capacity(2 * txns.len());
-    for (id, txn) in txns {
-        for (line, entry) in (0_i64..).zip(&txn.entries) {
-            rows.push((id, line, entry.account.as_str(), entry.amount.micros()));
-        }
-    }
-    for (sql, part) in ENTRIES.of(tx, &rows) {
-        on_both!(&mut *tx, |tx| {
-            let mut query = sqlx::query(sql);
-            for (id, line, account, amount) in part {
-                query = query.bind(*id).bind(line).bind(*account).bind(amount);
-            }
-            query.execute(&mut **tx).await.map(drop)
-        })?;
-    }
-    Ok(())
+fn txn_row<'a>(id: &'a str, txn: &'a Txn) -> Row<'a> {
+    let mut row = vec![
+        txn.payer.tenant.as_str().into(),
+        id.into(),
+        txn.at_ms.into(),
+        txn.kind.as_str().into(),
+        txn.hold.as_ref().map(HoldId::as_str).into(),
+    ];
+    row.extend(payer(&txn.payer));
+    row.extend([
+        txn.purpose.kind.as_str().into(),
+        txn.purpose.name.as_str().into(),
+        txn.trace.to_string().into(),
+        txn.held.micros().into(),
+        txn.posted.micros().into(),
+        txn.rate.nanos_per_hour().into(),
+        txn.estimated.into(),
+        txn.above_hold.into(),
+        txn.lapsed.into(),
+        txn.key.as_deref().into(),
+    ]);
+    row
 }
 
-async fn write_holds(tx: &mut Tx, rows: &[HoldRecord]) -> Result<(), StoreError> {
-    for (sql, part) in HOLDS.of(tx, rows) {
-        on_both!(&mut *tx, |tx| {
-            let mut query = sqlx::query(sql);
-            for hold in part {
-                let Payer {
-                    project,
-                    key,
-                    session,
-                    subject,
-                    ..
-                } = &hold.payer;
-                query = query
-                    .bind(hold.id.as_str())
-                    .bind(hold.state.as_str())
-                    .bind(hold.payer.tenant.as_str())
-                    .bind(project.as_ref().map(ProjectId::as_str))
-                    .bind(key.as_ref().map(KeyId::as_str))
-                    .bind(session.as_ref().map(SessionId::as_str))
-                    .bind(subject.as_ref().map(SubjectId::as_str))
-                    .bind(hold.purpose.kind.as_str())
-                    .bind(&hold.purpose.name)
-                    .bind(hold.trace.to_string())
-                    .bind(hold.amount.micros())
-                    .bind(hold.rate.nanos_per_hour())
-                    .bind(hold.posted.micros())
-                    .bind(hold.started_at_ms)
-                    .bind(hold.lapses_at_ms);
-            }
-            query.execute(&mut **tx).await.map(drop)
-        })?;
-    }
-    Ok(())
+fn entry_rows<'a>(id: &'a str, txn: &'a Txn) -> impl Iterator<Item = Row<'a>> {
+    (0_i64..).zip(&txn.entries).map(move |(line, entry)| {
+        vec![
+            id.into(),
+            line.into(),
+            entry.account.as_str().into(),
+            entry.amount.micros().into(),
+        ]
+    })
 }
 
-async fn write_heads(tx: &mut Tx, rows: &[(Purse, Head)]) -> Result<(), StoreError> {
-    for (sql, part) in HEADS.of(tx, rows) {
-        on_both!(&mut *tx, |tx| {
-            let mut query = sqlx::query(sql);
-            for (purse, head) in part {
-                query = query
-                    .bind(purse_name(purse))
-                    .bind(head.held.micros())
-                    .bind(head.burn.nanos_per_hour())
-                    .bind(head.posted.micros())
-                    .bind(head.last_at_ms);
-            }
-            query.execute(&mut **tx).await.map(drop)
-        })?;
-    }
-    Ok(())
+fn hold_row(hold: &HoldRecord) -> Row<'_> {
+    let mut row = vec![
+        hold.id.as_str().into(),
+        hold.state.as_str().into(),
+        hold.payer.tenant.as_str().into(),
+    ];
+    row.extend(payer(&hold.payer));
+    row.extend([
+        hold.purpose.kind.as_str().into(),
+        hold.purpose.name.as_str().into(),
+        hold.trace.to_string().into(),
+        hold.amount.micros().into(),
+        hold.rate.nanos_per_hour().into(),
+        hold.posted.micros().into(),
+        hold.started_at_ms.into(),
+        hold.lapses_at_ms.into(),
+    ]);
+    row
 }
 
-async fn write_posted(tx: &mut Tx, rows: &[(Purse, Head)]) -> Result<(), StoreError> {
-    for (sql, part) in POSTED.of(tx, rows) {
-        on_both!(&mut *tx, |tx| {
-            let mut query = sqlx::query(sql);
-            for (purse, head) in part {
-                query = query
-                    .bind(purse_name(purse))
-                    .bind(head.last_at_ms)
-                    .bind(head.posted.micros());
-            }
-            query.execute(&mut **tx).await.map(drop)
-        })?;
-    }
-    Ok(())
+fn head_row((purse, head): &(Purse, Head)) -> Row<'_> {
+    vec![
+        purse_name(purse).into(),
+        head.held.micros().into(),
+        head.burn.nanos_per_hour().into(),
+        head.posted.micros().into(),
+        head.last_at_ms.into(),
+    ]
 }
 
-async fn write_refunds(tx: &mut Tx, ids: Ids, refunds: &[Refunded]) -> Result<(), StoreError> {
-    let numbered = refunds.iter().enumerate();
-    let rows: Vec<(String, &Refunded)> = numbered
-        .map(|(number, refund)| (ids.of(refund.original_at_ms, number), refund))
-        .collect();
-    for (sql, part) in REFUNDS.of(tx, &rows) {
-        on_both!(&mut *tx, |tx| {
-            let mut query = sqlx::query(sql);
-            for (id, refund) in part {
-                query = query
-                    .bind(purse_name(&refund.purse))
-                    .bind(refund.original_at_ms)
-                    .bind(id)
-                    .bind(refund.hold.as_str())
-                    .bind(refund.amount.micros());
-            }
-            query.execute(&mut **tx).await.map(drop)
-        })?;
-    }
-    Ok(())
+fn posted_row((purse, head): &(Purse, Head)) -> Row<'_> {
+    vec![
+        purse_name(purse).into(),
+        head.last_at_ms.into(),
+        head.posted.micros().into(),
+    ]
+}
+
+fn refund_row(id: String, refund: &Refunded) -> Row<'_> {
+    vec![
+        purse_name(&refund.purse).into(),
+        refund.original_at_ms.into(),
+        id.into(),
+        refund.hold.as_str().into(),
+        refund.amount.micros().into(),
+    ]
 }

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     known::Known,
-    load::{self, Asked, Lock},
+    load::{self, Asked},
     metrics::Metrics,
     news::{self, LedgerNews},
     write::{self, Ids},
@@ -159,9 +159,8 @@ fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Vec<Became>
             now_ms: group.now_ms,
             rules: &group.rules,
             requests: &group.requests,
-            curious: &[],
         };
-        let facts = load::facts(tx, &asked, Lock::Held).await?;
+        let facts = load::facts(tx, &asked).await?;
         let last_ms = facts.heads.values().map(|head| head.last_at_ms).max();
         group.metrics.ahead(group.now_ms, last_ms);
         let mut book = Book::new(facts);

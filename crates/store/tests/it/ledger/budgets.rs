@@ -144,3 +144,86 @@ async fn others_learn_of_it_and_a_hold_knows_at_once() {
         again.close().await;
     }
 }
+
+#[tokio::test]
+async fn they_come_page_by_page_and_each_once() {
+    for db in TestDb::both().await {
+        let timed = Timed::open(&db).await;
+        let ledger = timed.ledger();
+        let mut set = Vec::new();
+        for (scope, id) in [
+            (Scope::Key, None),
+            (Scope::Key, Some("k1")),
+            (Scope::Project, Some("search")),
+            (Scope::Tenant, None),
+        ] {
+            for minutes in [5, 60] {
+                for tenant in ["acme", "zeta"] {
+                    let key = BudgetKey {
+                        tenant: tenant.parse().unwrap(),
+                        ..of(scope, id, minutes)
+                    };
+                    ledger.set_budget(key.clone(), window(minutes, "1")).await.unwrap();
+                    set.push(key);
+                }
+            }
+        }
+        let keys = |rules: Vec<BudgetRule>| {
+            let key = |rule: BudgetRule| {
+                let name = rule.of.unwrap();
+                BudgetKey {
+                    tenant: name.tenant,
+                    scope: rule.scope,
+                    id: name.id,
+                    minutes: rule.window.minutes,
+                }
+            };
+            rules.into_iter().map(key).collect::<Vec<_>>()
+        };
+        let acme = payer("acme", "k").tenant;
+        for (tenant, count) in [(Some(&acme), 8), (None, 16)] {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let page = ledger.budget_page(tenant, after.as_ref(), 3).await.unwrap();
+                assert!(page.budgets.len() <= 3);
+                seen.extend(keys(page.budgets));
+                match page.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
+            assert_eq!(seen.len(), count, "{}", db.name());
+            assert!(seen.iter().all(|key| set.contains(key)), "{}: {seen:?}", db.name());
+            assert_eq!(seen, keys(ledger.budgets(tenant).await.unwrap()), "{}", db.name());
+        }
+        timed.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_changes_beside_the_store_is_learnt_too_and_what_is_removed_is_forgotten() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let ledger = opened.store.ledger();
+        let knows = |tenant: &'static str| {
+            let ledger = ledger.clone();
+            async move { ledger.limits(&payer(tenant, "k1")) }
+        };
+        assert!(!knows("acme").await && !knows("zeta").await, "{}", db.name());
+        for tenant in ["acme", "zeta"] {
+            db.execute(&format!(
+                "INSERT INTO budget (tenant, scope, id, minutes, limit_usd, enforcement) \
+                 VALUES ('{tenant}', 'tenant', '', 60, 1000000, 'hard')"
+            ))
+            .await;
+        }
+        until("both are learnt", || async {
+            knows("acme").await && knows("zeta").await
+        })
+        .await;
+        db.execute("DELETE FROM budget WHERE tenant = 'acme'").await;
+        until("one is forgotten", || async { !knows("acme").await }).await;
+        assert!(knows("zeta").await, "{}: the other stays", db.name());
+        opened.close().await;
+    }
+}

@@ -3,7 +3,10 @@
 use super::{Timed, came_to, hard, is_balanced, once, payer, usd};
 use crate::{open, until};
 use forebay_domain::money::Usd;
-use forebay_store::{Ledger, ledger::Posting};
+use forebay_store::{
+    Ledger,
+    ledger::{LATER_MAX, Posting},
+};
 use forebay_testkit::db::TestDb;
 use futures_util::FutureExt;
 
@@ -69,6 +72,33 @@ async fn it_waits_for_a_database_that_is_away() {
     .await;
     is_balanced(&db).await;
     opened.close().await;
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_nothing_is_lost_and_nobody_spends_more_than_can_be_kept() {
+    let db = TestDb::postgres().await;
+    let opened = open(&db).await;
+    let ledger = opened.store.ledger();
+    db.refuse_connections().await;
+    let count = LATER_MAX + 300;
+    for _ in 0..LATER_MAX {
+        ledger.room().await.unwrap();
+        ledger.post_soon(posting("0.01"));
+    }
+    let mut waiting = Box::pin(ledger.room());
+    assert!(waiting.as_mut().now_or_never().is_none(), "whoever comes now waits");
+    // What was under way by then has been spent.
+    for _ in LATER_MAX..count {
+        ledger.post_soon(posting("0.01"));
+    }
+    db.accept_connections().await;
+    until("there is room again", || async { ledger.room().await.is_ok() }).await;
+    let posted = "SELECT COUNT(*) FROM ledger_txn WHERE kind = 'post' AND posted = 10000";
+    let count = i64::try_from(count).unwrap();
+    until("all of it is written", || async { db.number(posted).await == count }).await;
+    opened.close().await;
+    assert_eq!(db.number(posted).await, count, "and nothing twice");
+    is_balanced(&db).await;
 }
 
 #[tokio::test]

@@ -5,8 +5,10 @@ mod crash;
 mod holds;
 mod later;
 mod property;
+mod prune;
 mod together;
 mod transactions;
+mod trips;
 mod windows;
 
 use crate::{Opened, at, trace};

@@ -7,7 +7,7 @@ use super::{Timed, is_balanced};
 use crate::{at, trace};
 use forebay_domain::{
     id::HoldId,
-    ledger::{Purpose, PurposeKind},
+    ledger::{BudgetRule, MINUTES_MAX, Purpose, PurposeKind, Window},
     money::Usd,
 };
 use forebay_runtime::Clock;
@@ -22,10 +22,13 @@ use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 const CASES: u8 = 5;
 const CASES_OF_TWO: u8 = 3;
+const CASES_OF_YEARS: u8 = 3;
+/// What is minutes in the other cases is months, and what is an hour goes beyond every window.
+const STRETCHED: i64 = 30_000;
 
 async fn apply(ledger: &Ledger, op: &Op, ids: &[HoldId], now_ms: i64) -> (Became, Option<HoldId>) {
     let held = |outcome: Result<forebay_store::ledger::Hold, HoldError>| match outcome {
@@ -110,11 +113,22 @@ async fn check(timed: &Timed, model: &Model) {
     model.check_limits();
 }
 
-async fn run(db: &TestDb, steps: &[Step]) {
+/// The same limits over the longest windows, and shorter ones beside them.
+fn long_rules() -> Vec<BudgetRule> {
+    let stretched = |rule: BudgetRule| {
+        let minutes = rule.window.minutes.saturating_mul(3_000).min(MINUTES_MAX);
+        let window = Window::new(minutes, rule.window.limit, rule.window.enforcement).unwrap();
+        BudgetRule { window, ..rule }
+    };
+    rules().into_iter().map(stretched).collect()
+}
+
+/// Gives how much was forgotten on the way.
+async fn run(db: &TestDb, steps: &[Step], rules: Vec<BudgetRule>) -> u64 {
     let timed = Timed::open(db).await;
     let ledger = timed.ledger();
-    ledger.configure(rules());
-    let (mut model, mut ids) = (Model::new(super::START_MS), Vec::new());
+    ledger.configure(rules.clone());
+    let (mut model, mut ids, mut forgotten) = (Model::limited(super::START_MS, rules), Vec::new(), 0);
     for step in steps {
         timed.advance(Duration::from_millis(step.by_ms.unsigned_abs()));
         model.now_ms += step.by_ms;
@@ -122,6 +136,8 @@ async fn run(db: &TestDb, steps: &[Step]) {
         for hold in model.overdue() {
             model.lapse(hold);
         }
+        check(&timed, &model).await;
+        forgotten += ledger.prune().await.unwrap();
         check(&timed, &model).await;
         let before = model.holds();
         let ops: Vec<Op> = step.ops.iter().filter_map(|op| op.named(before)).collect();
@@ -135,6 +151,7 @@ async fn run(db: &TestDb, steps: &[Step]) {
     }
     is_balanced(db).await;
     timed.close().await;
+    forgotten
 }
 
 /// Two ledgers on one database take turns, and nothing is posted beyond its hold: no limit is ever passed.
@@ -192,7 +209,22 @@ async fn whatever_happens_it_is_a_plain_ledger_within_its_limits() {
     for case in 0..CASES {
         let steps = steps_of(case);
         for db in TestDb::both().await {
-            run(&db, &steps).await;
+            assert_eq!(run(&db, &steps, rules()).await, 0, "{}: nothing is old", db.name());
         }
     }
+}
+
+#[tokio::test]
+async fn over_the_years_what_no_window_can_need_is_forgotten_and_nothing_else() {
+    let mut forgotten = HashMap::new();
+    for case in 0..CASES_OF_YEARS {
+        let mut steps = steps_of(50 + case);
+        for step in &mut steps {
+            step.by_ms *= STRETCHED;
+        }
+        for db in TestDb::both().await {
+            *forgotten.entry(db.name()).or_insert(0) += run(&db, &steps, long_rules()).await;
+        }
+    }
+    assert!(forgotten.values().all(|count| *count > 10), "{forgotten:?}");
 }
