@@ -233,65 +233,8 @@ fn from_postgres(state: &str, error: Arc<sqlx::Error>) -> StoreError {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let message = sentence(&error);
-        let (code, hint) = match &error {
-            StoreError::Unavailable { .. } | StoreError::Contended(_) => {
-                (Code::StoreUnavailable, "Try again in a few seconds.")
-            }
-            StoreError::Full(_) => (
-                Code::StoreFull,
-                "Nothing was done. Somebody has to make room on the database's disk; then try again.",
-            ),
-            StoreError::Conflict(_) => (Code::Conflict, "Look at what is there, or choose another name."),
-            StoreError::Newer { .. } => (
-                Code::InvalidConfig,
-                "Run the newer version of forebay, or point `store.url` at another database.",
-            ),
-            StoreError::Url { .. } => (
-                Code::InvalidConfig,
-                "Set `store.url` to `sqlite:///path/to/forebay.db` or `postgres://user@host/database`.",
-            ),
-            StoreError::File { .. } => (
-                Code::InvalidConfig,
-                "Choose a folder that this user may write to, with `--data` or `store.url`.",
-            ),
-            StoreError::Cursor { .. } => (
-                Code::InvalidRequest,
-                "Leave the cursor out to begin anew, or send one back as it was given.",
-            ),
-            StoreError::TooLarge { .. } => (Code::BodyTooLarge, "Send less of it."),
-            StoreError::Foreign { fault, .. } => match fault {
-                ForeignFault::Away(_) => (
-                    Code::UpstreamFailed,
-                    "Try again later, or check its host, port, database, user and password.",
-                ),
-                ForeignFault::TimedOut => (
-                    Code::UpstreamTimedOut,
-                    "Make the query faster (an index, fewer rows), or allow it more time.",
-                ),
-                ForeignFault::Refused(_) => (
-                    Code::UpstreamFailed,
-                    "Check the query, and what its user may read; it is one SELECT.",
-                ),
-                ForeignFault::Unusable(_) => (Code::InvalidConfig, "Correct what was said about the database."),
-            },
-            StoreError::Ledger(LedgerFault::Invalid(_) | LedgerFault::Name(_)) => {
-                (Code::InvalidRequest, "Correct the amount or the name.")
-            }
-            StoreError::Ledger(LedgerFault::Full) => (
-                Code::Conflict,
-                "Remove some first, or set one for each key or project instead of many.",
-            ),
-            StoreError::UnknownKey(_) => (Code::UnknownKey, "List the keys to see which there are."),
-            StoreError::Corrupt { .. }
-            | StoreError::Migration(_)
-            | StoreError::Refused(_)
-            | StoreError::Ledger(LedgerFault::UnknownHold | LedgerFault::TooMuch) => (
-                Code::InternalError,
-                "The log has the particulars; `forebay audit verify` checks the audit trail.",
-            ),
-        };
-        let failure = Failure::new(code, message).hint(hint);
+        let (code, hint) = advice(&error);
+        let failure = Failure::new(code, sentence(&error)).hint(hint);
         let failure = match (&error, code) {
             (_, Code::StoreUnavailable | Code::StoreFull) => failure.retry_after(RETRY_AFTER),
             (
@@ -304,6 +247,75 @@ impl From<StoreError> for Failure {
             _ => failure,
         };
         failure.caused_by(error)
+    }
+}
+
+/// What kind of failure it is, and what whoever meets it can do.
+fn advice(error: &StoreError) -> (Code, &'static str) {
+    match error {
+        StoreError::Unavailable { .. } | StoreError::Contended(_) => {
+            (Code::StoreUnavailable, "Try again in a few seconds.")
+        }
+        StoreError::Full(_) => (
+            Code::StoreFull,
+            "Nothing was done. Somebody has to make room on the database's disk; then try again.",
+        ),
+        StoreError::Conflict(_) => (Code::Conflict, "Look at what is there, or choose another name."),
+        StoreError::Newer { .. } => (
+            Code::InvalidConfig,
+            "Run the newer version of forebay, or point `store.url` at another database.",
+        ),
+        StoreError::Url { .. } => (
+            Code::InvalidConfig,
+            "Set `store.url` to `sqlite:///path/to/forebay.db` or `postgres://user@host/database`.",
+        ),
+        StoreError::File { .. } => (
+            Code::InvalidConfig,
+            "Choose a folder that this user may write to, with `--data` or `store.url`.",
+        ),
+        StoreError::Cursor { .. } => (
+            Code::InvalidRequest,
+            "Leave the cursor out to begin anew, or send one back as it was given.",
+        ),
+        StoreError::TooLarge { .. } => (Code::BodyTooLarge, "Send less of it."),
+        StoreError::Foreign { fault, .. } => advice_of_foreign(fault),
+        StoreError::Ledger(fault) => advice_of_ledger(fault),
+        StoreError::UnknownKey(_) => (Code::UnknownKey, "List the keys to see which there are."),
+        StoreError::Corrupt { .. } | StoreError::Migration(_) | StoreError::Refused(_) => INTERNAL,
+    }
+}
+
+const INTERNAL: (Code, &str) = (
+    Code::InternalError,
+    "The log has the particulars; `forebay audit verify` checks the audit trail.",
+);
+
+fn advice_of_foreign(fault: &ForeignFault) -> (Code, &'static str) {
+    match fault {
+        ForeignFault::Away(_) => (
+            Code::UpstreamFailed,
+            "Try again later, or check its host, port, database, user and password.",
+        ),
+        ForeignFault::TimedOut => (
+            Code::UpstreamTimedOut,
+            "Make the query faster (an index, fewer rows), or allow it more time.",
+        ),
+        ForeignFault::Refused(_) => (
+            Code::UpstreamFailed,
+            "Check the query, and what its user may read; it is one SELECT.",
+        ),
+        ForeignFault::Unusable(_) => (Code::InvalidConfig, "Correct what was said about the database."),
+    }
+}
+
+fn advice_of_ledger(fault: &LedgerFault) -> (Code, &'static str) {
+    match fault {
+        LedgerFault::Invalid(_) | LedgerFault::Name(_) => (Code::InvalidRequest, "Correct the amount or the name."),
+        LedgerFault::Full => (
+            Code::Conflict,
+            "Remove some first, or set one for each key or project instead of many.",
+        ),
+        LedgerFault::UnknownHold | LedgerFault::TooMuch => INTERNAL,
     }
 }
 
