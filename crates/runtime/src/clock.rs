@@ -18,8 +18,14 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System { started: Instant },
-    Manual { epoch_ms: Arc<AtomicI64> },
+    System {
+        started: Instant,
+    },
+    Manual {
+        epoch_ms: Arc<AtomicI64>,
+        /// By how much the wall clock was set forwards or back: measuring does not notice.
+        set_by_ms: Arc<AtomicI64>,
+    },
 }
 
 impl Clock {
@@ -33,6 +39,7 @@ impl Clock {
     pub fn manual(start: Timestamp) -> Self {
         Self(Source::Manual {
             epoch_ms: Arc::new(AtomicI64::new(start.as_millisecond())),
+            set_by_ms: Arc::default(),
         })
     }
 
@@ -44,8 +51,9 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System { .. } => Timestamp::now(),
-            Source::Manual { epoch_ms } => {
-                Timestamp::from_millisecond(epoch_ms.load(Ordering::SeqCst)).expect("a test stays within the calendar")
+            Source::Manual { epoch_ms, set_by_ms } => {
+                let now_ms = epoch_ms.load(Ordering::SeqCst) + set_by_ms.load(Ordering::SeqCst);
+                Timestamp::from_millisecond(now_ms).expect("a test stays within the calendar")
             }
         }
     }
@@ -54,7 +62,9 @@ impl Clock {
     pub fn monotonic(&self) -> Duration {
         match &self.0 {
             Source::System { started } => started.elapsed(),
-            Source::Manual { epoch_ms } => Duration::from_millis(epoch_ms.load(Ordering::SeqCst).max(0).unsigned_abs()),
+            Source::Manual { epoch_ms, .. } => {
+                Duration::from_millis(epoch_ms.load(Ordering::SeqCst).max(0).unsigned_abs())
+            }
         }
     }
 
@@ -69,9 +79,16 @@ impl Clock {
         }
     }
 
+    /// Sets a manual wall clock forwards or back, as somebody does whose clock was wrong.
+    pub fn set_by(&self, by_ms: i64) {
+        if let Source::Manual { set_by_ms, .. } = &self.0 {
+            set_by_ms.fetch_add(by_ms, Ordering::SeqCst);
+        }
+    }
+
     /// Moves a manual clock. The machine's own clock is not ours to move: there this does nothing.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual { epoch_ms } = &self.0 {
+        if let Source::Manual { epoch_ms, .. } = &self.0 {
             let by_ms = i64::try_from(by.as_millis()).expect("a test moves by less than 292 million years");
             epoch_ms.fetch_add(by_ms, Ordering::SeqCst);
         }

@@ -27,11 +27,11 @@ impl Insert {
     pub(crate) fn around(head: &str, types: &[&str], tail: &str) -> Self {
         // Without names on SQLite, as `placeholder` says.
         let sqlite = CHUNKS.map(|rows| statement(head, types, tail, rows, |_, _| "?".to_owned()));
-        let typed = |number: usize, named: &str| match named {
+        let cast = |number: usize, named: &str| match named {
             "" => format!("${number}"),
             named => format!("${number}::{named}"),
         };
-        let postgres = CHUNKS.map(|rows| statement(head, types, tail, rows, typed));
+        let postgres = CHUNKS.map(|rows| statement(head, types, tail, rows, cast));
         Self { sqlite, postgres }
     }
 

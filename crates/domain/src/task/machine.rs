@@ -340,3 +340,124 @@ impl Record {
 fn lease_end(lease_ms: i64, now_ms: i64) -> i64 {
     now_ms.saturating_add(lease_ms.clamp(1, LEASE_MAX_MS))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: i64 = 1_800_000_000_000;
+    const LEASE: i64 = 30_000;
+
+    fn submitted(attempts_max: u32) -> Record {
+        let wanted = Wanted {
+            priority: Priority::Medium,
+            has_lane: false,
+            run_at_ms: None,
+            retry: Retry {
+                attempts_max,
+                first: Duration::from_secs(1),
+                max: Duration::from_secs(1),
+            },
+            result_ttl_ms: 60_000,
+        };
+        Record::new(wanted, NOW)
+    }
+
+    fn claimed(record: &Record) -> Record {
+        let event = Event::Claim {
+            worker: WorkerId::try_from("w").unwrap(),
+            lease_ms: LEASE,
+        };
+        record.after(&event, NOW).unwrap()
+    }
+
+    fn settle(record: &Record, ended: Ended) -> Result<Record, Refusal> {
+        let event = Event::Settle {
+            fence: record.fence,
+            ended,
+            jitter: 0,
+        };
+        record.after(&event, NOW)
+    }
+
+    fn done() -> Ended {
+        Ended::Done(Bytes::from_static(b"1"))
+    }
+
+    #[test]
+    fn no_event_moves_what_has_ended_but_queueing_it_again() {
+        let error = TaskError::new("upstream_failed", "It broke.", None);
+        let failed = |retryable| Ended::Failed {
+            error: error.clone(),
+            retryable,
+        };
+        let running = claimed(&submitted(1));
+        for (ended, stage) in [
+            (done(), Stage::Completed),
+            (failed(false), Stage::Failed),
+            (failed(true), Stage::Dead),
+            (Ended::Cancelled, Stage::Cancelled),
+        ] {
+            let record = settle(&running, ended).unwrap();
+            assert_eq!(record.stage, stage);
+            assert_eq!(settle(&record, done()), Err(Refusal::Settled));
+            let fence = record.fence;
+            for event in [
+                Event::Due,
+                Event::Turn,
+                Event::Lapse { jitter: 1 },
+                Event::Beat { fence, lease_ms: 1 },
+            ] {
+                assert!(record.after(&event, i64::MAX).is_err(), "{event:?}");
+            }
+            let is_back = record
+                .after(&Event::Requeue, NOW)
+                .is_ok_and(|record| record.stage == Stage::Pending);
+            assert_eq!(is_back, matches!(stage, Stage::Failed | Stage::Dead));
+        }
+    }
+
+    #[test]
+    fn a_lapse_takes_the_fence_from_whoever_had_it() {
+        let running = claimed(&submitted(3));
+        let lapse = Event::Lapse { jitter: 1_000 };
+        assert_eq!(running.after(&lapse, NOW + LEASE - 1), Err(Refusal::NotYet));
+        let lost = running.after(&lapse, NOW + LEASE).unwrap();
+        assert_eq!(
+            (lost.stage, lost.wake_at_ms),
+            (Stage::Retrying, Some(NOW + LEASE + 1_000))
+        );
+        let late = Event::Settle {
+            fence: running.fence,
+            ended: done(),
+            jitter: 0,
+        };
+        assert_eq!(lost.after(&late, NOW), Err(Refusal::Stale));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_keeps_no_lease_for_ever() {
+        let running = claimed(&submitted(1));
+        assert!(!running.is_lapsed(NOW - LEASE_MAX_MS + LEASE));
+        assert!(running.is_lapsed(NOW - LEASE_MAX_MS + LEASE - 1));
+        let event = Event::Beat {
+            fence: running.fence,
+            lease_ms: i64::MAX,
+        };
+        assert_eq!(running.after(&event, NOW).unwrap().wake_at_ms, Some(NOW + LEASE_MAX_MS));
+    }
+
+    #[test]
+    fn nobody_comes_first_by_naming_a_time_long_past() {
+        let wanted = Wanted {
+            priority: Priority::Low,
+            has_lane: false,
+            run_at_ms: Some(0),
+            retry: Retry::NEVER,
+            result_ttl_ms: 0,
+        };
+        let record = Record::new(wanted, NOW);
+        assert_eq!((record.stage, record.rank), (Stage::Pending, rank(Priority::Low, NOW)));
+    }
+}

@@ -40,7 +40,8 @@ CREATE TABLE task (
     input           TEXT,
     output          TEXT
 );
-CREATE INDEX task_ready ON task (task_type, rank, priority) WHERE stage = 'pending';
+-- What is pending is counted in it too, without a look at the rows.
+CREATE INDEX task_ready ON task (task_type, rank, priority, stage) WHERE stage = 'pending';
 CREATE INDEX task_wake ON task (stage, wake_at_ms) WHERE wake_at_ms IS NOT NULL;
 -- One of a lane at a time.
 CREATE UNIQUE INDEX task_lane_head ON task (lane) WHERE lane IS NOT NULL AND stage IN ('pending', 'running', 'retrying');

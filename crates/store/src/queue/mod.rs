@@ -86,9 +86,9 @@ pub struct Settled {
 
 /// Starts what writes; `tasks` end it. What happens by itself is done in `sweeping`, which ends first.
 pub(crate) fn start(tasks: &Tasks, sweeping: &Tasks, db: Db) -> Queue {
-    let ((submits, submitted), (moves, moved)) = (mpsc::channel(QUEUE_MAX), mpsc::channel(QUEUE_MAX));
+    let ((submits, new), (moves, old)) = (mpsc::channel(QUEUE_MAX), mpsc::channel(QUEUE_MAX));
     let queue = Queue {
-        db: db.clone(),
+        db,
         ids: Arc::default(),
         submits,
         moves,
@@ -96,9 +96,9 @@ pub(crate) fn start(tasks: &Tasks, sweeping: &Tasks, db: Db) -> Queue {
         changes: broadcast::channel(CHANGES_MAX).0,
         ready: watch::channel(0).0,
     };
-    for (name, jobs) in [("store.queue.submit", submitted), ("store.queue.move", moved)] {
+    for (name, jobs) in [("store.queue.submit", new), ("store.queue.move", old)] {
         let writer = GroupWriter {
-            db: db.clone(),
+            db: queue.db.clone(),
             jobs,
             metrics: queue.metrics.clone(),
             changes: queue.changes.clone(),

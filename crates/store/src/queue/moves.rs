@@ -90,6 +90,13 @@ pub(super) struct Step {
     pub event: Event,
 }
 
+impl Step {
+    /// It says only that somebody is still there, which is no news.
+    pub(super) fn is_beat(&self) -> bool {
+        matches!(self.event, Event::Beat { .. })
+    }
+}
+
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stepped {
@@ -109,10 +116,10 @@ struct Loaded {
 
 type Records = BTreeMap<TaskId, Loaded>;
 
-/// Lets all of it happen, one after another, and says what became of each.
-pub(super) async fn apply(tx: &mut Tx, now_ms: i64, steps: &[&Step]) -> Result<Vec<Stepped>, StoreError> {
+/// Lets all of it happen, one after another, and says what became of each, and whether somebody may find more to claim.
+pub(super) async fn apply(tx: &mut Tx, now_ms: i64, steps: &[&Step]) -> Result<(Vec<Stepped>, bool), StoreError> {
     if steps.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let ids: BTreeSet<&TaskId> = steps.iter().map(|step| &step.id).collect();
     let mut records = load(tx, &ids).await?;
@@ -123,20 +130,23 @@ pub(super) async fn apply(tx: &mut Tx, now_ms: i64, steps: &[&Step]) -> Result<V
             _ => Stepped::Unknown,
         })
         .collect();
-    write(tx, &records).await?;
-    Ok(stepped)
+    let is_promoted = write(tx, &records).await?;
+    let is_ready = records
+        .values()
+        .any(|loaded| loaded.is_changed && loaded.record.stage == Stage::Pending);
+    Ok((stepped, is_promoted || is_ready))
 }
 
 /// What is due becomes pending. Gives how many those were.
 pub(super) async fn wake(tx: &mut Tx, now_ms: i64) -> Result<usize, StoreError> {
-    // Whoever else wakes some of it has it.
+    // Whoever else wakes some of it has it. In no order, so that no more is looked at than is taken.
     let lock = match tx {
         Both::Sqlite(_) => "",
         Both::Postgres(_) => "FOR UPDATE SKIP LOCKED",
     };
     let sql = format!(
         "SELECT {RECORD_COLUMNS} FROM task WHERE stage IN ('scheduled', 'retrying') AND wake_at_ms <= $1 \
-         ORDER BY wake_at_ms LIMIT {DUE_MAX} {lock}"
+         LIMIT {DUE_MAX} {lock}"
     );
     let rows: Vec<RecordRow> = on_both!(&mut *tx, |tx| sqlx::query_as(AssertSqlSafe(sql))
         .bind(now_ms)
@@ -216,8 +226,8 @@ impl Loaded {
     }
 }
 
-/// Writes what has changed; then whoever waits behind it in its lane takes its turn.
-async fn write(tx: &mut Tx, records: &Records) -> Result<(), StoreError> {
+/// Writes what has changed; then whoever waits behind it in its lane takes its turn. Says whether anybody does.
+async fn write(tx: &mut Tx, records: &Records) -> Result<bool, StoreError> {
     let changed: Vec<(&TaskId, &Loaded)> = records.iter().filter(|(_, loaded)| loaded.is_changed).collect();
     for (sql, part) in WRITE.of(tx, &changed) {
         on_both!(&mut *tx, |tx| {
@@ -253,6 +263,5 @@ async fn write(tx: &mut Tx, records: &Records) -> Result<(), StoreError> {
         .iter()
         .filter(|(_, loaded)| loaded.record.stage == Stage::Waiting || !loaded.record.stage.holds_lane());
     let lanes: BTreeSet<String> = moved.filter_map(|(_, loaded)| loaded.lane.clone()).collect();
-    lanes::promote(tx, &lanes).await?;
-    Ok(())
+    Ok(!lanes::promote(tx, &lanes).await?.is_empty())
 }

@@ -100,7 +100,7 @@ impl NewRow {
         let wanted = Wanted {
             priority: self.task.priority,
             has_lane: self.task.lane.is_some(),
-            run_at_ms: self.task.run_at.map(|at| at.as_millisecond()),
+            run_at_ms: self.task.run_at.map(Timestamp::as_millisecond),
             retry: self.task.retry,
             result_ttl_ms: millis(self.task.result_ttl),
         };

@@ -1,7 +1,7 @@
 //! Looks at tasks: one, a page of them, and how many wait.
 
 use forebay_domain::{
-    id::{TaskId, TaskType},
+    id::{SubjectId, TaskId, TaskType, TenantId},
     model::Priority,
     task::{AGEING_STEP_MS, Stage, State},
 };
@@ -23,6 +23,19 @@ use crate::{
 pub const TASKS_PAGE_MAX: u32 = 200;
 
 const INPUT: &str = "SELECT input FROM task_input WHERE task = $1";
+/// In the order of the index that claims are made from, and from nothing else: nothing is sorted.
+const PENDING: &str = "SELECT task_type, \
+    COUNT(CASE WHEN priority = 1 THEN 1 END), MIN(CASE WHEN priority = 1 THEN rank END), \
+    COUNT(CASE WHEN priority = 2 THEN 1 END), MIN(CASE WHEN priority = 2 THEN rank END), \
+    COUNT(CASE WHEN priority = 3 THEN 1 END), MIN(CASE WHEN priority = 3 THEN rank END), \
+    COUNT(CASE WHEN priority = 4 THEN 1 END), MIN(CASE WHEN priority = 4 THEN rank END) \
+    FROM task WHERE stage = 'pending' GROUP BY task_type";
+/// Of what has ended, only what is dead is looked at.
+const OTHERS: &str = "SELECT task_type, priority, stage, COUNT(*), MIN(run_at_ms) FROM \
+    (SELECT task_type, priority, stage, run_at_ms FROM task WHERE stage = 'waiting' UNION ALL \
+     SELECT task_type, priority, stage, run_at_ms FROM task \
+     WHERE stage IN ('scheduled', 'running', 'retrying', 'dead') AND wake_at_ms IS NOT NULL) AS others \
+    GROUP BY task_type, priority, stage";
 
 /// Which tasks to list: the newest first.
 #[derive(Debug, Clone)]
@@ -135,43 +148,67 @@ impl Queue {
 
     /// How many tasks wait, run or are dead, by type and priority. It looks at each of them: ask now and then.
     pub async fn counts(&self) -> Result<Vec<Depth>, StoreError> {
-        // What is pending is counted in the index that claims are made from.
-        let sql = format!(
-            "SELECT task_type, priority, stage, COUNT(*), MIN(since_ms) FROM (\
-             SELECT task_type, priority, 'pending' AS stage, rank + priority * {AGEING_STEP_MS} AS since_ms \
-             FROM task WHERE stage = 'pending' UNION ALL \
-             SELECT task_type, priority, stage, run_at_ms AS since_ms FROM task \
-             WHERE stage IN ('scheduled', 'waiting', 'running', 'retrying', 'dead')) AS all_of_them \
-             GROUP BY task_type, priority, stage ORDER BY task_type, priority, stage"
-        );
-        let rows: Vec<(String, i64, String, i64, i64)> = self
+        let pending: Vec<PendingRow> = self
             .db
-            .read(async {
-                on_both!(self.db.pools(), |pool| sqlx::query_as(AssertSqlSafe(sql))
-                    .fetch_all(pool)
-                    .await)
-            })
+            .read(async { on_both!(self.db.pools(), |pool| sqlx::query_as(PENDING).fetch_all(pool).await) })
             .await?;
-        let mut depths: Vec<Depth> = Vec::with_capacity(rows.len());
-        for (task_type, urgency, at, number, since_ms) in rows {
-            let stage: Stage = stage(&at)?;
-            let one = Depth {
-                task_type: known("the type of a task", TaskType::try_from(task_type))?,
-                priority: priority(urgency)?,
-                state: stage.state(),
-                count: count(number)?,
-                oldest: moment(since_ms)?,
-            };
-            match depths.iter_mut().find(|other| is_same_sort(other, &one)) {
-                // Two stages may be one state.
-                Some(other) => {
-                    other.count = other.count.saturating_add(one.count);
-                    other.oldest = other.oldest.min(one.oldest);
-                }
-                None => depths.push(one),
+        let others: Vec<(String, i64, String, i64, i64)> = self
+            .db
+            .read(async { on_both!(self.db.pools(), |pool| sqlx::query_as(OTHERS).fetch_all(pool).await) })
+            .await?;
+        let mut depths = Vec::new();
+        for (task_type, low, a, medium, b, high, c, critical, d) in pending {
+            for (urgency, number, rank) in [(1, low, a), (2, medium, b), (3, high, c), (4, critical, d)] {
+                let Some(rank) = rank else { continue };
+                let since_ms = rank.saturating_add(urgency * AGEING_STEP_MS);
+                add(
+                    &mut depths,
+                    depth(task_type.clone(), urgency, Stage::Pending, number, since_ms)?,
+                );
             }
         }
+        for (task_type, urgency, at, number, since_ms) in others {
+            add(&mut depths, depth(task_type, urgency, stage(&at)?, number, since_ms)?);
+        }
+        depths.sort_by(|a, b| (&a.task_type, a.priority, a.state).cmp(&(&b.task_type, b.priority, b.state)));
         Ok(depths)
+    }
+}
+
+/// The type; then of each priority how many, and the smallest rank.
+type PendingRow = (
+    String,
+    i64,
+    Option<i64>,
+    i64,
+    Option<i64>,
+    i64,
+    Option<i64>,
+    i64,
+    Option<i64>,
+);
+
+fn depth(task_type: String, urgency: i64, stage: Stage, number: i64, since_ms: i64) -> Result<Depth, StoreError> {
+    Ok(Depth {
+        task_type: known("the type of a task", TaskType::try_from(task_type))?,
+        priority: priority(urgency)?,
+        state: stage.state(),
+        count: count(number)?,
+        oldest: moment(since_ms)?,
+    })
+}
+
+/// Two stages may be one state.
+fn add(depths: &mut Vec<Depth>, one: Depth) {
+    let same = |other: &&mut Depth| {
+        other.task_type == one.task_type && other.priority == one.priority && other.state == one.state
+    };
+    match depths.iter_mut().find(same) {
+        Some(other) => {
+            other.count = other.count.saturating_add(one.count);
+            other.oldest = other.oldest.min(one.oldest);
+        }
+        None => depths.push(one),
     }
 }
 
@@ -183,13 +220,9 @@ pub enum Body {
     Both,
 }
 
-fn is_same_sort(a: &Depth, b: &Depth) -> bool {
-    a.task_type == b.task_type && a.priority == b.priority && a.state == b.state
-}
-
 fn texts(scope: &Scope) -> (Option<&str>, Option<&str>) {
-    let tenant = scope.tenant.as_ref().map(|tenant| tenant.as_str());
-    (tenant, scope.subject.as_ref().map(|subject| subject.as_str()))
+    let tenant = scope.tenant.as_ref().map(TenantId::as_str);
+    (tenant, scope.subject.as_ref().map(SubjectId::as_str))
 }
 
 /// The statement, and what it is about.
@@ -198,9 +231,9 @@ fn listing(query: &TaskQuery, limit: u32) -> (String, Vec<&str>) {
     let conditions = [
         ("tenant =", tenant),
         ("subject =", subject),
-        ("task_type =", query.task_type.as_ref().map(|of| of.as_str())),
+        ("task_type =", query.task_type.as_ref().map(TaskType::as_str)),
         ("context_id =", query.context_id.as_deref()),
-        ("id <", query.after.as_ref().map(|id| id.as_str())),
+        ("id <", query.after.as_ref().map(TaskId::as_str)),
     ];
     let (mut sql, mut texts) = (
         format!("SELECT {COLUMNS}, NULL AS input, NULL AS output FROM task"),

@@ -3,20 +3,24 @@
 //! What is submitted and what happens to tasks that are there are two groups, since they touch different rows: on
 //! PostgreSQL they commit side by side, and on SQLite the store's own writer makes one commit of both.
 
-use forebay_domain::{port::BoxFuture, task::State};
+use forebay_domain::{
+    port::BoxFuture,
+    task::{Ended, Event, State},
+};
 use forebay_runtime::Stop;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::Instant,
 };
+use tracing::warn;
 
 use super::{
     Submitted, TaskChange,
     claim::{self, Claim, Claimed},
     insert,
     metrics::Metrics,
-    moves::{self, Step, Stepped},
+    moves::{self, Scope, Step, Stepped},
     new::NewRow,
 };
 use crate::{StoreError, db::Db, sql::Tx};
@@ -108,14 +112,23 @@ impl GroupWriter {
             Err(error) if !error.is_unavailable() && requests.len() > 1 => self.write_each(&requests).await,
             Err(error) => requests.iter().map(|_| Err(error.clone())).collect(),
         };
-        let mut is_ready = false;
+        let mut unheard = Vec::new();
         for ((request, became), answer) in requests.iter().zip(became).zip(answers) {
-            is_ready |= became.as_ref().is_ok_and(|became| self.tell(request, became));
-            // Whoever asked may have gone away.
-            answer.send(became).ok();
+            if let Ok(became) = &became {
+                self.tell(request, became);
+            }
+            // Whoever asked may have gone away: what they were given is somebody else's then.
+            if let Err(Ok(Became::Claimed(claimed))) = answer.send(became) {
+                unheard.extend(claimed.into_iter().map(given_back));
+            }
         }
-        if is_ready {
-            self.ready.send_modify(|count| *count = count.wrapping_add(1));
+        if !unheard.is_empty()
+            && let Err(error) = self.write(unheard.into()).await
+        {
+            warn!(
+                cause = error.chain(),
+                "tasks that nobody took wait for their leases to end"
+            );
         }
     }
 
@@ -130,11 +143,15 @@ impl GroupWriter {
 
     async fn write(&self, requests: Arc<[Request]>) -> Result<Vec<Became>, StoreError> {
         let now_ms = self.db.clock().now().as_millisecond();
-        self.db.write(Group { now_ms, requests }, run).await
+        let (became, is_ready) = self.db.write(Group { now_ms, requests }, run).await?;
+        if is_ready {
+            self.ready.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        Ok(became)
     }
 
-    /// Tells whoever watches, and says whether somebody may find something to claim now.
-    fn tell(&self, request: &Request, became: &Became) -> bool {
+    /// Tells whoever watches.
+    fn tell(&self, request: &Request, became: &Became) {
         let tell = |id, state| {
             // Nobody may be listening.
             self.changes.send(TaskChange { id, state }).ok();
@@ -142,30 +159,41 @@ impl GroupWriter {
         match (request, became) {
             (_, Became::Submitted(submitted)) if !submitted.is_repeat => {
                 tell(submitted.id.clone(), submitted.state);
-                submitted.state == State::Pending
             }
-            (Request::Step(step), Became::Stepped(Stepped::Done { state, .. })) => {
+            (Request::Step(step), Became::Stepped(Stepped::Done { state, .. })) if !step.is_beat() => {
                 tell(step.id.clone(), *state);
-                // Somebody may have taken a turn behind it.
-                *state != State::Running
             }
             (_, Became::Claimed(claimed)) => {
                 for one in claimed {
                     tell(one.task.id.clone(), State::Running);
                 }
-                false
             }
-            _ => false,
+            _ => {}
         }
     }
+}
+
+fn given_back(claimed: Claimed) -> Request {
+    Request::Step(Step {
+        id: claimed.task.id,
+        scope: Scope::ALL,
+        event: Event::Settle {
+            fence: claimed.fence,
+            ended: Ended::Unbegun,
+            jitter: 0,
+        },
+    })
 }
 
 fn no_outcome() -> StoreError {
     StoreError::corrupt("a request without an outcome")
 }
 
+/// What became of each, and whether somebody may find something to claim that was not there before.
+type Done = (Vec<Became>, bool);
+
 /// What happens to tasks first, so that a claim of the same group finds what that leads to.
-fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Vec<Became>, StoreError>> {
+fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Done, StoreError>> {
     Box::pin(async move {
         let rows: Vec<&Arc<NewRow>> = pick(&group.requests, |request| match request {
             Request::Submit(row) => Some(row),
@@ -176,7 +204,8 @@ fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Vec<Became>
             _ => None,
         });
         let mut submitted = insert::submit(tx, group.now_ms, &rows).await?.into_iter();
-        let mut stepped = moves::apply(tx, group.now_ms, &steps).await?.into_iter();
+        let (stepped, mut is_ready) = moves::apply(tx, group.now_ms, &steps).await?;
+        let mut stepped = stepped.into_iter();
         let mut became = Vec::with_capacity(group.requests.len());
         for request in &*group.requests {
             let one = match request {
@@ -184,9 +213,11 @@ fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Vec<Became>
                 Request::Step(_) => stepped.next().map(Became::Stepped),
                 Request::Claim(claim) => Some(Became::Claimed(claim::claim(tx, group.now_ms, claim).await?)),
             };
-            became.push(one.ok_or_else(no_outcome)?);
+            let one = one.ok_or_else(no_outcome)?;
+            is_ready |= matches!(&one, Became::Submitted(new) if new.state == State::Pending && !new.is_repeat);
+            became.push(one);
         }
-        Ok(became)
+        Ok((became, is_ready))
     })
 }
 

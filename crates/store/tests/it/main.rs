@@ -19,6 +19,7 @@ mod mcp;
 mod named;
 mod opening;
 mod passages;
+mod queue;
 mod rentals;
 mod responses;
 
@@ -26,8 +27,8 @@ use forebay_domain::{
     Code, Event,
     event::{Actor, Class, Outcome, Surface, Usage},
     id::{KeyId, ProjectId, SessionId, SubjectId, TenantId, TraceId},
-};
     money::Usd,
+};
 use forebay_runtime::{Clock, Entropy, Tasks};
 use forebay_store::{
     Store, StoreError, StoreParts,
@@ -109,8 +110,8 @@ fn audit_event(number: u64) -> Event {
             output_tokens: 10,
             estimated: true,
         }),
-        count: 1,
         cost: Some(Usd::from_micros(1_234_567)),
+        count: 1,
     }
 }
 

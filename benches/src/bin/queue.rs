@@ -1,0 +1,387 @@
+//! How many tasks a second the queue takes from submission to result, beside what the bare driver does with a plain table
+//! in the same database; how long a claim takes among many tasks, and how soon a task begins that is submitted while
+//! nothing else goes on.
+//!
+//! Prints one JSON object. The database is `--url`, empty or made before by the same program.
+#![expect(clippy::print_stdout, reason = "the figures are the output")]
+#![expect(clippy::unwrap_used, reason = "a harness that does not work shall stop")]
+
+use bytes::Bytes;
+use clap::Parser;
+use forebay_domain::{
+    Principal, Role,
+    id::TraceId,
+    model::Priority,
+    task::{Ended, Needs, Offer, Retry, TaskOwner},
+};
+use forebay_runtime::{Clock, Entropy, Tasks};
+use forebay_store::{
+    Queue, Store, StoreParts,
+    queue::{Claim, NewTask},
+};
+use futures_util::future::join_all;
+use serde_json::json;
+use sqlx::{
+    AssertSqlSafe, PgPool, SqlitePool,
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    fmt::Write,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+
+#[derive(Parser, Clone)]
+struct Options {
+    #[arg(long)]
+    url: String,
+    /// Loops that each submit, claim and settle a batch after another.
+    #[arg(long, default_value_t = 4)]
+    loops: usize,
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Tasks that wait while claims are timed.
+    #[arg(long, default_value_t = 1_000_000)]
+    queued: u64,
+}
+
+const BATCH: usize = 100;
+const INPUT: &str = r#"{"model_id":"qwen","prompt":"What is the capital of France?"}"#;
+const OUTPUT: &str = r#"{"content":"Paris."}"#;
+
+/// How the bare driver says a batch: a statement a row, or one for all of them.
+#[derive(Clone, Copy, PartialEq)]
+enum Bare {
+    Rows,
+    Batch,
+}
+
+/// The database without the store: a plain table, as one would write it by hand.
+#[derive(Clone)]
+enum Driver {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+const TABLE: [&str; 3] = [
+    "DROP TABLE IF EXISTS bench_task",
+    "CREATE TABLE bench_task (id TEXT PRIMARY KEY, state TEXT NOT NULL, priority BIGINT NOT NULL, run_at BIGINT NOT NULL, \
+     worker TEXT, lease BIGINT, attempts BIGINT NOT NULL, input TEXT NOT NULL, output TEXT)",
+    "CREATE INDEX bench_task_ready ON bench_task (state, priority, run_at)",
+];
+
+macro_rules! in_transaction {
+    ($driver:expr, |$tx:ident| $body:block) => {
+        match $driver {
+            Driver::Sqlite(pool) => {
+                let mut $tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+                let value = $body;
+                $tx.commit().await.unwrap();
+                value
+            }
+            Driver::Postgres(pool) => {
+                let mut $tx = pool.begin().await.unwrap();
+                let value = $body;
+                $tx.commit().await.unwrap();
+                value
+            }
+        }
+    };
+}
+
+impl Driver {
+    /// As the store opens it: one writer on SQLite, and flushed at each commit.
+    async fn open(url: &str) -> Self {
+        if url.starts_with("postgres") {
+            return Self::Postgres(PgPoolOptions::new().max_connections(16).connect(url).await.unwrap());
+        }
+        let options = SqliteConnectOptions::from_str(url).unwrap();
+        let options = options
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(30));
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        Self::Sqlite(pool.connect_with(options).await.unwrap())
+    }
+
+    async fn run(&self, sql: &str) {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(pool) => sqlx::raw_sql(sql).execute(pool).await.map(drop).unwrap(),
+            Self::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(drop).unwrap(),
+        }
+    }
+
+    async fn insert(&self, how: Bare, ids: &[String]) {
+        let per_statement = if how == Bare::Rows { 1 } else { BATCH };
+        let sql = insertion(per_statement);
+        in_transaction!(self, |tx| {
+            for part in ids.chunks(per_statement) {
+                let mut query = sqlx::query(AssertSqlSafe(sql.clone()));
+                for id in part {
+                    query = query.bind(id).bind(INPUT);
+                }
+                query.execute(&mut *tx).await.unwrap();
+            }
+        });
+    }
+
+    async fn claim(&self) -> Vec<String> {
+        let lock = match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => "FOR UPDATE SKIP LOCKED",
+        };
+        let sql = format!(
+            "UPDATE bench_task SET state = 'running', worker = 'w', lease = 1, attempts = attempts + 1 WHERE id IN \
+             (SELECT id FROM bench_task WHERE state = 'pending' ORDER BY priority, run_at LIMIT {BATCH} {lock}) \
+             RETURNING id, input"
+        );
+        in_transaction!(self, |tx| {
+            let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut *tx).await.unwrap();
+            rows.into_iter().map(|(id, _)| id).collect()
+        })
+    }
+
+    async fn complete(&self, how: Bare, ids: &[String]) {
+        let per_statement = if how == Bare::Rows { 1 } else { BATCH };
+        in_transaction!(self, |tx| {
+            for part in ids.chunks(per_statement) {
+                let sql = completion(part.len());
+                let mut query = sqlx::query(AssertSqlSafe(sql)).bind(OUTPUT);
+                for id in part {
+                    query = query.bind(id);
+                }
+                query.execute(&mut *tx).await.unwrap();
+            }
+        });
+    }
+
+    async fn fill(&self, queued: u64, now_ms: i64) {
+        let sql = format!(
+            "INSERT INTO task (id, stage, task_type, priority, rank, run_at_ms, fence, attempts, cancel_wanted, attempts_max, \
+             retry_first_ms, retry_max_ms, timeout_ms, result_ttl_ms, needs_memory, tenant, subject, principal, trace, \
+             created_at_ms, input) SELECT 'full' || n, 'pending', 'full', 1 + n % 4, {now_ms} - n - 60000 * (1 + n % 4), \
+             {now_ms} - n, 0, 0, false, 5, 1000, 60000, 60000, 60000, 0, 'acme', 'ann', '{{\"role\":\"user\"}}', \
+             '0000000000000000000000000000000a', {now_ms} - n, '{INPUT}' FROM (WITH RECURSIVE s (n) AS \
+             (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {queued}) SELECT n FROM s) AS s"
+        );
+        self.run(&sql).await;
+        if let Self::Postgres(_) = self {
+            self.run("ANALYZE task").await;
+        }
+    }
+}
+
+fn insertion(rows: usize) -> String {
+    let mut sql = "INSERT INTO bench_task (id, state, priority, run_at, attempts, input) VALUES ".to_owned();
+    for row in 0..rows {
+        let comma = if row == 0 { "" } else { ", " };
+        write!(sql, "{comma}(${}, 'pending', 2, 1, 0, ${})", 2 * row + 1, 2 * row + 2).unwrap();
+    }
+    sql
+}
+
+fn completion(rows: usize) -> String {
+    let ids: Vec<String> = (2..rows + 2).map(|number| format!("${number}")).collect();
+    format!(
+        "UPDATE bench_task SET state = 'completed', output = $1, worker = NULL, lease = NULL WHERE id IN ({})",
+        ids.join(", ")
+    )
+}
+
+fn work(owner: &TaskOwner, task_type: &str) -> NewTask {
+    NewTask {
+        task_type: task_type.parse().unwrap(),
+        owner: owner.clone(),
+        priority: Priority::Medium,
+        run_at: None,
+        input: Bytes::from_static(INPUT.as_bytes()),
+        idempotency_key: None,
+        lane: None,
+        context_id: None,
+        wanted_by: None,
+        retry: Retry::default(),
+        timeout: Duration::from_mins(1),
+        result_ttl: Duration::from_hours(1),
+        trace: TraceId::from_bytes([1; 16]).unwrap(),
+        needs: Needs::default(),
+    }
+}
+
+fn owner() -> TaskOwner {
+    TaskOwner::of(&Principal {
+        tenant: "acme".parse().unwrap(),
+        project: None,
+        subject: "ann".parse().unwrap(),
+        key: Some("k1".parse().unwrap()),
+        session: None,
+        role: Role::User,
+        grants: Vec::new(),
+        shown: Vec::new(),
+        good_until: None,
+    })
+}
+
+fn claim_of(task_type: &str, at_most: u32) -> Claim {
+    Claim {
+        worker: "bench".parse().unwrap(),
+        offer: Offer::default(),
+        room: vec![(task_type.parse().unwrap(), at_most)],
+        at_most,
+        lease: Duration::from_mins(1),
+    }
+}
+
+/// One batch from its submission to its results; gives how many it settled.
+async fn cycle(queue: &Queue, owner: &TaskOwner) -> usize {
+    for submitted in join_all((0..BATCH).map(|_| queue.submit(work(owner, "bench")))).await {
+        submitted.unwrap();
+    }
+    let claimed = queue
+        .claim(claim_of("bench", u32::try_from(BATCH).unwrap()))
+        .await
+        .unwrap();
+    let settling = claimed.iter().map(|one| {
+        let ended = Ended::Done(Bytes::from_static(OUTPUT.as_bytes()));
+        queue.settle(&one.task.id, one.fence, ended)
+    });
+    for settled in join_all(settling).await {
+        settled.unwrap();
+    }
+    claimed.len()
+}
+
+/// How many tasks a second so many loops bring to their end.
+async fn measure<F, W>(loops: usize, seconds: u64, work: W) -> f64
+where
+    F: Future<Output = usize> + Send,
+    W: Fn() -> F + Send + Sync + 'static,
+{
+    let (done, work) = (Arc::new(AtomicU64::new(0)), Arc::new(work));
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs(seconds);
+    let mut tasks = JoinSet::new();
+    for _ in 0..loops {
+        let (done, work) = (done.clone(), work.clone());
+        tasks.spawn(async move {
+            while Instant::now() < end {
+                let count = work().await;
+                done.fetch_add(u64::try_from(count).unwrap(), Ordering::Relaxed);
+            }
+        });
+    }
+    tasks.join_all().await;
+    let count = u32::try_from(done.load(Ordering::Relaxed)).unwrap();
+    f64::from(count) / begun.elapsed().as_secs_f64()
+}
+
+async fn bare(options: &Options, driver: &Driver, how: Bare) -> f64 {
+    for sql in TABLE {
+        driver.run(sql).await;
+    }
+    let (driver, entropy) = (driver.clone(), Entropy::system());
+    measure(options.loops, options.seconds, move || {
+        let (driver, entropy) = (driver.clone(), entropy.clone());
+        async move {
+            let first = u64::from_be_bytes(entropy.bytes());
+            let ids: Vec<String> = (0..BATCH).map(|number| format!("{first:020}{number:012}")).collect();
+            driver.insert(how, &ids).await;
+            let claimed = driver.claim().await;
+            driver.complete(how, &claimed).await;
+            claimed.len()
+        }
+    })
+    .await
+}
+
+fn median_ms(mut took: Vec<Duration>) -> (f64, f64) {
+    took.sort();
+    let at = |part: usize| took[(took.len() - 1) * part / 100].as_secs_f64() * 1_000.0;
+    (at(50), at(99))
+}
+
+/// From the submission to the claim of a worker that waits for a nudge.
+async fn starting(queue: &Queue, owner: &TaskOwner) -> (f64, f64) {
+    let mut took = Vec::new();
+    for _ in 0..200 {
+        let mut ready = queue.ready();
+        ready.mark_unchanged();
+        let worker = async {
+            loop {
+                ready.changed().await.unwrap();
+                let claimed = queue.claim(claim_of("idle", 1)).await.unwrap();
+                if let Some(one) = claimed.into_iter().next() {
+                    return (Instant::now(), one);
+                }
+            }
+        };
+        let begun = Instant::now();
+        let (submitted, (started, one)) = tokio::join!(queue.submit(work(owner, "idle")), worker);
+        submitted.unwrap();
+        took.push(started - begun);
+        let ended = Ended::Done(Bytes::from_static(OUTPUT.as_bytes()));
+        queue.settle(&one.task.id, one.fence, ended).await.unwrap();
+    }
+    median_ms(took)
+}
+
+async fn claiming(queue: &Queue, at_most: u32) -> (f64, f64) {
+    let mut took = Vec::new();
+    for _ in 0..200 {
+        let begun = Instant::now();
+        let claimed = queue.claim(claim_of("full", at_most)).await.unwrap();
+        took.push(begun.elapsed());
+        assert_eq!(claimed.len(), at_most as usize);
+    }
+    median_ms(took)
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let options = Options::parse();
+    let tasks = Tasks::new();
+    let parts = StoreParts {
+        clock: Clock::system(),
+        entropy: Entropy::system(),
+        tasks: tasks.clone(),
+    };
+    let store = Store::open(&options.url, parts).await.unwrap();
+    let (queue, owner) = (store.queue(), owner());
+    let driver = Driver::open(&options.url).await;
+
+    let rows = bare(&options, &driver, Bare::Rows).await;
+    let batch = bare(&options, &driver, Bare::Batch).await;
+    let (cycling, of) = (queue.clone(), owner.clone());
+    let cycles = measure(options.loops, options.seconds, move || {
+        let (queue, owner) = (cycling.clone(), of.clone());
+        async move { cycle(&queue, &owner).await }
+    })
+    .await;
+    let (start_ms, start_p99_ms) = starting(&queue, &owner).await;
+
+    driver
+        .fill(options.queued, Clock::system().now().as_millisecond())
+        .await;
+    let (one_ms, one_p99_ms) = claiming(&queue, 1).await;
+    let (many_ms, many_p99_ms) = claiming(&queue, 100).await;
+    let begun = Instant::now();
+    let sorts = queue.counts().await.unwrap().len();
+    println!(
+        "{}",
+        json!({
+            "engine": store.engine(), "loops": options.loops, "queued": options.queued,
+            "bare_rows_per_s": rows, "bare_batches_per_s": batch, "cycles_per_s": cycles,
+            "start_p50_ms": start_ms, "start_p99_ms": start_p99_ms,
+            "claim_p50_ms": one_ms, "claim_p99_ms": one_p99_ms,
+            "claim_100_p50_ms": many_ms, "claim_100_p99_ms": many_p99_ms,
+            "counts_ms": begun.elapsed().as_secs_f64() * 1_000.0, "sorts": sorts,
+        })
+    );
+    tasks.shut_down(Duration::from_secs(30)).await;
+}
