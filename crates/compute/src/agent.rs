@@ -1,5 +1,5 @@
 //! The agent of a rented machine: it reports the machine once, with the token that is good once, and stays until it is
-//! told to end.
+//! told to end. One that is started again, with its container, finds that its machine is known, and stays as well.
 
 use crate::rental::REPORT_PATH;
 use forebay_runtime::{Secret, Stop};
@@ -46,7 +46,9 @@ pub async fn run(parts: AgentParts, stop: Stop) -> Result<(), AgentFault> {
         let mut wait = AGAIN_FIRST;
         loop {
             match report(&parts).await {
-                Ok(status) if status.is_success() => return Ok(()),
+                Ok(status) if status.is_success() => break,
+                // Its container was started again: whoever is known has nothing to report, and stays.
+                Ok(StatusCode::CONFLICT) => break,
                 Ok(status) if is_final(status) => return Err(AgentFault::Refused(status)),
                 Ok(status) => warn!(http.status = status.as_u16(), "the gateway did not take the report"),
                 Err(fault) => warn!(error = %fault.without_url(), "the gateway could not be reached"),
@@ -54,6 +56,7 @@ pub async fn run(parts: AgentParts, stop: Stop) -> Result<(), AgentFault> {
             sleep(wait).await;
             wait = (wait * 2).min(AGAIN_MAX);
         }
+        Ok(())
     };
     tokio::select! {
         reported = reporting => reported?,
@@ -83,4 +86,61 @@ fn is_final(status: StatusCode) -> bool {
         status,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_runtime::{Tasks, http::trusted};
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::{Ipv4Addr, TcpListener},
+        thread,
+    };
+    use tokio::sync::oneshot;
+
+    /// A gateway that answers one report like this, and says so.
+    fn gateway(status: u16) -> (String, oneshot::Receiver<()>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (answered, is_answered) = oneshot::channel();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head = lines.map(|line| line.unwrap()).take_while(|line| !line.is_empty());
+            assert!(head.count() > 0);
+            write!(
+                stream,
+                "HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            .unwrap();
+            answered.send(()).unwrap();
+        });
+        (url, is_answered)
+    }
+
+    #[tokio::test]
+    async fn whoever_is_known_stays_until_it_is_told_to_end_and_whoever_is_not_wanted_ends() {
+        for (status, is_wanted) in [(204, true), (409, true), (401, false), (403, false), (404, false)] {
+            let tasks = Tasks::new();
+            let (url, is_answered) = gateway(status);
+            let parts = AgentParts {
+                url,
+                token: Secret::new("fbi_1".to_owned()),
+                http: trusted(),
+            };
+            let agent = run(parts, tasks.stop().clone());
+            if is_wanted {
+                let told = async {
+                    is_answered.await.unwrap();
+                    tasks.stop().drain();
+                };
+                let (ended, ()) = tokio::join!(agent, told);
+                assert!(ended.is_ok(), "{status}: {ended:?}");
+            } else {
+                let ended = agent.await;
+                assert!(matches!(ended, Err(AgentFault::Refused(_))), "{status}: {ended:?}");
+            }
+        }
+    }
 }

@@ -53,6 +53,9 @@ pub struct RentalsConfig {
     /// A machine that does not run so many minutes after it was rented is destroyed.
     #[schemars(range(min = 1), extend("x-forebay-reload" = "live"))]
     pub boot_minutes: u32,
+    /// A machine whose container has ended by itself is destroyed so many minutes later; until then its log can be read.
+    #[schemars(range(min = 1), extend("x-forebay-reload" = "live"))]
+    pub exited_minutes: u32,
     /// Disk that a machine gets where nobody says otherwise, in GB.
     #[schemars(range(min = 1, max = 16384), extend("x-forebay-reload" = "live"))]
     pub disk_gb: u32,
@@ -65,12 +68,12 @@ pub struct RentalsConfig {
     /// How long a list of offers waits for one provider, in milliseconds. What it does not say in time is in the next list.
     #[schemars(range(min = 100, max = 30000), extend("x-forebay-reload" = "live"))]
     pub offers_timeout_ms: u32,
-}
-
-impl Default for RentalsConfig {
     /// Addresses and networks at which machines may be reached through the gateway although they are not public.
     #[schemars(extend("x-forebay-reload" = "restart"))]
     pub allow_addresses: AllowList,
+}
+
+impl Default for RentalsConfig {
     fn default() -> Self {
         Self {
             approval: ApprovalConfig::default(),
@@ -78,15 +81,16 @@ impl Default for RentalsConfig {
             lifetime_max_hours: 7 * 24,
             idle_minutes: None,
             boot_minutes: 30,
+            exited_minutes: 10,
             disk_gb: 20,
             image: "nvidia/cuda:12.0.0-base-ubuntu22.04".to_owned(),
             quote_minutes: 10,
             offers_timeout_ms: 5_000,
+            allow_addresses: AllowList::default(),
         }
     }
 }
 
-            allow_addresses: AllowList::default(),
 /// Whether renting is agreed to first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -134,6 +138,7 @@ impl RentalsConfig {
         }
         let minutes = [
             ("boot_minutes", self.boot_minutes),
+            ("exited_minutes", self.exited_minutes),
             ("quote_minutes", self.quote_minutes),
             ("idle_minutes", self.idle_minutes.unwrap_or(1)),
         ];
@@ -177,6 +182,7 @@ mod tests {
             (r#"{"lifetime_max_hours":0}"#, "lifetime_max_hours"),
             (r#"{"disk_gb":0}"#, "disk_gb"),
             (r#"{"idle_minutes":0}"#, "idle_minutes"),
+            (r#"{"exited_minutes":0}"#, "exited_minutes"),
             (r#"{"image":""}"#, "image"),
             (r#"{"offers_timeout_ms":1}"#, "offers_timeout_ms"),
             (r#"{"approval":{"above_usd":-1}}"#, "approval.above_usd"),

@@ -2,7 +2,7 @@
 //!
 //! Whoever waits does not ask: one task asks a provider for one wish, and all that want the same wait for it. A provider
 //! that takes its time is left out of this list, or is in it with what it offered before, which is said; what it says in
-//! the end is in the next.
+//! the end is in the next. Its time is counted from when it was asked: a list that comes later waits for what is left of it.
 
 use crate::{
     market::{Market, MarketFault, Wanted},
@@ -46,7 +46,8 @@ struct Slot {
 struct Kept {
     offers: Option<(Arc<Vec<Offer>>, Duration)>,
     fault: Option<MarketFault>,
-    is_asked: bool,
+    /// Since when it is being asked.
+    asked_at: Option<Duration>,
 }
 
 impl Slot {
@@ -85,8 +86,9 @@ impl Shelf {
         if let Some((offers, age)) = self.aged(&slot).filter(|(_, age)| *age < FRESH) {
             return (report(provider, MarketState::Cached, Some(age), None, &offers), offers);
         }
-        self.ask(&slot, market, wanted);
-        let has_answered = timeout(limit, answers.changed()).await.is_ok();
+        let asked_at = self.ask(&slot, market, wanted);
+        let left = limit.saturating_sub(self.clock.monotonic().saturating_sub(asked_at));
+        let has_answered = timeout(left, answers.changed()).await.is_ok();
         let fault = slot.kept().fault.as_ref().map(ToString::to_string);
         let state = match (has_answered, &fault) {
             (false, _) => MarketState::Slow,
@@ -106,11 +108,15 @@ impl Shelf {
         Some((offers, self.clock.monotonic().saturating_sub(at)))
     }
 
-    /// Asks, unless somebody does.
-    fn ask(&self, slot: &Arc<Slot>, market: Arc<dyn Market>, wanted: &Wanted) {
-        if std::mem::replace(&mut slot.kept().is_asked, true) {
-            return;
+    /// Asks, unless somebody does. Gives when that began.
+    fn ask(&self, slot: &Arc<Slot>, market: Arc<dyn Market>, wanted: &Wanted) -> Duration {
+        let now = self.clock.monotonic();
+        let mut kept = slot.kept();
+        if let Some(asked_at) = kept.asked_at {
+            return asked_at;
         }
+        kept.asked_at = Some(now);
+        drop(kept);
         let (asking, wanted, clock) = (Asking(slot.clone()), wanted.clone(), self.clock.clone());
         self.tasks.spawn("offers", |stop| async move {
             let answer = tokio::select! {
@@ -127,6 +133,7 @@ impl Shelf {
                 Err(fault) => kept.fault = Some(fault),
             }
         });
+        now
     }
 }
 
@@ -135,7 +142,7 @@ struct Asking(Arc<Slot>);
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.0.kept().is_asked = false;
+        self.0.kept().asked_at = None;
         self.0.answers.send_modify(|count| *count += 1);
     }
 }

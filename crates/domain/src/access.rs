@@ -34,6 +34,8 @@ impl Action {
     pub const EFFECT_OPEN_WORLD: Self = Self::named("effect:open_world");
     /// What one spends oneself, and by which limits.
     pub const SPENDING_READ: Self = Self::named("spending:read");
+    /// Agreeing to what policy wants somebody to agree to.
+    pub const SPENDING_APPROVE: Self = Self::named("spending:approve");
     /// What others of the tenant spend.
     pub const SPENDING_OTHERS: Self = Self::named("spending:others");
     pub const BILLING_READ: Self = Self::named("billing:read");
@@ -159,6 +161,7 @@ impl Role {
                 "providers:read",
                 "tools:read",
                 "spending:others",
+                "spending:approve",
                 "budgets:write",
             ],
             Self::Admin => &["*"],

@@ -257,7 +257,7 @@ fn machine(id: &str, held: &Held, rate: UsdRate) -> Machine {
         Stage::Ending => (MachineState::Ending, "ending".to_owned()),
         Stage::Running(child) => match child.exit() {
             None => (MachineState::Running, "running".to_owned()),
-            Some(exit) => (MachineState::Failed, format!("its agent ended with {exit}")),
+            Some(exit) => (MachineState::Exited, format!("its agent ended with {exit}")),
         },
     };
     Machine {

@@ -154,6 +154,8 @@ pub enum MachineState {
     Stopped,
     /// It will not run by itself.
     Failed,
+    /// What it ran has ended by itself; its disk may cost on.
+    Exited,
     /// Its end is under way.
     Ending,
     /// The provider keeps the record of one that is no more.

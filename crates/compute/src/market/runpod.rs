@@ -176,7 +176,7 @@ impl RunPod {
         let rate = match (state, pod.disk) {
             (MachineState::Ended, _) => None,
             // A pod that has exited costs its disk.
-            (MachineState::Stopped, Some(disk)) => Some(self.disk_rate(disk)),
+            (MachineState::Stopped | MachineState::Exited, Some(disk)) => Some(self.disk_rate(disk)),
             _ => pod.rate(),
         };
         Machine {

@@ -33,6 +33,8 @@ pub enum Why {
     Limit,
     /// It was made, and did not begin to run in time.
     NeverStarted,
+    /// What it ran has ended by itself.
+    Exited,
     /// Its provider said that it was not made, and made it.
     MadeInError,
     /// Its provider said no.
@@ -57,6 +59,7 @@ impl Why {
             Self::Idle => "idle",
             Self::Limit => "limit",
             Self::NeverStarted => "never_started",
+            Self::Exited => "exited",
             Self::MadeInError => "made_in_error",
             Self::RefusedByProvider => "refused_by_provider",
             Self::RefusedByLimit => "refused_by_limit",
@@ -109,6 +112,11 @@ pub(crate) struct Extension {
     /// The name under which it is set aside; there before anything is.
     #[serde(default)]
     pub key: String,
+    /// The name that somebody gave to the wish, and how much was wished for.
+    #[serde(default)]
+    pub wish: Option<String>,
+    #[serde(default)]
+    pub asked: Duration,
     /// What is set aside for it; nobody is asked before it is written here.
     pub hold: Option<HoldId>,
     pub amount: Usd,
@@ -119,6 +127,13 @@ pub(crate) struct Extension {
     pub ended_before: Option<Timestamp>,
     /// Complete listings since that showed no more than before.
     pub unchanged: u32,
+}
+
+/// More time that was given under a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extended {
+    pub key: String,
+    pub by: Duration,
 }
 
 /// How its end goes.
@@ -168,12 +183,17 @@ pub(crate) struct Body {
     pub asked_at: Option<Timestamp>,
     pub lifetime: Duration,
     pub ends_by: Timestamp,
+    #[serde(default)]
+    pub extended: Vec<Extended>,
     pub idle: Option<Duration>,
     pub used_at: Option<Timestamp>,
     pub reported_at: Option<Timestamp>,
     pub seen: Option<Seen>,
     /// It was seen running at least once.
     pub has_run: bool,
+    /// Since when it is shown as one whose container has ended by itself.
+    #[serde(default)]
+    pub exited_since: Option<Timestamp>,
     /// Complete listings in a row without it.
     pub misses: u32,
     pub missed_at: Option<Timestamp>,

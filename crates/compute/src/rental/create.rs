@@ -3,8 +3,8 @@
 use super::{
     Rentals,
     body::{Body, Ending, Money, Ordered},
-    bootstrap::{self, OUR_VARIABLES, TOKEN_VARIABLE, Token, URL_VARIABLE},
-    label,
+    bootstrap::{self, TOKEN_VARIABLE, Token, URL_VARIABLE},
+    check, label,
     quote::{HORIZON, Terms, Wish},
     record::{Record, after},
     state,
@@ -21,16 +21,9 @@ use forebay_store::{
 };
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 use tokio::time::timeout;
 
-/// Longest name of an image, in bytes.
-pub const IMAGE_BYTES_MAX: usize = 1_024;
-const DISK_GB_MAX: u32 = 16_384;
-const PORTS_MAX: usize = 16;
-const VARIABLES_MAX: usize = 64;
-const VARIABLE_BYTES_MAX: usize = 4_096;
-const KEY_BYTES_MAX: usize = 255;
 /// A market bounds its calls itself; one that does not is taken for one that has not answered.
 const CREATE_MAX: Duration = CALL_TIME_MAX.saturating_mul(3);
 
@@ -46,7 +39,7 @@ struct Flow {
 impl Rentals {
     /// Rents a machine, or says what would be done, or who has to agree first.
     pub async fn create(&self, principal: &Principal, request: CreateRequest) -> Done<CreateOutcome> {
-        check(&request)?;
+        check::request(&request)?;
         if let Some(earlier) = self.earlier(principal, &request).await? {
             return Ok(CreateOutcome::Rented(Box::new(earlier)));
         }
@@ -353,11 +346,13 @@ fn body(principal: &Principal, request: &CreateRequest, terms: Terms, bare: bool
         asked_at: None,
         lifetime: terms.lifetime,
         ends_by: after(now, terms.lifetime),
+        extended: Vec::new(),
         idle: terms.idle,
         used_at: None,
         reported_at: None,
         seen: None,
         has_run: false,
+        exited_since: None,
         misses: 0,
         missed_at: None,
         absent_since: None,
@@ -368,61 +363,4 @@ fn body(principal: &Principal, request: &CreateRequest, terms: Terms, bare: bool
         refusal: None,
         account: None,
     }
-}
-
-/// Refuses what no provider is to be sent.
-fn check(request: &CreateRequest) -> Done<()> {
-    let wrong = |message: String| Err(Failure::new(Code::InvalidArguments, message));
-    if request.ports.len() > PORTS_MAX || request.ports.contains(&0) {
-        return wrong(format!(
-            "`ports` has at most {PORTS_MAX} ports, each between 1 and 65535"
-        ));
-    }
-    if request.env.len() > VARIABLES_MAX {
-        return wrong(format!("`env` has at most {VARIABLES_MAX} variables"));
-    }
-    let is_key = |key: &String| !key.is_empty() && key.len() <= KEY_BYTES_MAX && !key.chars().any(char::is_control);
-    if !request.idempotency_key.as_ref().is_none_or(is_key) {
-        return wrong(format!(
-            "an idempotency key has 1 to {KEY_BYTES_MAX} printable characters"
-        ));
-    }
-    check_variables(&request.env)?;
-    check_wish(request.image.as_deref(), request.disk_gb.unwrap_or(1))
-}
-
-fn check_variables(env: &BTreeMap<String, String>) -> Done<()> {
-    let is_name = |name: &str| {
-        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    for (name, value) in env {
-        let shown: String = name.chars().take(80).collect();
-        if !is_name(name) || name.len() > 256 || name.starts_with(OUR_VARIABLES) {
-            let message =
-                format!("`env` cannot set {shown:?}: names are letters, digits and `_`, and FOREBAY_… is ours");
-            return Err(Failure::new(Code::InvalidArguments, message));
-        }
-        if value.len() > VARIABLE_BYTES_MAX || value.contains('\0') {
-            let message = format!("the value of {shown} has at most {VARIABLE_BYTES_MAX} bytes, and no NUL");
-            return Err(Failure::new(Code::InvalidArguments, message));
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn check_wish(image: Option<&str>, disk_gb: u32) -> Done<()> {
-    let is_image = |image: &str| {
-        !image.is_empty() && image.len() <= IMAGE_BYTES_MAX && image.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    if !image.is_none_or(is_image) {
-        let message =
-            format!("`image` is the name of an image: 1 to {IMAGE_BYTES_MAX} characters, none of them a space");
-        return Err(Failure::new(Code::InvalidArguments, message));
-    }
-    if !(1..=DISK_GB_MAX).contains(&disk_gb) {
-        let message = format!("`disk_gb` is between 1 and {DISK_GB_MAX}");
-        return Err(Failure::new(Code::InvalidArguments, message));
-    }
-    Ok(())
 }

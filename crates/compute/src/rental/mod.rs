@@ -7,7 +7,10 @@
 
 mod body;
 mod bootstrap;
+mod check;
 mod create;
+mod extend;
+mod holder;
 mod label;
 mod manage;
 mod markets;
@@ -16,6 +19,8 @@ mod orphans;
 mod quote;
 mod reconcile;
 mod record;
+mod seats;
+mod sight;
 mod state;
 #[cfg(test)]
 mod state_tests;
@@ -28,12 +33,12 @@ mod work;
 pub use body::{Paying, Why};
 pub(crate) use bootstrap::OUR_VARIABLES;
 pub use bootstrap::{AGENT_WORDS, DIST_PATH, REPORT_PATH};
-pub use create::IMAGE_BYTES_MAX;
+pub use check::IMAGE_BYTES_MAX;
 pub(crate) use state::Fact;
 pub use steps::Step;
 pub use types::{
-    Advice, CreateOutcome, CreateRequest, Endpoint, MarketReport, MarketState, Mode, OffersReport, Quote, QuoteRequest,
-    Rental, RentalNews, What, Whose,
+    Advice, CreateOutcome, CreateRequest, Endpoint, ExtendRequest, MarketReport, MarketState, Mode, OffersReport,
+    Quote, QuoteRequest, Rental, RentalNews, What, Whose,
 };
 
 use crate::{
@@ -165,7 +170,7 @@ impl Rentals {
             events: parts.store.events().clone(),
             shelf: Shelf::new(parts.clock.clone(), parts.tasks.clone()),
             clock: parts.clock,
-            holder: hex::encode(parts.entropy.bytes::<8>()),
+            holder: holder::draw(&parts.entropy),
             entropy: parts.entropy,
             tasks: parts.tasks,
             installation: OnceCell::new(),
@@ -251,14 +256,6 @@ impl Rentals {
             Failure::new(Code::UnknownOffer, message)
                 .hint("List offers to see which providers there are; an operator adds others under `markets:`.")
         })
-    }
-
-    /// Who looks after the machines of a provider: whoever holds the provider's seat, or the process that they run in.
-    fn seat(&self, provider: Provider) -> String {
-        match provider {
-            Provider::Local => format!("{provider}@{}", self.0.holder),
-            Provider::Vast | Provider::IoNet | Provider::RunPod => provider.to_string(),
-        }
     }
 
     /// Which account a provider is asked with now.

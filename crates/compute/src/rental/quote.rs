@@ -145,7 +145,7 @@ impl Rentals {
     pub(super) async fn terms(&self, id: &OfferId, wish: Wish) -> Done<Terms> {
         let config = self.0.config.load_full();
         let disk_gb = wish.disk_gb.unwrap_or(config.disk_gb);
-        super::create::check_wish(wish.image.as_deref(), disk_gb)?;
+        super::check::wish(wish.image.as_deref(), disk_gb)?;
         let market = self.market_or_refuse(id.provider)?;
         let read = market.offer(id.id(), disk_gb).await;
         let offer = read.map_err(|fault| super::told::failure(id.provider, &fault))?;

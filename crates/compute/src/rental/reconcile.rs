@@ -5,21 +5,20 @@
 
 use super::{
     Rentals,
-    record::{Record, after, between},
+    record::{Record, between},
+    sight::{List, is_of_another, machine_of, readable, sight},
     state::{self, Sight},
     types::{Done, RentalNews},
 };
 use crate::market::{Machine, MachineState, MarketFault};
 use forebay_domain::{Failure, market::Provider};
 use forebay_runtime::looping::Loop;
-use forebay_store::rentals::{RentalState, StoredRental};
+use forebay_store::rentals::RentalState;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-/// For how long a seat is taken: longer than a look takes.
-const SEAT: Duration = Duration::from_mins(2);
 /// A provider without machines of ours is looked at so often, for machines that nobody knows of.
 const ORPHANS_EVERY: Duration = Duration::from_mins(5);
 const PRICES_EVERY: Duration = Duration::from_mins(10);
@@ -30,9 +29,6 @@ const BLIND_AGAIN: Duration = Duration::from_mins(15);
 const STRANGER: &str = "the key or the address was changed, and no machine that was rented before is shown";
 /// Rentals that are worked on at once.
 const AT_ONCE: usize = 8;
-/// Quotes and seats are kept for so long after they are past.
-const KEPT: Duration = Duration::from_hours(24);
-
 /// What a process remembers of a provider between two looks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watching {
@@ -96,12 +92,7 @@ impl Rentals {
         let now = self.now();
         self.notice(provider).await?;
         let seat = self.seat(provider);
-        if !self
-            .0
-            .store
-            .take_seat(&seat, &self.0.holder, now, after(now, SEAT))
-            .await?
-        {
+        if !self.sit(&seat, now).await? {
             return Ok(());
         }
         if provider == Provider::Local {
@@ -148,23 +139,6 @@ impl Rentals {
         Ok(())
     }
 
-    /// Machines that ran in processes that are gone are gone with them.
-    async fn bury_the_dead(&self, now: Timestamp) -> Done<()> {
-        let seats = self.0.store.seats(now).await?;
-        for row in self.0.store.open().await? {
-            let is_dead = row.provider == Provider::Local && !seats.contains(&row.seat);
-            for record in readable(is_dead.then_some(row)) {
-                let buried = self.change(record, |record| state::gateway_ended(record, now)).await?;
-                self.work_on(buried).await?;
-            }
-        }
-        self.0
-            .store
-            .sweep(now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN))
-            .await?;
-        Ok(())
-    }
-
     async fn listing(&self, provider: Provider) -> Result<Vec<Machine>, MarketFault> {
         match self.market(provider) {
             Some(market) => market.machines().await,
@@ -174,7 +148,13 @@ impl Rentals {
 
     /// Writes down what was seen of each, and whether it has had its time.
     async fn seen(&self, records: Vec<Record>, list: Option<List<'_>>, now: Timestamp) -> Done<Vec<Record>> {
-        let boot_max = Duration::from_mins(self.0.config.load().boot_minutes.into());
+        let config = self.0.config.load();
+        let minutes = |minutes: u32| Duration::from_mins(minutes.into());
+        let patience = state::Patience {
+            boot: minutes(config.boot_minutes),
+            exited: minutes(config.exited_minutes),
+        };
+        drop(config);
         let mut seen = Vec::with_capacity(records.len());
         for record in records {
             let changed = self
@@ -184,7 +164,7 @@ impl Rentals {
                         record.body.account = list.account.cloned();
                     }
                     let mut facts = state::look(record, sight, now);
-                    if let Some(why) = state::is_due(record, now, boot_max) {
+                    if let Some(why) = state::is_due(record, now, patience) {
                         facts.extend(state::end(record, why, now));
                     }
                     facts
@@ -370,60 +350,5 @@ impl Rentals {
     pub(super) fn watching<T>(&self, provider: Provider, look: impl FnOnce(&mut Watching) -> T) -> T {
         let mut watching = self.0.watching.lock().expect("nobody panics while holding it");
         look(watching.entry(provider).or_default())
-    }
-
-    /// Somebody else need not wait for the seats of a process that ends.
-    pub(super) async fn leave_seats(&self) {
-        for provider in Provider::ALL {
-            // Whoever waits for it waits a little longer.
-            self.0.store.leave_seat(&self.seat(provider), &self.0.holder).await.ok();
-        }
-    }
-}
-
-/// A complete list, and who made it.
-#[derive(Debug, Clone, Copy)]
-struct List<'a> {
-    machines: &'a [Machine],
-    account: Option<&'a String>,
-    /// It has shown machines of accounts before it.
-    is_trusted: bool,
-}
-
-/// Those that can be read: one that cannot keeps nothing from being done for the others.
-fn readable(rows: impl IntoIterator<Item = StoredRental>) -> Vec<Record> {
-    let read = |row| {
-        Record::read(row)
-            .inspect_err(|failure| error!(error = failure.chain(), "nobody looks after a machine"))
-            .ok()
-    };
-    rows.into_iter().filter_map(read).collect()
-}
-
-/// Whether its machine was last seen with another key, or at another address, than what is configured now.
-fn is_of_another(record: &Record, account: Option<&String>) -> bool {
-    record.body.account.is_some() && record.body.account.as_ref() != account
-}
-
-/// Its machine in a list: by its id where that is known, else by its label. An id that a provider named with an error is
-/// believed only where the label does not speak against it.
-fn machine_of<'a>(record: &Record, machines: &'a [Machine]) -> Option<&'a Machine> {
-    let by_id = |machine: &&Machine| Some(&machine.id) == record.row.machine.as_ref();
-    let is_ours = |machine: &&Machine| machine.label == record.row.label || machine.label.is_empty();
-    let by_label = |machine: &&Machine| machine.label == record.row.label;
-    let is_this = |machine: &&Machine| by_id(machine) && (record.is_there() || is_ours(machine));
-    let found = machines.iter().find(is_this);
-    found.or_else(|| machines.iter().find(by_label))
-}
-
-/// What a list shows of one rental. One of another account's machines that is not in it may be in that account's.
-fn sight<'a>(record: &Record, list: Option<List<'a>>) -> Sight<'a> {
-    let Some(list) = list else {
-        return Sight::Blind;
-    };
-    match machine_of(record, list.machines) {
-        Some(machine) => Sight::Present(machine),
-        None if !list.is_trusted && is_of_another(record, list.account) => Sight::Blind,
-        None => Sight::Absent,
     }
 }

@@ -174,17 +174,30 @@ pub(crate) fn look(record: &mut Record, sight: Sight<'_>, now: Timestamp) -> Vec
     facts
 }
 
+/// How long somebody waits for a machine that does nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// Until it runs.
+    pub boot: Duration,
+    /// Once what it ran has ended by itself: so long its log can be read.
+    pub exited: Duration,
+}
+
 /// Whether it has had its time.
-pub(crate) fn is_due(record: &Record, now: Timestamp, boot_max: Duration) -> Option<Why> {
+pub(crate) fn is_due(record: &Record, now: Timestamp, patience: Patience) -> Option<Why> {
     if record.row.desired == Desired::Gone || !record.row.state.is_live() {
         return None;
     }
     let asked = record.body.asked_at?;
     let last_used = record.body.used_at.unwrap_or(asked);
     let is_idle = record.body.idle.is_some_and(|idle| between(last_used, now) >= idle);
-    let is_stuck = record.row.state == RentalState::Up && !record.body.has_run && between(asked, now) >= boot_max;
+    let is_stuck = record.row.state == RentalState::Up && !record.body.has_run && between(asked, now) >= patience.boot;
+    let exited = record.body.exited_since;
+    let is_over = exited.is_some_and(|since| between(since, now) >= patience.exited);
     if now >= record.body.ends_by {
         Some(Why::Lifetime)
+    } else if is_over {
+        Some(Why::Exited)
     } else if is_idle {
         Some(Why::Idle)
     } else if is_stuck {
@@ -312,7 +325,10 @@ fn present(record: &mut Record, machine: &Machine, now: Timestamp) -> Vec<Fact> 
     record.body.misses = 0;
     record.body.absent_since = None;
     facts.extend(drift(record, machine));
-    record.body.has_run |= machine.state == MachineState::Running;
+    let has_exited = machine.state == MachineState::Exited;
+    record.body.has_run |= machine.state == MachineState::Running || has_exited;
+    // One that is started again is no longer over.
+    record.body.exited_since = has_exited.then_some(record.body.exited_since.unwrap_or(now));
     record.body.seen = Some(Seen {
         at: now,
         state: machine.state,

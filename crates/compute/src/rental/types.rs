@@ -151,6 +151,23 @@ pub struct CreateRequest {
     pub surface: Surface,
 }
 
+/// One wish for more time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExtendRequest {
+    pub by: Duration,
+    /// The same key for the same machine is the same wish.
+    pub idempotency_key: Option<String>,
+}
+
+impl From<Duration> for ExtendRequest {
+    fn from(by: Duration) -> Self {
+        Self {
+            by,
+            idempotency_key: None,
+        }
+    }
+}
+
 /// Whether something is done, or only said what would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {

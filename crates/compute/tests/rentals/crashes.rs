@@ -1,16 +1,16 @@
 //! A process that dies at any point of renting leaves one machine that is tracked, or none and nothing held.
 
-use crate::world::{Known, MINUTE, World, ann, limit, usd, wish};
-use forebay_compute::rental::{Rental, RentalNews, Step, Whose};
+use crate::world::{Known, MINUTE, World, ann, limit, named, usd, wish};
+use forebay_compute::rental::{Paying, Rental, RentalNews, Step, Whose};
 use forebay_domain::money::Usd;
 use forebay_store::rentals::RentalState;
 use forebay_testkit::{
     db::TestDb,
-    markets::{Fault, Vendor, faults, ionet::IoNet, runpod::RunPod},
+    markets::{Fault, ionet::IoNet, runpod::RunPod, vast::Vast},
 };
 
 /// What a process that starts anew makes of it.
-async fn after_a_restart(world: &World<RunPod>, what: &str) -> Rental {
+async fn after_a_restart<V: Known>(world: &World<V>, what: &str) -> Rental {
     let gateway = world.gateway().await;
     world.pass(&gateway, 9 * MINUTE).await;
     let all = gateway.rentals.list(&ann(), Whose::Mine, false).await.unwrap();
@@ -21,7 +21,8 @@ async fn after_a_restart(world: &World<RunPod>, what: &str) -> Rental {
     match rental.state {
         RentalState::Up => {
             assert_eq!((created, live), (1, 1), "{what}: one machine");
-            assert!(rental.machine.is_some() && standing.held > Usd::ZERO, "{what}");
+            let is_held = rental.paying == Paying::Prepaid || standing.held > Usd::ZERO;
+            assert!(rental.machine.is_some() && is_held, "{what}");
             assert!(standing.posted > Usd::ZERO, "{what}: it costs from its first moment");
         }
         RentalState::Refused => {
@@ -38,12 +39,11 @@ async fn after_a_restart(world: &World<RunPod>, what: &str) -> Rental {
     rental
 }
 
-#[tokio::test]
-async fn death_after_any_step_leaves_one_machine_or_none() {
+async fn dies_after_any_step<V: Known>() {
     for step in Step::ALL {
         for db in TestDb::both().await {
             let what = format!("{step:?} on {}", db.name());
-            let world = World::<RunPod>::on(db).await;
+            let world = World::<V>::on(db).await;
             let gateway = world.dying_at(step).await;
             let offer = gateway.offer("4090").await;
             let renting = gateway.rent(&offer.id);
@@ -60,16 +60,30 @@ async fn death_after_any_step_leaves_one_machine_or_none() {
 }
 
 #[tokio::test]
-async fn death_while_the_provider_works_is_found_out_by_the_label() {
+async fn death_after_any_step_leaves_one_machine_or_none_at_vast() {
+    dies_after_any_step::<Vast>().await;
+}
+
+#[tokio::test]
+async fn death_after_any_step_leaves_one_machine_or_none_at_ionet() {
+    dies_after_any_step::<IoNet>().await;
+}
+
+#[tokio::test]
+async fn death_after_any_step_leaves_one_machine_or_none_at_runpod() {
+    dies_after_any_step::<RunPod>().await;
+}
+
+async fn dies_while_the_provider_works<V: Known>() {
     for (fault, is_made) in [(Fault::HeldAfter, true), (Fault::Held, false)] {
-        let world = World::<RunPod>::sqlite().await;
+        let world = World::<V>::sqlite().await;
         let gateway = world.gateway().await;
         let offer = gateway.offer("4090").await;
-        world.fake.fault("create", fault.clone());
+        world.fake.fault(V::CREATE, fault.clone());
         let renting = gateway.rent(&offer.id);
         tokio::select! {
             done = renting => panic!("it was answered: {done:?}"),
-            () = world.fake.asked("create", 1) => {}
+            () = world.fake.asked(V::CREATE, 1) => {}
         }
         if is_made {
             while world.fake.created() == 0 {
@@ -80,6 +94,21 @@ async fn death_while_the_provider_works_is_found_out_by_the_label() {
         let rental = after_a_restart(&world, &format!("{fault:?}")).await;
         assert_eq!(rental.state == RentalState::Up, is_made, "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn death_while_the_provider_works_is_found_out_by_the_label_at_vast() {
+    dies_while_the_provider_works::<Vast>().await;
+}
+
+#[tokio::test]
+async fn death_while_the_provider_works_is_found_out_by_the_label_at_ionet() {
+    dies_while_the_provider_works::<IoNet>().await;
+}
+
+#[tokio::test]
+async fn death_while_the_provider_works_is_found_out_by_the_label_at_runpod() {
+    dies_while_the_provider_works::<RunPod>().await;
 }
 
 #[tokio::test]
@@ -192,8 +221,7 @@ async fn what_was_refused_is_refused_again() {
         "spending_limit_exceeded",
         "what was answered stays"
     );
-    let no_room = faults::by_name("no-room", RunPod::default().named_faults()).unwrap();
-    world.fake.fault("create", no_room);
+    world.fake.fault("create", named::<RunPod>("no-room"));
     let first = gateway.create(keyed("full")).await.unwrap_err();
     let again = gateway.create(keyed("full")).await.unwrap_err();
     assert_eq!((again.code, again.message), (first.code, first.message));

@@ -3,7 +3,7 @@
 use crate::world::{MINUTE, World, ann, principal, told, usd, wish};
 use forebay_compute::{
     ApprovalConfig,
-    rental::{CreateOutcome, CreateRequest, Mode, QuoteRequest, RentalNews, What, Whose, Why},
+    rental::{CreateOutcome, CreateRequest, ExtendRequest, Mode, QuoteRequest, RentalNews, What, Whose, Why},
 };
 use forebay_domain::{access::Role, money::Usd};
 use forebay_store::{ledger::TransactionQuery, rentals::RentalState};
@@ -118,6 +118,64 @@ async fn what_does_not_start_is_destroyed_and_dearer_than_agreed_is_told() {
 }
 
 #[tokio::test]
+async fn a_container_that_ended_by_itself_is_over_once_its_log_could_be_read() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.pass(&gateway, 5 * MINUTE).await;
+    let becomes = |status: Status| world.fake.with(|runpod| runpod.pods[0].status = status);
+    becomes(Status::Exited);
+    world.pass(&gateway, 8 * MINUTE).await;
+    let exited = gateway.get(&rental.id).await;
+    assert_eq!(
+        (exited.state, exited.status.as_deref()),
+        (RentalState::Up, Some("EXITED"))
+    );
+    assert!(!gateway.rentals.logs(&ann(), &rental.id, 5).await.unwrap().is_empty());
+    // One that is started again begins anew.
+    becomes(Status::Running);
+    world.pass(&gateway, MINUTE).await;
+    becomes(Status::Exited);
+    world.pass(&gateway, 8 * MINUTE).await;
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Up);
+    world.pass(&gateway, 4 * MINUTE).await;
+    let over = gateway.get(&rental.id).await;
+    assert_eq!((over.state, over.why), (RentalState::Gone, Some(Why::Exited)));
+    let lived = over.ended_at.unwrap().duration_since(over.since.unwrap()).as_secs();
+    assert!(lived < 30 * 60, "long before its lifetime is over: {lived} s");
+    assert_eq!((world.fake.live(), gateway.standing().await.held), (0, Usd::ZERO));
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn the_same_name_gives_the_same_time_once() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    let ann = ann();
+    let named = async |key: &str, by| {
+        let request = ExtendRequest {
+            by,
+            idempotency_key: Some(key.to_owned()),
+        };
+        let extended = gateway.rentals.extend(&ann, &rental.id, request).await;
+        extended.map(|longer| longer.ends_by.duration_since(rental.ends_by).as_secs() / 60)
+    };
+    let (one, two) = tokio::join!(named("a", 5 * MINUTE), named("a", 5 * MINUTE));
+    assert_eq!((one.unwrap(), two.unwrap()), (5, 5));
+    assert_eq!(named("a", 6 * MINUTE).await.unwrap_err().code.as_str(), "conflict");
+    assert_eq!(named("b", 5 * MINUTE).await.unwrap(), 10);
+    assert_eq!(named("", MINUTE).await.unwrap_err().code.as_str(), "invalid_arguments");
+    // Whoever asks again after the end is told what became of the machine, and not that it cannot be extended.
+    gateway.rentals.destroy(&ann, &rental.id).await.unwrap();
+    assert_eq!(named("a", 5 * MINUTE).await.unwrap(), 10);
+    assert_eq!(named("c", 5 * MINUTE).await.unwrap_err().code.as_str(), "conflict");
+    gateway.close().await;
+}
+
+#[tokio::test]
 async fn a_machine_is_its_owners_and_a_token_is_good_once() {
     let world = World::<RunPod>::sqlite().await;
     let gateway = world.gateway().await;
@@ -130,6 +188,9 @@ async fn a_machine_is_its_owners_and_a_token_is_good_once() {
     assert_eq!(gateway.rentals.recognise(token).await.unwrap().id, rental.id);
     let (one, two) = tokio::join!(gateway.rentals.redeem(token), gateway.rentals.redeem(token));
     assert_eq!(u8::from(one.is_ok()) + u8::from(two.is_ok()), 1, "good once");
+    // Whoever was started again with the same token is told that it is known, and gets nothing for it.
+    let known = gateway.rentals.redeem(token).await.unwrap_err();
+    assert_eq!(known.code.as_str(), "conflict");
     assert_eq!(
         gateway.rentals.recognise(token).await.unwrap_err().code.as_str(),
         "invalid_token"
@@ -226,6 +287,14 @@ async fn what_has_to_be_agreed_to_is_quoted_and_rented_at_the_quoted_price() {
     assert_eq!(gateway.create(keyed).await.unwrap().id, rental.id, "whatever its key");
     let longer = gateway.rentals.extend(&ann(), &rental.id, MINUTE).await.unwrap_err();
     assert_eq!(longer.code.as_str(), "forbidden", "nobody agreed to more time");
+    let boss = principal("boss", Role::Operator);
+    let agreed_to = gateway.rentals.extend(&boss, &rental.id, MINUTE).await.unwrap();
+    assert_eq!(agreed_to.ends_by.duration_since(rental.ends_by).as_secs(), 60);
+    assert_eq!(agreed_to.owner, rental.owner, "it is its owner's, who pays for it");
+    let mut bound = boss;
+    bound.grants = vec!["!spending:approve".parse().unwrap()];
+    let refused = gateway.rentals.extend(&bound, &rental.id, MINUTE).await.unwrap_err();
+    assert_eq!(refused.code.as_str(), "forbidden", "and a grant can take that away");
     assert_eq!(
         gateway.create(agreed(&quote.id)).await.unwrap_err().code.as_str(),
         "conflict",

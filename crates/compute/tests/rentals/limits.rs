@@ -1,6 +1,6 @@
 //! Limits hold however many ask at once, and what runs ends before it meets one.
 
-use crate::world::{MINUTE, World, ann, limit, told, usd};
+use crate::world::{Gateway, MINUTE, World, ann, limit, told, usd};
 use forebay_compute::rental::{Advice, QuoteRequest, RentalNews, Whose, Why};
 use forebay_domain::{
     id::TraceId,
@@ -13,6 +13,7 @@ use forebay_testkit::{
     markets::{Answer, Fault, runpod::RunPod},
 };
 use futures_util::future::join_all;
+use std::time::Duration;
 
 #[tokio::test]
 async fn of_fifty_at_once_as_many_are_rented_as_there_is_room_for() {
@@ -35,6 +36,41 @@ async fn of_fifty_at_once_as_many_are_rented_as_there_is_room_for() {
         assert_eq!(gateway.rentals.list(&ann(), Whose::Mine, true).await.unwrap().len(), 3);
         gateway.close().await;
     }
+}
+
+/// What somebody spends on something else, without asking; until it is posted.
+async fn spent_elsewhere(gateway: &Gateway, amount: Usd) {
+    let before = gateway.standing().await.posted;
+    gateway.store.ledger().post_soon(Posting {
+        payer: Payer::from(&ann()),
+        purpose: Purpose {
+            kind: PurposeKind::Tool,
+            name: "web_search".to_owned(),
+        },
+        amount,
+        trace: TraceId::from_bytes([9; 16]).unwrap(),
+        estimated: false,
+    });
+    while gateway.standing().await.posted < before.saturating_add(amount) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_spent_at_59_59_counts_for_a_machine_at_60_01() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    limit(&gateway.store, "50");
+    let offer = gateway.offer("4090").await;
+    world.clock.advance(60 * MINUTE - Duration::from_secs(1));
+    spent_elsewhere(&gateway, usd("49.99")).await;
+    world.clock.advance(Duration::from_secs(2));
+    let refused = gateway.rent(&offer.id).await.unwrap_err();
+    assert_eq!(refused.code.as_str(), "spending_limit_exceeded");
+    assert_eq!(world.fake.created(), 0, "an hour that begins anew is no new hour");
+    world.clock.advance(60 * MINUTE);
+    gateway.rent(&offer.id).await.unwrap();
+    gateway.close().await;
 }
 
 #[tokio::test]
@@ -70,19 +106,7 @@ async fn an_end_begins_before_the_limit_and_goes_on_for_as_long_as_it_fails() {
     // Somebody else spends nearly all that is left, without asking.
     let used = gateway.standing().await.posted;
     let gap = rental.rate.cost_of(9 * MINUTE);
-    gateway.store.ledger().post_soon(Posting {
-        payer: Payer::from(&ann()),
-        purpose: Purpose {
-            kind: PurposeKind::Tool,
-            name: "web_search".to_owned(),
-        },
-        amount: usd("1").saturating_sub(used).saturating_sub(gap),
-        trace: TraceId::from_bytes([9; 16]).unwrap(),
-        estimated: false,
-    });
-    while gateway.standing().await.posted < usd("0.8") {
-        tokio::task::yield_now().await;
-    }
+    spent_elsewhere(&gateway, usd("1").saturating_sub(used).saturating_sub(gap)).await;
     let mut news = gateway.rentals.news();
     world.fake.faults("destroy", Fault::Instead(Answer::empty(503)), None);
     while gateway.get(&rental.id).await.state == RentalState::Up {

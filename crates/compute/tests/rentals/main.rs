@@ -6,6 +6,7 @@
     reason = "a part that does not work shall fail its test at once"
 )]
 
+mod acceptance;
 mod crashes;
 mod ends;
 mod failed;

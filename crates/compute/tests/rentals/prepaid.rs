@@ -2,7 +2,7 @@
 //! where it fits.
 
 use crate::world::{MINUTE, World, ann, limit, usd, wish};
-use forebay_compute::rental::Step;
+use forebay_compute::rental::{ExtendRequest, Step};
 use forebay_domain::money::Usd;
 use forebay_store::rentals::RentalState;
 use forebay_testkit::markets::{Fault, ionet::IoNet};
@@ -53,7 +53,13 @@ async fn more_time_is_gated_bought_once_and_found_out() {
     assert_eq!(world.fake.seen_at("extend").len(), 0, "nobody was asked");
 
     limit(&gateway.store, "100");
-    let longer = gateway.rentals.extend(&ann(), &rental.id, HOUR).await.unwrap();
+    let named = || ExtendRequest {
+        by: HOUR,
+        idempotency_key: Some("an hour".to_owned()),
+    };
+    let longer = gateway.rentals.extend(&ann(), &rental.id, named()).await.unwrap();
+    let again = gateway.rentals.extend(&ann(), &rental.id, named()).await.unwrap();
+    assert_eq!((again.ends_by, world.fake.seen_at("extend").len()), (longer.ends_by, 1));
     assert_eq!(longer.ends_by.duration_since(rental.ends_by).as_secs(), 3_600);
     let twice = gateway.standing().await.posted;
     assert!(twice > paid, "{twice} after {paid}");

@@ -1,6 +1,6 @@
 //! Answers that could mean two things, and providers that show nothing.
 
-use crate::world::{Known, MINUTE, World, told, wish};
+use crate::world::{Known, MINUTE, World, advance, told, wish};
 use forebay_compute::{
     Urls,
     rental::{RentalNews, Why},
@@ -8,24 +8,24 @@ use forebay_compute::{
 use forebay_domain::money::Usd;
 use forebay_store::rentals::RentalState;
 use forebay_testkit::markets::{
-    Answer, Fake, Fault, faults,
+    Answer, Fake, Fault,
+    ionet::IoNet,
     runpod::{RunPod, Scope},
+    vast::Vast,
 };
 
 /// What keeps a provider from showing anything.
 type Begins = fn(&World<RunPod>);
 
 fn named(name: &str) -> Fault {
-    let fake = RunPod::default();
-    faults::by_name(name, forebay_testkit::markets::Vendor::named_faults(&fake)).unwrap()
+    crate::world::named::<RunPod>(name)
 }
 
-#[tokio::test]
-async fn an_error_with_a_machine_is_destroyed() {
-    let world = World::<RunPod>::sqlite().await;
+async fn made_in_error_is_destroyed<V: Known>() {
+    let world = World::<V>::sqlite().await;
     let gateway = world.gateway().await;
     let offer = gateway.offer("4090").await;
-    world.fake.fault("create", named("error-with-id"));
+    world.fake.fault(V::CREATE, crate::world::named::<V>(V::MADE_IN_ERROR));
     let refused = gateway.rent(&offer.id).await.unwrap_err();
     assert_eq!(refused.code.as_str(), "upstream_failed");
     let id = refused.details.unwrap()["instance"].as_str().unwrap().to_owned();
@@ -37,20 +37,33 @@ async fn an_error_with_a_machine_is_destroyed() {
     gateway.close().await;
 }
 
+/// `new_contract` in an error.
 #[tokio::test]
-async fn an_ambiguous_create_never_makes_a_second_one() {
-    for fault in [
-        Fault::DropAfter,
-        named("problem-500"),
-        Fault::Empty,
-        named("no-id"),
-        Fault::Truncated,
-    ] {
-        let world = World::<RunPod>::sqlite().await;
+async fn an_error_with_a_machine_is_destroyed_at_vast() {
+    made_in_error_is_destroyed::<Vast>().await;
+}
+
+#[tokio::test]
+async fn an_error_with_a_machine_is_destroyed_at_ionet() {
+    made_in_error_is_destroyed::<IoNet>().await;
+}
+
+#[tokio::test]
+async fn an_error_with_a_machine_is_destroyed_at_runpod() {
+    made_in_error_is_destroyed::<RunPod>().await;
+}
+
+async fn ambiguous_makes_no_second_one<V: Known>(own: &[&str]) {
+    let own = own.iter().map(|name| crate::world::named::<V>(name));
+    for fault in [Fault::DropAfter, Fault::Empty, Fault::Truncated]
+        .into_iter()
+        .chain(own)
+    {
+        let world = World::<V>::sqlite().await;
         let gateway = world.gateway().await;
         let mut news = gateway.rentals.news();
         let offer = gateway.offer("4090").await;
-        world.fake.fault("create", fault.clone());
+        world.fake.fault(V::CREATE, fault.clone());
         let mut request = wish(&offer.id);
         request.idempotency_key = Some("once".to_owned());
         let rental = gateway.create(request.clone()).await.unwrap();
@@ -69,6 +82,21 @@ async fn an_ambiguous_create_never_makes_a_second_one() {
         assert!(news.iter().any(|one| matches!(one, RentalNews::Found(_))));
         gateway.close().await;
     }
+}
+
+#[tokio::test]
+async fn an_ambiguous_create_never_makes_a_second_one_at_vast() {
+    ambiguous_makes_no_second_one::<Vast>(&["without-id", "done-json-500"]).await;
+}
+
+#[tokio::test]
+async fn an_ambiguous_create_never_makes_a_second_one_at_ionet() {
+    ambiguous_makes_no_second_one::<IoNet>(&["no-id", "done-504"]).await;
+}
+
+#[tokio::test]
+async fn an_ambiguous_create_never_makes_a_second_one_at_runpod() {
+    ambiguous_makes_no_second_one::<RunPod>(&["no-id", "problem-500"]).await;
 }
 
 #[tokio::test]
@@ -156,11 +184,49 @@ async fn a_provider_that_shows_nothing_loses_nothing_and_it_goes_on_costing() {
             runpod.scopes.insert(Scope::ReadPods);
         });
         world.fake.no_more_faults();
-        // A client that was told to wait waits by its own time, not by this clock.
-        tokio::time::pause();
-        tokio::time::advance(MINUTE).await;
-        tokio::time::resume();
+        advance(MINUTE).await;
         world.pass(&gateway, MINUTE).await;
+    }
+    assert_eq!((world.fake.created(), world.fake.live()), (1, 1));
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_shows_nothing_loses_nothing_and_it_goes_on_costing_at_vast() {
+    let world = World::<Vast>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.pass(&gateway, 2 * MINUTE).await;
+    let mut news = gateway.rentals.news();
+    for (what, fault) in [
+        ("the key was rotated", "auth-404"),
+        ("a storm of 429s", "429-text"),
+        ("a page that is short", "short-page"),
+        ("a list that is none", "null-list"),
+    ] {
+        let before = gateway.get(&rental.id).await.spent;
+        world.fake.faults("list", crate::world::named::<Vast>(fault), None);
+        world.pass(&gateway, 2 * MINUTE).await;
+        let now = gateway.get(&rental.id).await;
+        assert_eq!(now.state, RentalState::Up, "{what}");
+        let accrued = now.spent.saturating_sub(before);
+        let two_minutes = rental.rate.cost_of(2 * MINUTE);
+        assert!(
+            accrued >= two_minutes.saturating_sub(usd_of_a_second()),
+            "{what}: {accrued}"
+        );
+        let is_blind = |one: &RentalNews| matches!(one, RentalNews::Blind { .. });
+        assert!(told(&mut news).iter().any(is_blind), "{what}: and somebody is told");
+        world.fake.no_more_faults();
+        // Refusals close a route for longer and longer.
+        advance(5 * MINUTE).await;
+        world.pass(&gateway, MINUTE).await;
+        let seen = gateway.get(&rental.id).await.seen_at.unwrap();
+        assert!(
+            world.clock.now().duration_since(seen).as_secs() < 60,
+            "{what}: and then it is seen again"
+        );
     }
     assert_eq!((world.fake.created(), world.fake.live()), (1, 1));
     gateway.close().await;

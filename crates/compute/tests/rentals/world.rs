@@ -18,7 +18,7 @@ use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, http::trusted, sec
 use forebay_store::{Store, StoreParts};
 use forebay_testkit::{
     db::TestDb,
-    markets::{Fake, Vendor, ionet, runpod},
+    markets::{Fake, Fault, Vendor, faults, ionet, runpod, vast},
 };
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
@@ -34,12 +34,20 @@ pub(crate) fn usd(text: &str) -> Usd {
 /// A provider that a test may meet.
 pub(crate) trait Known: Vendor + Sized {
     const PROVIDER: Provider;
+    /// The route that makes a machine.
+    const CREATE: &str;
+    /// The fault of that route that makes one and says that it failed, with its id.
+    const MADE_IN_ERROR: &str;
+    /// Its client keeps a list for a while, by the time of the runtime: that has to pass as well.
+    const KEEPS_LISTS: bool = false;
     fn kind() -> Self;
     fn markets(url: &str) -> MarketsConfig;
 }
 
 impl Known for runpod::RunPod {
     const PROVIDER: Provider = Provider::RunPod;
+    const CREATE: &str = "create";
+    const MADE_IN_ERROR: &str = "error-with-id";
 
     fn kind() -> Self {
         Self::default()
@@ -53,6 +61,8 @@ impl Known for runpod::RunPod {
 
 impl Known for ionet::IoNet {
     const PROVIDER: Provider = Provider::IoNet;
+    const CREATE: &str = "deploy";
+    const MADE_IN_ERROR: &str = "error-with-id";
 
     fn kind() -> Self {
         Self::default()
@@ -60,6 +70,21 @@ impl Known for ionet::IoNet {
 
     fn markets(url: &str) -> MarketsConfig {
         serde_json::from_value(json!({ "ionet": { "api_key": { "env": "IONET_KEY" }, "url": url } })).unwrap()
+    }
+}
+
+impl Known for vast::Vast {
+    const PROVIDER: Provider = Provider::Vast;
+    const CREATE: &str = "create";
+    const MADE_IN_ERROR: &str = "error-with-contract";
+    const KEEPS_LISTS: bool = true;
+
+    fn kind() -> Self {
+        Self::new(64)
+    }
+
+    fn markets(url: &str) -> MarketsConfig {
+        serde_json::from_value(json!({ "vast": { "api_key": { "env": "VAST_KEY" }, "url": url } })).unwrap()
     }
 }
 
@@ -113,6 +138,7 @@ impl<V: Known> World<V> {
         let key = |name: &str| match name {
             "RUNPOD_KEY" => Some(runpod::KEY.to_owned()),
             "IONET_KEY" => Some(ionet::KEY.to_owned()),
+            "VAST_KEY" => Some(vast::KEY.to_owned()),
             _ => None,
         };
         let rentals = make(RentalsParts {
@@ -149,6 +175,9 @@ impl<V: Known> World<V> {
         let looks = time.as_secs() / LOOK.as_secs();
         for look in 1..=looks {
             self.clock.advance(LOOK);
+            if V::KEEPS_LISTS {
+                advance(LOOK).await;
+            }
             // That something fails is what many of these tests are about.
             gateway.rentals.reconcile(V::PROVIDER).await.ok();
             if look % 4 == 0 {
@@ -156,6 +185,18 @@ impl<V: Known> World<V> {
             }
         }
     }
+}
+
+/// A client that keeps something for a while, or was told to wait, does so by its own time and not by this clock.
+pub(crate) async fn advance(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// A fault of this provider, by its name.
+pub(crate) fn named<V: Known>(name: &str) -> Fault {
+    faults::by_name(name, V::kind().named_faults()).unwrap()
 }
 
 /// What a tenant may spend in an hour, and in no other time.

@@ -139,7 +139,7 @@ async fn a_pod_walks_through_its_states() {
     assert_eq!(machine().await.state, MachineState::Running);
     fake.with(|vendor| vendor.pods[0].status = Status::Exited);
     let exited = machine().await;
-    assert_eq!(exited.state, MachineState::Stopped);
+    assert_eq!(exited.state, MachineState::Exited);
     assert_eq!(exited.rate, Some(UsdRate::per_hour(usd("0.01"))), "its disk costs on");
     assert_eq!(market.destroy(&id).await, Ok(Destroyed::Accepted));
     assert_eq!(market.machine(&id).await, Ok(None));

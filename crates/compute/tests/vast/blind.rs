@@ -120,6 +120,24 @@ async fn part_of_a_list_is_none() {
     }
 }
 
+/// An instance went or came between two pages: the next reading is whole, and nobody has to wait for the next look.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_changed_while_it_was_read_is_read_again_at_once() {
+    let world = World::with(60).await;
+    let now = world.fake.now();
+    world
+        .fake
+        .with(|vast| (0..40).map(|_| vast.add_stranger("by-hand", now)).last());
+    world.fault("list", "pass", Some(1));
+    world.fault("list", "short-page", Some(1));
+    assert_eq!(world.market.machines().await.unwrap().len(), 40);
+    assert_eq!(world.fake.seen_at("list").len(), 4, "two pages, twice");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    world.fault("list", "short-page", None);
+    assert!(world.market.machines().await.unwrap_err().is_blind());
+    assert_eq!(world.fake.seen_at("list").len(), 4 + 6, "and not for ever");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_list_without_end_is_given_up() {
     let world = World::with(60).await;

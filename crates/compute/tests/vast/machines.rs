@@ -40,7 +40,7 @@ async fn a_machine_walks_to_where_it_can_be_reached() {
 #[tokio::test(start_paused = true)]
 async fn what_will_not_run_by_itself_says_so() {
     for (fate, state) in [
-        (Fate::Exits, MachineState::Failed),
+        (Fate::Exits, MachineState::Exited),
         (Fate::GoesOffline, MachineState::Failed),
         (Fate::BadImage, MachineState::Failed),
         (Fate::StaysLoading, MachineState::Starting),

@@ -218,7 +218,9 @@ impl Own {
             Self::Get => (json!({"instance_id": own}), &["instance_id"]),
             Self::Extend => (
                 json!({"instance_id": own, "hours": {"type": "integer", "minimum": 1, "maximum": 8760,
-                    "description": "So many hours more"}}),
+                    "description": "So many hours more"},
+                    "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 255,
+                        "description": "The same key gives the time once, however often it is called"}}),
                 &["instance_id", "hours"],
             ),
             Self::Logs => (

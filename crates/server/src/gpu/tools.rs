@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{app::App, billing, spending};
 use forebay_api::{GpuCreate, GpuOfferQuery, TransactionQuery};
-use forebay_compute::rental::{CreateOutcome, CreateRequest, Mode, Quote, What, Whose};
+use forebay_compute::rental::{CreateOutcome, CreateRequest, ExtendRequest, Mode, Quote, What, Whose};
 use forebay_domain::{Code, Failure, Principal, ledger::Payer, money::Usd};
 use forebay_mcp::call::{CallContext, Outcome, Retry, raw};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -45,10 +45,15 @@ pub(super) async fn run(
         }
         Own::Mine => instances(app, principal).await?,
         Own::Extend => {
-            let Named { instance_id, hours, .. } = parsed(arguments)?;
-            let found = app.rentals.find(principal, None, &instance_id).await?;
-            let by = view::hours(hours.unwrap_or(1));
-            view::told(&view::instance(&app.rentals.extend(principal, &found.id, by).await?))
+            let wish: Named = parsed(arguments)?;
+            let found = app.rentals.find(principal, None, &wish.instance_id).await?;
+            let request = ExtendRequest {
+                by: view::hours(wish.hours.unwrap_or(1)),
+                idempotency_key: wish.idempotency_key,
+            };
+            view::told(&view::instance(
+                &app.rentals.extend(principal, &found.id, request).await?,
+            ))
         }
         Own::Logs => {
             let Named { instance_id, lines, .. } = parsed(arguments)?;
@@ -96,6 +101,8 @@ struct Named {
     hours: Option<u32>,
     #[serde(default)]
     lines: Option<u32>,
+    #[serde(default)]
+    idempotency_key: Option<String>,
 }
 
 async fn list_offers(app: &App, arguments: Value) -> Result<Value, Failure> {

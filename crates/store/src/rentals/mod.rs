@@ -8,8 +8,12 @@
 
 mod quotes;
 mod rows;
+mod seats;
+mod words;
 
 pub use quotes::StoredQuote;
+pub use seats::Seat;
+pub use words::{Desired, RentalState};
 
 use forebay_domain::{id::TenantId, market::Provider};
 use jiff::Timestamp;
@@ -32,78 +36,6 @@ pub const WORD_BYTES_MAX: usize = 400;
 /// Most rentals that one list has.
 pub const LIST_MAX: u32 = 1_000;
 
-/// How far a rental has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RentalState {
-    /// It is to be; nobody was asked yet.
-    Intended,
-    /// The provider is being asked, or was when somebody died.
-    Creating,
-    /// The provider's answer could mean both; found out by the label.
-    FindingOut,
-    /// It is there.
-    Up,
-    /// It is there, and its provider is asked to end it until it is gone.
-    Destroying,
-    /// It never was.
-    Refused,
-    /// It is no more.
-    Gone,
-}
-
-impl RentalState {
-    pub const ALL: [Self; 7] = [
-        Self::Intended,
-        Self::Creating,
-        Self::FindingOut,
-        Self::Up,
-        Self::Destroying,
-        Self::Refused,
-        Self::Gone,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Intended => "intended",
-            Self::Creating => "creating",
-            Self::FindingOut => "finding_out",
-            Self::Up => "up",
-            Self::Destroying => "destroying",
-            Self::Refused => "refused",
-            Self::Gone => "gone",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text)
-    }
-
-    /// Whether there may be a machine that costs.
-    pub fn is_live(self) -> bool {
-        !matches!(self, Self::Refused | Self::Gone)
-    }
-}
-
-/// What its owner wants of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Desired {
-    Up,
-    Gone,
-}
-
-impl Desired {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Gone => "gone",
-        }
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::Up, Self::Gone].into_iter().find(|one| one.as_str() == text)
-    }
-}
-
 /// One machine. Times have milliseconds.
 #[derive(Debug, Clone)]
 pub struct StoredRental {
@@ -122,7 +54,7 @@ pub struct StoredRental {
     pub desired: Desired,
     /// Whether something is left to be done: to find out, to end, to account for.
     pub open: bool,
-    /// Of the token that the machine reports itself with; nothing where it has none, or has reported.
+    /// Of the token that the machine reports itself with; nothing where it has none, or is gone.
     pub token_hash: Option<[u8; 32]>,
     pub idempotency_key: Option<String>,
     /// What was agreed to before: each is rented once, under whatever key.
@@ -190,12 +122,6 @@ const LIST: &str = concat!(
      ORDER BY created_at_ms DESC, id DESC LIMIT $6"
 );
 const MARK: &str = "SELECT COUNT(*), CAST(COALESCE(SUM(version), 0) AS BIGINT) FROM rental WHERE open";
-const SEAT: &str = "INSERT INTO rental_seat (seat, holder, until_ms) VALUES ($1, $2, $3) \
-     ON CONFLICT (seat) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms \
-     WHERE rental_seat.holder = excluded.holder OR rental_seat.until_ms <= $4";
-const LEAVE: &str = "UPDATE rental_seat SET until_ms = 0 WHERE seat = $1 AND holder = $2";
-const TAKEN: &str = "SELECT seat FROM rental_seat WHERE until_ms > $1";
-const FORGET_SEATS: &str = "DELETE FROM rental_seat WHERE until_ms <= $1";
 const DRAW_TAG: &str = "INSERT INTO installation (one, tag) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
 const TAG: &str = "SELECT tag FROM installation WHERE one = 1";
 
@@ -330,69 +256,6 @@ impl Rentals {
         rows.into_iter().map(StoredRental::try_from).collect()
     }
 
-    /// Takes or keeps a seat until then; whether it is this holder's now.
-    pub async fn take_seat(
-        &self,
-        seat: &str,
-        holder: &str,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let input = (
-            seat.to_owned(),
-            holder.to_owned(),
-            now.as_millisecond(),
-            until.as_millisecond(),
-        );
-        self.0
-            .write(input, |tx, (seat, holder, now_ms, until_ms)| {
-                Box::pin(async move {
-                    let taken = on_both!(tx, |tx| sqlx::query(SEAT)
-                        .bind(seat)
-                        .bind(holder)
-                        .bind(*until_ms)
-                        .bind(*now_ms)
-                        .execute(&mut **tx)
-                        .await
-                        .map(|done| done.rows_affected()))?;
-                    Ok(taken == 1)
-                })
-            })
-            .await
-    }
-
-    /// Gives a seat back, so that somebody else need not wait.
-    pub async fn leave_seat(&self, seat: &str, holder: &str) -> Result<(), StoreError> {
-        let input = (seat.to_owned(), holder.to_owned());
-        self.0
-            .write(input, |tx, (seat, holder)| {
-                Box::pin(async move {
-                    on_both!(tx, |tx| sqlx::query(LEAVE)
-                        .bind(seat)
-                        .bind(holder)
-                        .execute(&mut **tx)
-                        .await
-                        .map(drop))?;
-                    Ok(())
-                })
-            })
-            .await
-    }
-
-    /// The seats that somebody holds.
-    pub async fn seats(&self, now: Timestamp) -> Result<Vec<String>, StoreError> {
-        let rows: Vec<(String,)> = self
-            .0
-            .read(async {
-                on_both!(self.0.pools(), |pool| sqlx::query_as(TAKEN)
-                    .bind(now.as_millisecond())
-                    .fetch_all(pool)
-                    .await)
-            })
-            .await?;
-        Ok(rows.into_iter().map(|(seat,)| seat).collect())
-    }
-
     /// Forgets quotes that are past, and seats that nobody has held since.
     pub async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
         self.0
@@ -506,7 +369,7 @@ async fn save(tx: &mut Tx, rental: &StoredRental) -> Result<bool, StoreError> {
 }
 
 async fn sweep(tx: &mut Tx, before_ms: i64) -> Result<(), StoreError> {
-    for statement in [quotes::FORGET, FORGET_SEATS] {
+    for statement in [quotes::FORGET, seats::FORGET] {
         on_both!(&mut *tx, |tx| sqlx::query(statement)
             .bind(before_ms)
             .execute(&mut **tx)

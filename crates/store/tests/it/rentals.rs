@@ -8,7 +8,7 @@ use forebay_domain::{
     market::Provider,
 };
 use forebay_store::{
-    rentals::{Desired, Inserted, RentalQuery, RentalState, StoredQuote, StoredRental, WORD_BYTES_MAX},
+    rentals::{Desired, Inserted, RentalQuery, RentalState, Seat, StoredQuote, StoredRental, WORD_BYTES_MAX},
     responses::{OwnerKind, ResponseOwner},
 };
 use forebay_testkit::db::TestDb;
@@ -235,7 +235,11 @@ async fn a_seat_is_one_holders_until_it_is_past_or_given_back() {
         assert!(take("a", 0, 100).await);
         assert!(take("a", 50, 150).await, "its holder keeps it");
         assert!(!take("b", 149, 300).await, "{}", db.name());
-        assert_eq!(rentals.seats(at(149)).await.unwrap(), ["vast.ai"]);
+        let held = Seat {
+            seat: "vast.ai".to_owned(),
+            holder: "a".to_owned(),
+        };
+        assert_eq!(rentals.seats(at(149)).await.unwrap(), [held]);
         assert!(take("b", 150, 300).await);
         rentals.leave_seat("vast.ai", "a").await.unwrap();
         assert!(!take("a", 200, 400).await, "nobody gives back what is another's");

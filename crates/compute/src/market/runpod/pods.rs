@@ -61,7 +61,7 @@ impl Pod {
     pub(super) fn state(&self) -> MachineState {
         match self.status.trim().to_ascii_uppercase().as_str() {
             "RUNNING" => MachineState::Running,
-            "EXITED" => MachineState::Stopped,
+            "EXITED" => MachineState::Exited,
             "ERROR" => MachineState::Failed,
             "TERMINATED" => MachineState::Ended,
             _ => MachineState::Starting,

@@ -19,6 +19,8 @@ const FRESH: Duration = Duration::from_secs(5);
 /// The most that a page has.
 const PAGE: &str = "25";
 const PAGES_MAX: usize = 80;
+/// A list that is short of instances may have changed while it was read, and is read anew at once, so many times in all.
+const READINGS_MAX: usize = 3;
 /// Of all pages together: they come one a second at best.
 const WHOLE_MAX: Duration = Duration::from_mins(2);
 
@@ -56,12 +58,14 @@ impl Vast {
             return Ok(known.machines.clone());
         }
         let at = Instant::now();
-        let machines = timeout_at(at + WHOLE_MAX, self.all_pages()).await.unwrap_or_else(|_| {
-            let seconds = WHOLE_MAX.as_secs();
-            Err(MarketFault::Unreachable(format!(
-                "it did not list all instances within {seconds} s"
-            )))
-        })?;
+        let machines = timeout_at(at + WHOLE_MAX, self.all_of_them())
+            .await
+            .unwrap_or_else(|_| {
+                let seconds = WHOLE_MAX.as_secs();
+                Err(MarketFault::Unreachable(format!(
+                    "it did not list all instances within {seconds} s"
+                )))
+            })?;
         *last = Some(Last {
             at,
             changes,
@@ -70,7 +74,17 @@ impl Vast {
         Ok(machines)
     }
 
-    async fn all_pages(&self) -> Result<Vec<Machine>, MarketFault> {
+    async fn all_of_them(&self) -> Result<Vec<Machine>, MarketFault> {
+        for _ in 0..READINGS_MAX {
+            if let Some(machines) = self.all_pages().await? {
+                return Ok(machines);
+            }
+        }
+        Err(broken("its list has fewer instances than it says that there are"))
+    }
+
+    /// Nothing where it is not whole.
+    async fn all_pages(&self) -> Result<Option<Vec<Machine>>, MarketFault> {
         let (mut machines, mut seen) = (Vec::new(), BTreeSet::new());
         let mut token: Option<String> = None;
         for _ in 0..PAGES_MAX {
@@ -88,7 +102,8 @@ impl Vast {
                     .filter(|machine| seen.insert(machine.id.clone())),
             );
             let Some(next) = page.next else {
-                return whole(machines, page.total);
+                let is_whole = page.total.is_none_or(|total| total <= machines.len() as u64);
+                return Ok(is_whole.then_some(machines));
             };
             if token.as_ref() == Some(&next) {
                 return Err(broken("a page of its instances names itself as the next one"));
@@ -125,11 +140,4 @@ pub(super) fn next_page(body: &Value) -> Result<Option<String>, MarketFault> {
         Some(Value::Number(token)) => Ok(Some(token.to_string())),
         Some(_) => Err(broken("what it says of the next page is no token")),
     }
-}
-
-fn whole(machines: Vec<Machine>, total: Option<u64>) -> Result<Vec<Machine>, MarketFault> {
-    if total.is_some_and(|total| total > machines.len() as u64) {
-        return Err(broken("its list has fewer instances than it says that there are"));
-    }
-    Ok(machines)
 }

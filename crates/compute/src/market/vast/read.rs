@@ -48,8 +48,9 @@ fn state(row: &Value) -> MachineState {
     match text(row, "actual_status") {
         Some("running") => MachineState::Running,
         Some("stopped" | "frozen") => MachineState::Stopped,
-        // None of these becomes running by itself.
-        Some("exited" | "unknown" | "offline") => MachineState::Failed,
+        Some("exited") => MachineState::Exited,
+        // Neither becomes running by itself.
+        Some("unknown" | "offline") => MachineState::Failed,
         _ if is_hopeless() => MachineState::Failed,
         // It was made, and is not meant to run: a bid that was too low, or one that was beaten since.
         _ if is_stopped("intended_status") && is_stopped("cur_state") => MachineState::Stopped,
@@ -74,11 +75,12 @@ fn rate(row: &Value, state: MachineState) -> Option<UsdRate> {
     let is_frozen = text(row, "actual_status") == Some("frozen");
     let now = || price(row.get("instance")?, "totalHour").map(UsdRate::per_hour);
     match state {
-        MachineState::Stopped | MachineState::Failed if !is_frozen => now().or(whole),
+        MachineState::Stopped | MachineState::Failed | MachineState::Exited if !is_frozen => now().or(whole),
         MachineState::Starting
         | MachineState::Running
         | MachineState::Stopped
         | MachineState::Failed
+        | MachineState::Exited
         | MachineState::Ending
         | MachineState::Ended => whole,
     }

@@ -13,12 +13,19 @@ use axum::{
 use forebay_api::{
     GpuCreate, GpuCreated, GpuExtend, GpuInstance, GpuInstanceList, GpuInstanceQuery, GpuLog, GpuLogQuery,
 };
-use forebay_compute::rental::{CreateOutcome, Whose};
+use forebay_compute::rental::{CreateOutcome, ExtendRequest, Whose};
 use forebay_domain::{Failure, event::Surface};
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 
 const LOG_LINES_DEFAULT: u32 = 100;
+
+/// The rental knows the name too: also where the answer was lost, a second request makes no second machine, and gives no
+/// more time.
+fn key_of(headers: &HeaderMap) -> Option<String> {
+    let key = headers.get("idempotency-key")?;
+    key.to_str().ok().map(str::to_owned)
+}
 
 /// Rents a machine, as the limits allow. With an `Idempotency-Key` it is rented once, however often it is sent.
 #[utoipa::path(post, path = "/api/v1/gpu/instances", tag = "machines", request_body = GpuCreate,
@@ -32,12 +39,7 @@ pub(crate) async fn create(
     body::Json(wish): body::Json<GpuCreate>,
 ) -> Result<(StatusCode, Json<GpuCreated>), ApiError> {
     let rented = async {
-        // The rental knows the name too: also where the answer was lost, a second request makes no second machine.
-        let key = headers
-            .get("idempotency-key")
-            .and_then(|key| key.to_str().ok())
-            .map(str::to_owned);
-        let request = view::create_request(&wish, key, (Surface::Api, caller.trace))?;
+        let request = view::create_request(&wish, key_of(&headers), (Surface::Api, caller.trace))?;
         let outcome = app.rentals.create(&caller.principal, request).await?;
         let status = match outcome {
             CreateOutcome::Rented(_) => StatusCode::CREATED,
@@ -97,7 +99,7 @@ pub(crate) async fn destroy(
     Ok(Json(view::instance(&ended)))
 }
 
-/// Lets a machine live longer.
+/// Lets a machine live longer. With an `Idempotency-Key` it does so once, however often it is sent.
 #[utoipa::path(post, path = "/api/v1/gpu/instances/{id}/extend", tag = "machines", request_body = GpuExtend,
     params(("id" = String, Path, description = "our id of it, or the provider's")),
     responses((status = 200, body = GpuInstance), (status = 402, body = forebay_api::Problem),
@@ -106,12 +108,16 @@ pub(crate) async fn extend(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body::Json(wish): body::Json<GpuExtend>,
 ) -> Result<Json<GpuInstance>, ApiError> {
     let extended = async {
         let found = app.rentals.find(&caller.principal, None, &id).await?;
-        let by = view::hours(wish.hours);
-        app.rentals.extend(&caller.principal, &found.id, by).await
+        let request = ExtendRequest {
+            by: view::hours(wish.hours),
+            idempotency_key: key_of(&headers),
+        };
+        app.rentals.extend(&caller.principal, &found.id, request).await
     };
     let extended = extended.await.map_err(|failure| caller.problem(failure))?;
     Ok(Json(view::instance(&extended)))
