@@ -106,6 +106,9 @@ pub struct BudgetInfo {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BudgetList {
     pub budgets: Vec<BudgetInfo>,
+    /// Where to go on, where there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// Which limits are asked for.
@@ -116,6 +119,13 @@ pub struct BudgetQuery {
     /// Only those that count for this tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// At most so many of those that were set at run time; 100 where none is named. Those of the configuration are all on the
+    /// first page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// The `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// A limit that is to count. One of the same scope, name and window is replaced.

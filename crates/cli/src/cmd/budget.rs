@@ -13,6 +13,9 @@ use forebay_domain::{
     money::{Rounding, Usd},
 };
 
+/// Limits that are asked for at once.
+const PAGE: u32 = 500;
+
 /// See, set and remove limits on what is spent
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -99,8 +102,21 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
     let client = context.client()?;
     match command {
         Command::List { tenant } => {
-            let list = client.budgets(&BudgetQuery { tenant }).await?;
-            printer.print(&list.budgets, |budgets| table(budgets))
+            let mut query = BudgetQuery {
+                tenant,
+                limit: Some(PAGE),
+                after: None,
+            };
+            let mut budgets = Vec::new();
+            loop {
+                let page = client.budgets(&query).await?;
+                budgets.extend(page.budgets);
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
+            }
+            printer.print(&budgets, |budgets| table(budgets))
         }
         Command::Set(args) => {
             let wanted = BudgetSet {

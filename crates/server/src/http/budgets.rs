@@ -32,21 +32,42 @@ pub(crate) async fn list(
             None => Some(caller.principal.tenant.clone()),
             Some(tenant) => Some(reached(&caller, tenant)?),
         };
-        let stored = app.store.ledger().budgets(tenant.as_ref()).await?;
+        let after = query.after.as_deref().map(place).transpose()?;
+        let ledger = app.store.ledger();
+        let limit = page::limit(query.limit);
+        let page = ledger.budget_page(tenant.as_ref(), after.as_ref(), limit).await?;
         let configured = app.budgets();
-        let all = configured.iter().map(|rule| info(rule, "config"));
-        let all = all.chain(stored.iter().map(|rule| info(rule, "api")));
-        let rules = configured.iter().chain(&stored);
-        let budgets = rules
-            .zip(all)
-            .filter(|(rule, _)| is_seen(&caller, tenant.as_ref(), rule))
-            .map(|(_, info)| info);
+        let first = configured.iter().filter(|_| after.is_none());
+        let all = first.map(|rule| (rule, "config"));
+        let all = all.chain(page.budgets.iter().map(|rule| (rule, "api")));
+        let seen = all.filter(|(rule, _)| is_seen(&caller, tenant.as_ref(), rule));
         Ok(BudgetList {
-            budgets: budgets.collect(),
+            budgets: seen.map(|(rule, origin)| info(rule, origin)).collect(),
+            next: page.next.as_ref().map(place_text),
         })
     };
     let listed: Result<_, Failure> = listed.await;
     listed.map(Json).map_err(|failure| caller.problem(failure))
+}
+
+/// A place in the list, as it is told: no name has a space in it.
+fn place_text(last: &BudgetKey) -> String {
+    let id = last.id.as_deref().unwrap_or_default();
+    format!("{} {} {id} {}", last.tenant, last.scope, last.minutes)
+}
+
+fn place(text: &str) -> Result<BudgetKey, Failure> {
+    let wrong = || unfit("after", "it is the `next` of another page");
+    let parts: Vec<&str> = text.split(' ').collect();
+    let [tenant, scope, id, minutes] = parts[..] else {
+        return Err(wrong());
+    };
+    Ok(BudgetKey {
+        tenant: TenantId::try_from(tenant).map_err(|_| wrong())?,
+        scope: Scope::parse(scope).ok_or_else(wrong)?,
+        id: (!id.is_empty()).then(|| id.to_owned()),
+        minutes: minutes.parse().map_err(|_| wrong())?,
+    })
 }
 
 /// Sets a limit, in place of one of the same scope, name and window. What is spent already stays spent.

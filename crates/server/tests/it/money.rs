@@ -6,10 +6,10 @@ use forebay_domain::{
     ledger::{Ask, Payer, Purpose, PurposeKind},
     money::{Usd, UsdRate},
 };
-use forebay_server::config::BudgetsConfig;
+use forebay_server::{AppConfig, config::BudgetsConfig};
 use forebay_store::ledger::{Hold, HoldError, HoldRequest, Posting, Settlement};
 use reqwest::Response;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 async fn with_budgets(budgets: Value) -> Rig {
     let budgets: BudgetsConfig = serde_json::from_value(budgets).unwrap();
@@ -162,6 +162,73 @@ async fn no_tenant_sees_the_money_of_another() {
     assert_eq!(put(&rig, &olga, &foreign).await.status(), 403);
     let gone = "/api/v1/budgets?scope=tenant&tenant=acme&window=60m";
     assert_eq!(rig.request("DELETE", gone, &olga).send().await.unwrap().status(), 403);
+}
+
+#[tokio::test]
+async fn limits_are_listed_in_pages() {
+    let rig = with_budgets(json!([{"scope": "tenant", "window": "24h", "limit_usd": 1000}])).await;
+    let otto = rig.key("acme", "otto", Role::Operator, &[]).await;
+    for (scope, id) in [
+        ("tenant", None),
+        ("project", Some("search")),
+        ("key", None),
+        ("session", Some("s-1")),
+    ] {
+        for window in ["60m", "120m"] {
+            let mut wanted = json!({"scope": scope, "window": window, "limit_usd": 1});
+            if let Some(id) = id {
+                wanted["id"] = id.into();
+            }
+            assert_eq!(put(&rig, &otto, &wanted).await.status(), 200, "{wanted}");
+        }
+    }
+    let all = read(&rig, "/api/v1/budgets", &otto).await;
+    assert!(all.get("next").is_none(), "{all}");
+    let (mut paged, mut after, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = read(&rig, &format!("/api/v1/budgets?limit=3{after}"), &otto).await;
+        paged.extend(page["budgets"].as_array().unwrap().clone());
+        pages += 1;
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={}", next.replace(' ', "%20"));
+    }
+    assert_eq!((pages, Value::from(paged)), (3, all["budgets"].clone()));
+    for wrong in ["x", "acme%20tenant%20%20soon", "a%20b%20c%20d%20e"] {
+        let refused = rig.request("GET", &format!("/api/v1/budgets?after={wrong}"), &otto);
+        assert_eq!(refused.send().await.unwrap().status(), 400, "{wrong}");
+    }
+}
+
+/// Every tool that a gateway has of itself may have a price without a warning; what it has not, and cannot have, may not.
+#[tokio::test]
+async fn prices_that_name_no_tool_are_warned_of() {
+    let rig = Rig::start().await;
+    let listed = rig.rpc(&rig.admin, "tools/list", json!({})).await;
+    let tools = listed["result"]["tools"].as_array().unwrap();
+    let own: Map<String, Value> = tools
+        .iter()
+        .map(|tool| (tool["name"].as_str().unwrap().to_owned(), json!(1)))
+        .collect();
+    assert!(own.len() > 10, "{listed}");
+    let advice = |tools: Value| {
+        let config = AppConfig {
+            prices: serde_json::from_value(json!({ "tools": tools })).unwrap(),
+            upstreams: serde_json::from_value(json!({"docs": {"url": "https://docs.example.com/mcp"}})).unwrap(),
+            ..AppConfig::default()
+        };
+        config.advice()
+    };
+    assert_eq!(advice(own.into()), [] as [String; 0]);
+    assert_eq!(
+        advice(json!({"docs__search": 1, "file_reader": 1, "web_search": 1})),
+        [] as [String; 0]
+    );
+    let warned = advice(json!({"web_serch": 1, "doc__search": 1}));
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    assert!(
+        warned[0].contains("`doc`") && warned[1].contains("`prices.tools.web_serch`"),
+        "{warned:?}"
+    );
 }
 
 #[tokio::test]
