@@ -1,5 +1,6 @@
 //! `forebay-fakes` as a program.
 
+use forebay_testkit::markets::{ionet, runpod};
 use serde_json::{Value, json};
 use std::process::{Output, Stdio};
 use tokio::{
@@ -76,6 +77,33 @@ async fn every_provider_starts_and_tells_what_it_knows() {
         for word in ["Routes:", "drop-after", "Faults of this one:", "Settings:"] {
             assert!(help.contains(word), "{provider} says nothing of {word}");
         }
+    }
+}
+
+/// As many as somebody wants, and each of them to be told from the others.
+#[tokio::test]
+async fn every_provider_has_as_many_offers_as_it_is_told_to() {
+    let client = forebay_runtime::http::trusted();
+    let kinds = [
+        (
+            "ionet",
+            ("x-api-key", ionet::KEY.to_owned()),
+            "/enterprise/v1/io-cloud/vmaas/hardware",
+            "/data/hardware",
+        ),
+        (
+            "runpod",
+            ("authorization", format!("Bearer {}", runpod::KEY)),
+            "/v2/catalog/gpus",
+            "/gpus",
+        ),
+    ];
+    for (provider, (header, key), path, rows) in kinds {
+        let (_child, url) = started(&[provider, "--offers", "1234"]).await;
+        let asked = client.get(format!("{url}{path}")).header(header, key);
+        let told: Value = asked.send().await.unwrap().json().await.unwrap();
+        let rows = told.pointer(rows).and_then(Value::as_array);
+        assert_eq!(rows.map(Vec::len), Some(1_234), "{provider}");
     }
 }
 

@@ -5,8 +5,6 @@ use forebay_testkit::markets::{Named, Spec, Vendor, faults::COMMON, ionet, runpo
 use serde_json::Value;
 use std::{ffi::OsString, fmt::Write};
 
-const OFFERS: &str = "200";
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Provider {
     Vast,
@@ -25,6 +23,21 @@ impl Provider {
         }
     }
 
+    /// What its number of offers is, where nobody says one; and what is counted.
+    fn offers(self) -> (Option<&'static str>, &'static str) {
+        match self {
+            Self::Vast => (Some("200"), "So many offers"),
+            Self::IoNet => (
+                None,
+                "So many kinds of hardware, each one offer; a bit of everything without it",
+            ),
+            Self::RunPod => (
+                None,
+                "So many kinds of GPU, offered by 1, 2, 4 and 8; a bit of everything without it",
+            ),
+        }
+    }
+
     fn help(self) -> String {
         match self {
             Self::Vast => help(&vast::Vast::new(0)),
@@ -39,7 +52,7 @@ impl Provider {
 pub(crate) struct Start {
     pub(crate) provider: Provider,
     pub(crate) port: u16,
-    pub(crate) offers: usize,
+    pub(crate) offers: Option<usize>,
     pub(crate) settings: Vec<(String, Value)>,
     pub(crate) faults: Vec<Spec>,
 }
@@ -56,11 +69,10 @@ fn start(provider: Provider, matches: &ArgMatches) -> Start {
     if let Some(key) = matches.get_one::<String>("key") {
         settings.push(("key".to_owned(), Value::from(key.as_str())));
     }
-    let offers = matches.try_get_one("offers").ok().flatten().copied();
     Start {
         provider,
         port: *matches.get_one("port").expect("it has a default"),
-        offers: offers.unwrap_or_default(),
+        offers: matches.get_one("offers").copied(),
         settings,
         faults: matches.get_many("fault").into_iter().flatten().cloned().collect(),
     }
@@ -89,7 +101,10 @@ fn of_one(provider: Provider) -> Command {
         .long("set")
         .value_name("NAME=VALUE")
         .help("Sets one of the settings below");
-    let command = Command::new(provider.name())
+    let (usual, what) = provider.offers();
+    let offers = Arg::new("offers").long("offers").help(what);
+    let offers = offers.value_parser(value_parser!(usize));
+    Command::new(provider.name())
         .about(format!("A fake of {}", provider.name()))
         .after_help(provider.help())
         .arg(port.default_value("0").value_parser(value_parser!(u16)))
@@ -99,12 +114,8 @@ fn of_one(provider: Provider) -> Command {
                 .action(ArgAction::Append)
                 .value_parser(|text: &str| text.parse::<Spec>()),
         )
-        .arg(set.action(ArgAction::Append).value_parser(setting));
-    if provider == Provider::Vast {
-        let offers = Arg::new("offers").long("offers").help("So many offers");
-        return command.arg(offers.default_value(OFFERS).value_parser(value_parser!(usize)));
-    }
-    command
+        .arg(set.action(ArgAction::Append).value_parser(setting))
+        .arg(usual.into_iter().fold(offers, Arg::default_value))
 }
 
 /// `NAME=VALUE`; the value is JSON, or else a text.

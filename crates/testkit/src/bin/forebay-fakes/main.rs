@@ -37,9 +37,15 @@ fn run(start: Start) -> Result<(), String> {
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
         match start.provider {
-            Provider::Vast => serve(vast::Vast::new(start.offers), start).await,
-            Provider::IoNet => serve(ionet::IoNet::default(), start).await,
-            Provider::RunPod => serve(runpod::RunPod::default(), start).await,
+            Provider::Vast => serve(vast::Vast::new(start.offers.unwrap_or_default()), start).await,
+            Provider::IoNet => {
+                let usual = ionet::IoNet::default;
+                serve(start.offers.map_or_else(usual, ionet::IoNet::with_offers), start).await
+            }
+            Provider::RunPod => {
+                let usual = runpod::RunPod::default;
+                serve(start.offers.map_or_else(usual, runpod::RunPod::with_offers), start).await
+            }
         }
     })
 }

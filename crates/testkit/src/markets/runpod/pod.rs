@@ -1,6 +1,6 @@
 //! One pod, from its making to its end, and what it costs meanwhile.
 
-use super::{RunPod, catalog, problem};
+use super::{Gpu, RunPod, catalog, problem};
 use crate::markets::{Answer, Ask};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -10,6 +10,8 @@ const PROVISIONING: SignedDuration = SignedDuration::from_secs(10);
 const STARTING: SignedDuration = SignedDuration::from_secs(40);
 const HOUR: i64 = 3_600;
 const LOG_LINES_MAX: usize = 5_000;
+/// Where nobody says how much.
+const DISK_GB: u32 = 20;
 const KEYS: [&str; 14] = [
     "name",
     "image",
@@ -149,6 +151,18 @@ impl Pod {
         }
     }
 
+    /// How whoever asked for it is told of it.
+    fn made(&self, ask: &Ask<'_>) -> Answer {
+        match ask.special {
+            Some("error-with-id") => {
+                let body = json!({ "title": "Internal Server Error", "status": 500, "podId": self.id });
+                Answer::of(500, "application/problem+json", body.to_string())
+            }
+            Some("no-id") => Answer::json(201, &json!({ "name": self.name })),
+            _ => Answer::json(201, &self.json(ask.now)),
+        }
+    }
+
     pub(super) fn json(&self, now: Timestamp) -> Value {
         let is_running = self.status == Status::Running;
         let uptime = now.duration_since(self.created_at).as_secs();
@@ -211,6 +225,25 @@ fn faults(body: &Value) -> Vec<String> {
     faults
 }
 
+/// A number of a body, or what it is where nobody says.
+fn number(value: &Value, otherwise: u32) -> u32 {
+    let said = value.as_u64().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+    said.unwrap_or(otherwise)
+}
+
+/// Whoever asked for data centres asked for none that has such a GPU.
+struct Nowhere;
+
+/// The first of the wanted data centres that has such a GPU; nothing where it is the same to whoever asks.
+fn placed(body: &Value, gpu: &Gpu) -> Result<Option<String>, Nowhere> {
+    let Some(wanted) = body["dataCenterIds"].as_array() else {
+        return Ok(None);
+    };
+    let known = |place: &Value| gpu.places.iter().find(|known| *place == json!(known));
+    let place = wanted.iter().find_map(known).ok_or(Nowhere)?;
+    Ok(Some((*place).to_owned()))
+}
+
 impl RunPod {
     pub(super) fn create(&mut self, ask: &Ask<'_>) -> Answer {
         let body = ask.seen.json();
@@ -218,38 +251,19 @@ impl RunPod {
         if !faults.is_empty() {
             return invalid(&faults);
         }
-        let cloud = if body["cloud"] == "COMMUNITY" {
-            "COMMUNITY"
-        } else {
-            "SECURE"
-        };
-        let count = body["gpu"]["count"]
-            .as_u64()
-            .and_then(|count| u32::try_from(count).ok())
-            .unwrap_or(u32::MAX);
+        let cloud = ["COMMUNITY", "SECURE"][usize::from(body["cloud"] != "COMMUNITY")];
+        let count = number(&body["gpu"]["count"], u32::MAX);
         let Some(gpu) = self.gpus.iter_mut().find(|gpu| body["gpu"]["id"] == json!(gpu.id)) else {
             return problem(404, "Not Found", "GPU type not found");
         };
-        let places = body["dataCenterIds"].as_array();
-        let place = places.and_then(|places| {
-            places.iter().find_map(|place| {
-                gpu.places
-                    .iter()
-                    .find(|known| *place == json!(known))
-                    .map(|known| (*known).to_owned())
-            })
-        });
-        let is_placed = places.is_none() || place.is_some();
-        if ask.special == Some("no-room") || !is_placed || !gpu.take(cloud, count) {
+        let has_room = ask.special != Some("no-room");
+        let Some(place) = placed(&body, gpu).ok().filter(|_| has_room && gpu.take(cloud, count)) else {
             let words = "There are no longer any instances available with the requested specifications. \
                          Please refresh and try again.";
             return problem(400, "Bad Request", words);
-        }
+        };
         self.ever += 1;
-        let disk = body["disk"]
-            .as_u64()
-            .and_then(|disk| u32::try_from(disk).ok())
-            .unwrap_or(20);
+        let disk = number(&body["disk"], DISK_GB);
         let pod = Pod {
             id: format!("pod{:011x}", self.ever),
             name: body["name"].as_str().unwrap_or_default().to_owned(),
@@ -269,14 +283,7 @@ impl RunPod {
             used: BTreeMap::new(),
             body,
         };
-        let answer = match ask.special {
-            Some("error-with-id") => {
-                let body = json!({ "title": "Internal Server Error", "status": 500, "podId": pod.id });
-                Answer::of(500, "application/problem+json", body.to_string())
-            }
-            Some("no-id") => Answer::json(201, &json!({ "name": pod.name })),
-            _ => Answer::json(201, &pod.json(ask.now)),
-        };
+        let answer = pod.made(ask);
         self.pods.push(pod);
         answer
     }
