@@ -16,9 +16,10 @@ mod tasks;
 mod upstreams;
 
 pub use contexts::{
-    ContentType, ContextCreate, ContextDeleted, ContextHealth, ContextInfo, ContextList, ContextModel, ContextModelList,
-    ContextNode, ContextNodeAdd, ContextNodeAdded, ContextNodeDeleted, ContextNodeNew, ContextPrompt, ContextPrompted,
-    ContextQuery, ContextUsage, Metadata, NodeRole, OnDisconnect, PromptQuery, TaskPriority, WaitQuery,
+    ContentType, ContextCreate, ContextDeleted, ContextHealth, ContextInfo, ContextList, ContextModel,
+    ContextModelList, ContextNode, ContextNodeAdd, ContextNodeAdded, ContextNodeDeleted, ContextNodeNew, ContextPrompt,
+    ContextPrompted, ContextQuery, ContextUsage, Metadata, NodeRole, OnDisconnect, PromptQuery, TaskPriority,
+    WaitQuery,
 };
 pub use declared::{DeclaredTool, DeclaredToolList, ToolRef};
 pub use explain::{ExplainQuery, Explanation, LimitInfo, TraceExplanation};

@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 pub(super) async fn run(
     app: &Arc<App>,
     principal: &Principal,
-    (own, mut arguments): (Own, Value),
+    (own, arguments): (Own, Value),
     context: &CallContext,
 ) -> Result<Value, Failure> {
     let call = Call {
@@ -53,41 +53,11 @@ pub(super) async fn run(
             let task = app.work.cancel(&forebay_work::scope(principal), &named.id()?).await?;
             Ok(told(&view::task(&task)))
         }
-        Own::Create => {
-            let asked = call.asked(&mut arguments)?;
-            let wish: ContextCreate = parsed(arguments)?;
-            let task = app.contexts.create(principal, &wish, &asked)?;
-            call.have_done(task, Shown::nodes(wish.return_context)).await
-        }
-        Own::AddNode => {
-            let (asked, id) = (call.asked(&mut arguments)?, context_id(&mut arguments)?);
-            let wish: ContextNodeAdd = parsed(arguments)?;
-            let task = app.contexts.add_node(principal, &id, &wish, &asked).await?;
-            call.have_done(task, Shown::context(wish.return_context)).await
-        }
-        Own::DeleteNode => {
-            let asked = call.asked(&mut arguments)?;
-            let Named { context_id, node_id } = parsed(arguments)?;
-            let node = node_id.unwrap_or_default();
-            let task = app.contexts.delete_node(principal, &context_id, &node, &asked).await?;
-            call.have_done(task, Shown::Change).await
-        }
-        Own::Delete => {
-            let asked = call.asked(&mut arguments)?;
-            let named: Named = parsed(arguments)?;
-            let task = app.contexts.delete(principal, &named.context_id, &asked).await?;
-            call.have_done(task, Shown::Change).await
-        }
-        Own::Prompt => {
-            let (mut asked, id) = (call.asked(&mut arguments)?, context_id(&mut arguments)?);
-            let mut wish: ContextPrompt = parsed(arguments)?;
-            wish.stream = context.client.wants_progress;
-            if wish.stream {
-                asked.wanted_by = work::claimed_here(app);
-            }
-            let task = app.contexts.prompt(principal, &id, &wish, &asked).await?;
-            call.have_done(task, Shown::context(wish.return_context)).await
-        }
+        Own::Create => call.create(arguments).await,
+        Own::AddNode => call.add_node(arguments).await,
+        Own::DeleteNode => call.delete_node(arguments).await,
+        Own::Delete => call.delete(arguments).await,
+        Own::Prompt => call.prompt(arguments).await,
     }
 }
 
@@ -135,6 +105,48 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
+    async fn create(&self, mut arguments: Value) -> Result<Value, Failure> {
+        let asked = self.asked(&mut arguments)?;
+        let wish: ContextCreate = parsed(arguments)?;
+        let task = self.app.contexts.create(self.principal, &wish, &asked)?;
+        self.have_done(task, Shown::nodes(wish.return_context)).await
+    }
+
+    async fn add_node(&self, mut arguments: Value) -> Result<Value, Failure> {
+        let (asked, id) = (self.asked(&mut arguments)?, context_id(&mut arguments)?);
+        let wish: ContextNodeAdd = parsed(arguments)?;
+        let task = self.app.contexts.add_node(self.principal, &id, &wish, &asked).await?;
+        self.have_done(task, Shown::context(wish.return_context)).await
+    }
+
+    async fn delete_node(&self, mut arguments: Value) -> Result<Value, Failure> {
+        let asked = self.asked(&mut arguments)?;
+        let Named { context_id, node_id } = parsed(arguments)?;
+        let node = node_id.unwrap_or_default();
+        let contexts = &self.app.contexts;
+        let task = contexts.delete_node(self.principal, &context_id, &node, &asked).await?;
+        self.have_done(task, Shown::Change).await
+    }
+
+    async fn delete(&self, mut arguments: Value) -> Result<Value, Failure> {
+        let asked = self.asked(&mut arguments)?;
+        let named: Named = parsed(arguments)?;
+        let contexts = &self.app.contexts;
+        let task = contexts.delete(self.principal, &named.context_id, &asked).await?;
+        self.have_done(task, Shown::Change).await
+    }
+
+    async fn prompt(&self, mut arguments: Value) -> Result<Value, Failure> {
+        let (mut asked, id) = (self.asked(&mut arguments)?, context_id(&mut arguments)?);
+        let mut wish: ContextPrompt = parsed(arguments)?;
+        wish.stream = self.context.client.wants_progress;
+        if wish.stream {
+            asked.wanted_by = work::claimed_here(self.app);
+        }
+        let task = self.app.contexts.prompt(self.principal, &id, &wish, &asked).await?;
+        self.have_done(task, Shown::context(wish.return_context)).await
+    }
+
     /// Takes what is about the task out of the arguments.
     fn asked(&self, arguments: &mut Value) -> Result<Asked, Failure> {
         let mut own = Map::new();
