@@ -1,4 +1,4 @@
-"""The queue: durable cycles a second on each store beside the bare driver, claims among many, and how soon work begins."""
+"""The queue: durable cycles a second on each store beside the bare driver, claims among many, submit to start."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def figures(binary, folder):
     seen = [measured(binary, engine, folder) for engine in ("sqlite", "postgres")]
     print("\nbatches of 100: submitted, claimed and settled, each committed before it is answered\n")
     print(
-        "| store | bare, a statement a row | bare, one a batch | cycles/s | submit to start p50, p99 ms |\n|---|---|---|---|---|"
+        "| store | bare, a statement a row | bare, one a batch | cycles/s | start p50, p99 ms |\n|---|---|---|---|---|"
     )
     for one in seen:
         rates = [f"{one[name]:,.0f}" for name in ("bare_rows_per_s", "bare_batches_per_s", "cycles_per_s")]

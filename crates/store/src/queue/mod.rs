@@ -15,6 +15,7 @@ mod new;
 mod read;
 mod rows;
 mod sweep;
+mod wake;
 mod writer;
 
 pub use claim::{Claim, Claimed};
@@ -96,17 +97,19 @@ pub(crate) fn start(tasks: &Tasks, sweeping: &Tasks, db: Db) -> Queue {
         changes: broadcast::channel(CHANGES_MAX).0,
         ready: watch::channel(0).0,
     };
+    let (ours, told) = watch::channel(0);
     for (name, jobs) in [("store.queue.submit", new), ("store.queue.move", old)] {
         let writer = GroupWriter {
             db: queue.db.clone(),
             jobs,
             metrics: queue.metrics.clone(),
             changes: queue.changes.clone(),
-            ready: queue.ready.clone(),
+            ready: [queue.ready.clone(), ours.clone()],
         };
         tasks.spawn(name, |stop| writer.run(stop));
     }
     sweep::start(sweeping, &queue);
+    wake::start(sweeping, &queue, told);
     queue
 }
 
@@ -203,7 +206,8 @@ impl Queue {
         self.changes.subscribe()
     }
 
-    /// Changes whenever there may be something to claim that was not there before, as far as this process knows.
+    /// Changes whenever there may be something to claim that was not there before: here, or by what others on the same
+    /// PostgreSQL tell. Whoever waits for it looks now and then too.
     pub fn ready(&self) -> watch::Receiver<u64> {
         self.ready.subscribe()
     }

@@ -22,6 +22,7 @@ use super::{
     metrics::Metrics,
     moves::{self, Scope, Step, Stepped},
     new::NewRow,
+    wake,
 };
 use crate::{StoreError, db::Db, sql::Tx};
 
@@ -63,7 +64,8 @@ pub(super) struct GroupWriter {
     pub jobs: mpsc::Receiver<Job>,
     pub metrics: Metrics,
     pub changes: broadcast::Sender<TaskChange>,
-    pub ready: watch::Sender<u64>,
+    /// Who waits for work here, and who tells others.
+    pub ready: [watch::Sender<u64>; 2],
 }
 
 impl GroupWriter {
@@ -145,7 +147,7 @@ impl GroupWriter {
         let now_ms = self.db.clock().now().as_millisecond();
         let (became, is_ready) = self.db.write(Group { now_ms, requests }, run).await?;
         if is_ready {
-            self.ready.send_modify(|count| *count = count.wrapping_add(1));
+            self.ready.iter().for_each(wake::bump);
         }
         Ok(became)
     }

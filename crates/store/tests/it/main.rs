@@ -124,6 +124,7 @@ fn knock(action: &str) -> Event {
         outcome: Outcome::Failed(Code::InvalidKey),
         reason: None,
         usage: None,
+        cost: None,
         ..audit_event(1)
     }
 }

@@ -471,3 +471,21 @@ async fn what_nobody_took_is_somebody_elses_at_once() {
         timed.close().await;
     }
 }
+
+#[tokio::test]
+async fn gateways_on_one_postgres_hear_of_each_others_work() {
+    let db = TestDb::postgres().await;
+    let both = [Timed::open(&db).await, Timed::open(&db).await];
+    let mut ready = both[1].queue().ready();
+    // Listening begins a moment after the store is open, which counts as news too.
+    ready.changed().await.unwrap();
+    let submitted = both[0].queue().submit(work("a")).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), ready.changed())
+        .await
+        .expect("the other gateway tells")
+        .unwrap();
+    assert_eq!(claim_one(&both[1].queue(), "a").await.task.id, submitted.id);
+    for one in both {
+        one.close().await;
+    }
+}
