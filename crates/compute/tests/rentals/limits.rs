@@ -62,7 +62,7 @@ async fn what_was_spent_at_59_59_counts_for_a_machine_at_60_01() {
     let gateway = world.gateway().await;
     limit(&gateway.store, "50");
     let offer = gateway.offer("4090").await;
-    world.clock.advance(60 * MINUTE - Duration::from_secs(1));
+    world.clock.advance(59 * MINUTE + Duration::from_secs(59));
     spent_elsewhere(&gateway, usd("49.99")).await;
     world.clock.advance(Duration::from_secs(2));
     let refused = gateway.rent(&offer.id).await.unwrap_err();

@@ -86,17 +86,17 @@ async fn ambiguous_makes_no_second_one<V: Known>(own: &[&str]) {
 
 #[tokio::test]
 async fn an_ambiguous_create_never_makes_a_second_one_at_vast() {
-    ambiguous_makes_no_second_one::<Vast>(&["without-id", "done-json-500"]).await;
+    Box::pin(ambiguous_makes_no_second_one::<Vast>(&["without-id", "done-json-500"])).await;
 }
 
 #[tokio::test]
 async fn an_ambiguous_create_never_makes_a_second_one_at_ionet() {
-    ambiguous_makes_no_second_one::<IoNet>(&["no-id", "done-504"]).await;
+    Box::pin(ambiguous_makes_no_second_one::<IoNet>(&["no-id", "done-504"])).await;
 }
 
 #[tokio::test]
 async fn an_ambiguous_create_never_makes_a_second_one_at_runpod() {
-    ambiguous_makes_no_second_one::<RunPod>(&["no-id", "problem-500"]).await;
+    Box::pin(ambiguous_makes_no_second_one::<RunPod>(&["no-id", "problem-500"])).await;
 }
 
 #[tokio::test]
