@@ -45,8 +45,8 @@ async fn a_conversation_is_had_on_either_database() {
         let answer = json_of(rig.post(&format!("{path}/prompt"), &key, &question).await, 200).await;
         assert_eq!(answer["node"]["content"], ANSWER, "{}", db.name());
         assert_eq!(answer["usage"]["total_tokens"], 18);
-        let note = json!({"content": "a note", "return_context": true});
-        let added = json_of(rig.post(&format!("{path}/nodes"), &key, &note).await, 201).await;
+        let remark = json!({"content": "a note", "return_context": true});
+        let added = json_of(rig.post(&format!("{path}/nodes"), &key, &remark).await, 201).await;
         assert_eq!(added["context"]["node_count"], 4);
         let node = format!("{path}/nodes/{}", added["node"]["id"].as_str().unwrap());
         let removed = rig.request("DELETE", &node, &key).send().await.unwrap();

@@ -12,9 +12,34 @@ type Row = [u16; 6];
 
 const OPEN: Row = [200; 6];
 
+/// What is kept and done later.
+fn of_contexts_and_tasks() -> BTreeMap<&'static str, Row> {
+    BTreeMap::from([
+        ("POST /api/v1/mcp/contexts", [401, 403, 201, 201, 201, 201]),
+        ("GET /api/v1/mcp/contexts", [401, 403, 200, 200, 200, 200]),
+        // Of nothing there is nothing to ask or to take away.
+        ("GET /api/v1/mcp/contexts/{id}", [401, 403, 404, 404, 404, 404]),
+        ("DELETE /api/v1/mcp/contexts/{id}", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/contexts/{id}/prompt", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/contexts/{id}/nodes", [401, 403, 404, 404, 404, 404]),
+        (
+            "DELETE /api/v1/mcp/contexts/{id}/nodes/{node}",
+            [401, 403, 404, 404, 404, 404],
+        ),
+        ("GET /api/v1/mcp/health", [401, 200, 200, 200, 200, 200]),
+        ("GET /api/v1/mcp/models", [401, 200, 200, 200, 200, 200]),
+        ("POST /api/v1/mcp/tasks", [401, 403, 400, 400, 400, 400]),
+        ("GET /api/v1/mcp/tasks", [401, 403, 200, 200, 200, 200]),
+        ("GET /api/v1/mcp/tasks/{id}", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/tasks/{id}/cancel", [401, 403, 404, 404, 404, 404]),
+        ("POST /api/v1/mcp/tasks/{id}/requeue", [401, 403, 404, 404, 404, 404]),
+    ])
+}
+
 /// The status of every route. Where a role may pass, the status is that of a request that makes sense.
 fn expected() -> BTreeMap<&'static str, Row> {
-    BTreeMap::from([
+    let mut rows = of_contexts_and_tasks();
+    rows.extend([
         ("GET /health", OPEN),
         ("GET /livez", OPEN),
         ("GET /readyz", OPEN),
@@ -62,24 +87,6 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("DELETE /api/v1/gpu/instances/{id}", [401, 403, 404, 404, 404, 404]),
         ("POST /api/v1/gpu/instances/{id}/extend", [401, 403, 404, 404, 404, 404]),
         ("GET /api/v1/gpu/instances/{id}/logs", [401, 403, 404, 404, 404, 404]),
-        ("POST /api/v1/mcp/contexts", [401, 403, 201, 201, 201, 201]),
-        ("GET /api/v1/mcp/contexts", [401, 403, 200, 200, 200, 200]),
-        // Of nothing there is nothing to ask or to take away.
-        ("GET /api/v1/mcp/contexts/{id}", [401, 403, 404, 404, 404, 404]),
-        ("DELETE /api/v1/mcp/contexts/{id}", [401, 403, 404, 404, 404, 404]),
-        ("POST /api/v1/mcp/contexts/{id}/prompt", [401, 403, 404, 404, 404, 404]),
-        ("POST /api/v1/mcp/contexts/{id}/nodes", [401, 403, 404, 404, 404, 404]),
-        (
-            "DELETE /api/v1/mcp/contexts/{id}/nodes/{node}",
-            [401, 403, 404, 404, 404, 404],
-        ),
-        ("GET /api/v1/mcp/health", [401, 200, 200, 200, 200, 200]),
-        ("GET /api/v1/mcp/models", [401, 200, 200, 200, 200, 200]),
-        ("POST /api/v1/mcp/tasks", [401, 403, 400, 400, 400, 400]),
-        ("GET /api/v1/mcp/tasks", [401, 403, 200, 200, 200, 200]),
-        ("GET /api/v1/mcp/tasks/{id}", [401, 403, 404, 404, 404, 404]),
-        ("POST /api/v1/mcp/tasks/{id}/cancel", [401, 403, 404, 404, 404, 404]),
-        ("POST /api/v1/mcp/tasks/{id}/requeue", [401, 403, 404, 404, 404, 404]),
         // These are for machines, which have tokens of their own.
         ("POST /api/v1/gpu/agent", [401; 6]),
         ("GET /dist/forebay", [401; 6]),
@@ -127,7 +134,8 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("GET /mcp/resources", [401, 200, 200, 200, 200, 200]),
         ("POST /mcp/resources", [401, 200, 200, 200, 200, 200]),
         ("POST /api/v1/mcp", [401, 200, 200, 200, 200, 200]),
-    ])
+    ]);
+    rows
 }
 
 async fn everybody(rig: &Rig) -> [String; 6] {

@@ -184,15 +184,15 @@ async fn limits_are_listed_in_pages() {
     }
     let all = read(&rig, "/api/v1/budgets", &otto).await;
     assert!(all.get("next").is_none(), "{all}");
-    let (mut paged, mut after, mut pages) = (Vec::new(), String::new(), 0);
+    let (mut met, mut after, mut pages) = (Vec::new(), String::new(), 0);
     loop {
         let page = read(&rig, &format!("/api/v1/budgets?limit=3{after}"), &otto).await;
-        paged.extend(page["budgets"].as_array().unwrap().clone());
+        met.extend(page["budgets"].as_array().unwrap().clone());
         pages += 1;
         let Some(next) = page["next"].as_str() else { break };
         after = format!("&after={}", next.replace(' ', "%20"));
     }
-    assert_eq!((pages, Value::from(paged)), (3, all["budgets"].clone()));
+    assert_eq!((pages, Value::from(met)), (3, all["budgets"].clone()));
     for wrong in ["x", "acme%20tenant%20%20soon", "a%20b%20c%20d%20e"] {
         let refused = rig.request("GET", &format!("/api/v1/budgets?after={wrong}"), &otto);
         assert_eq!(refused.send().await.unwrap().status(), 400, "{wrong}");

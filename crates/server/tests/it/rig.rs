@@ -43,12 +43,12 @@ impl Rig {
         let data = tempfile::tempdir().unwrap();
         let url = sqlite_url(&data.path().join("forebay.db"));
         let listen = Some(listen.parse().unwrap());
-        Self::start_with(&url, data, MetricsConfig { listen }, |_| {}).await
+        Box::pin(Self::start_with(&url, data, MetricsConfig { listen }, |_| {})).await
     }
 
     /// The same on any database.
     pub(crate) async fn on(store_url: &str, data: tempfile::TempDir, change: impl FnOnce(&mut AppConfig)) -> Self {
-        Self::start_with(store_url, data, MetricsConfig::default(), change).await
+        Box::pin(Self::start_with(store_url, data, MetricsConfig::default(), change)).await
     }
 
     async fn start_with(
