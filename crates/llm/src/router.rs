@@ -175,6 +175,7 @@ impl Router {
         let span = record.span().clone();
         let model = async {
             principal.require(&action)?;
+            check_model(&request.body, self.desk.billing.limits(principal))?;
             found.ok_or_else(|| self.unknown(principal, &request.model))
         };
         let model = match model.await {
@@ -189,7 +190,6 @@ impl Router {
         };
         // What a turn has to remember is large, and boxed, so that a request that is none has nothing of it to carry.
         if wants_turn(request.endpoint, &request.body, request.hints.context.is_some()) {
-            check_model(&request.body, self.desk.billing.limits(principal))?;
             return match Box::pin(self.turn(&caller, &request)).instrument(span).await {
                 Ok(turn) => Box::pin(turn.answer(record)).await,
                 Err(failure) => Err(closed(record, failure)),
