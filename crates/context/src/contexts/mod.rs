@@ -173,8 +173,9 @@ impl Contexts {
     ) -> Result<NewTask, Failure> {
         principal.require(&Action::CONTEXTS_WRITE)?;
         input::check_prompt(prompt, &self.0.settings.load())?;
-        let found = self.0.find(&principal.into(), id).await?;
-        input::check_model(&*self.0.models, principal, &found.model)?;
+        if let Some(found) = self.0.find_unless_named(principal, id, asked).await? {
+            input::check_model(&*self.0.models, principal, &found.model)?;
+        }
         let priority = input::priority(prompt.priority, asked.priority);
         let mut body = input::write_about(id, prompt)?;
         body["priority"] = priority.as_str().into();
@@ -192,7 +193,7 @@ impl Contexts {
     ) -> Result<NewTask, Failure> {
         principal.require(&Action::CONTEXTS_WRITE)?;
         input::check_node(node, &self.0.settings.load())?;
-        self.0.find(&principal.into(), id).await?;
+        self.0.find_unless_named(principal, id, asked).await?;
         let priority = input::priority(node.priority, asked.priority);
         let task = Task::new(input::ADD_NODE, input::write_about(id, node)?, priority, input::RETRY);
         task.of(principal, asked, Some(id))
@@ -207,7 +208,7 @@ impl Contexts {
         asked: &Asked,
     ) -> Result<NewTask, Failure> {
         principal.require(&Action::CONTEXTS_WRITE)?;
-        self.0.find(&principal.into(), id).await?;
+        self.0.find_unless_named(principal, id, asked).await?;
         let body = input::NodeRef {
             node_id: node.to_owned(),
         };
@@ -224,7 +225,7 @@ impl Contexts {
     /// The task that takes a context away.
     pub async fn delete(&self, principal: &Principal, id: &str, asked: &Asked) -> Result<NewTask, Failure> {
         principal.require(&Action::CONTEXTS_WRITE)?;
-        self.0.find(&principal.into(), id).await?;
+        self.0.find_unless_named(principal, id, asked).await?;
         let priority = input::priority(None, asked.priority);
         let body = input::write_about(id, &input::Whole {})?;
         let task = Task::new(input::DELETE, body, priority, input::RETRY);
@@ -281,6 +282,21 @@ impl Inner {
     async fn find(&self, owner: &ResponseOwner, id: &str) -> Result<StoredConversation, Failure> {
         let found = self.conversations.get(id, owner, self.clock.now()).await?;
         found.ok_or_else(|| unknown(id))
+    }
+
+    /// The context that a task is to be about. Where the task has a name of its sender's it may be a repetition of one that
+    /// was done, after which the context is gone: then there is none, and the queue knows better.
+    async fn find_unless_named(
+        &self,
+        principal: &Principal,
+        id: &str,
+        asked: &Asked,
+    ) -> Result<Option<StoredConversation>, Failure> {
+        let found = self.conversations.get(id, &principal.into(), self.clock.now()).await?;
+        if found.is_none() && asked.idempotency_key.is_none() {
+            return Err(unknown(id));
+        }
+        Ok(found)
     }
 
     /// What has to be so before a context is made, also where its task is submitted without us.

@@ -6,6 +6,7 @@
 )]
 
 mod chroma;
+mod contexts;
 mod files;
 mod manage;
 mod mcp;

@@ -1,42 +1,18 @@
 //! What changes conversations: each in one transaction, whole or not at all.
 
-use forebay_domain::{conversation::OnFull, id::KeyId};
 use jiff::Timestamp;
 use std::sync::LazyLock;
 
 use super::{
-    Conversations, METADATA_BYTES_MAX, NewConversation, SWEEP_MAX, StoredConversation, StoredNode, check_nodes,
-    check_words, is_word,
+    Conversations, SWEEP_MAX, StoredConversation, StoredNode, check_nodes, is_word,
     rows::{ConversationRow, columns, expiry_ms},
 };
 use crate::{
     StoreError,
     many::Insert,
     responses::ResponseOwner,
-    row::within,
     sql::{Both, Tx, on_both},
 };
-
-/// How many conversations a tenant may have, and what happens then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    pub most: u32,
-    pub on_full: OnFull,
-}
-
-/// What became of a new conversation.
-#[derive(Debug, Clone)]
-pub enum Created {
-    New {
-        conversation: Box<StoredConversation>,
-        /// Those that made room for it.
-        evicted: Vec<String>,
-    },
-    /// It was made before.
-    Repeat(Box<StoredConversation>),
-    /// The tenant has so many already.
-    Full { count: u64 },
-}
 
 /// Nodes to be added at the end of a conversation.
 #[derive(Debug, Clone)]
@@ -78,11 +54,6 @@ pub enum NodeDeleted {
     NoNode,
 }
 
-const INSERT: &str = concat!(
-    "INSERT INTO conversation (",
-    columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
-);
 static INSERT_NODES: LazyLock<Insert> = LazyLock::new(|| {
     let columns = [
         "conversation",
@@ -104,9 +75,6 @@ static INSERT_NODES: LazyLock<Insert> = LazyLock::new(|| {
 const OF_ID: &str = concat!("SELECT ", columns!(), " FROM conversation WHERE id = $1");
 /// The same row, kept for this transaction.
 const OF_ID_LOCKED: &str = concat!("SELECT ", columns!(), " FROM conversation WHERE id = $1 FOR UPDATE");
-const COUNT: &str = "SELECT COUNT(*) FROM conversation WHERE tenant = $1 AND expires_at_ms > $2";
-const OLDEST: &str =
-    "SELECT id FROM conversation WHERE tenant = $1 AND expires_at_ms > $2 ORDER BY used_at_ms, id LIMIT $3";
 const NODE: &str = "SELECT parent FROM conversation_node WHERE conversation = $1 AND id = $2";
 const LAST: &str = "SELECT id FROM conversation_node WHERE conversation = $1 ORDER BY place DESC LIMIT 1";
 const CHANGED: &str = "UPDATE conversation SET updated_at_ms = $2, used_at_ms = $2, expires_at_ms = $3, \
@@ -115,36 +83,13 @@ const WEIGHT: &str = "SELECT CAST(OCTET_LENGTH(content) + OCTET_LENGTH(metadata)
      WHERE conversation = $1 AND id = $2";
 const RELINK: &str = "UPDATE conversation_node SET parent = $3 WHERE conversation = $1 AND parent = $2";
 const DELETE_NODE: &str = "DELETE FROM conversation_node WHERE conversation = $1 AND id = $2";
-const DELETE: &str = "DELETE FROM conversation WHERE id = $1";
 const DELETE_OWN: &str =
     "DELETE FROM conversation WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5";
 const TOUCH: &str = "UPDATE conversation SET used_at_ms = $6, expires_at_ms = $7 \
      WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5 AND expires_at_ms > $6";
 const SWEEP: &str = "DELETE FROM conversation WHERE id IN \
      (SELECT id FROM conversation WHERE expires_at_ms <= $1 ORDER BY expires_at_ms LIMIT $2)";
-/// Held while those of a tenant are counted and one is written.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(7315014, hashtext($1))";
-
 impl Conversations {
-    /// Makes a conversation with its first nodes, where its tenant has room. One that is there already stays as it is.
-    pub async fn create(&self, new: &NewConversation, room: Room) -> Result<Created, StoreError> {
-        check_words([
-            new.id.as_str(),
-            &new.model,
-            new.user_label.as_deref().unwrap_or_default(),
-        ])?;
-        within(
-            "the metadata of a context",
-            new.metadata.get().len(),
-            METADATA_BYTES_MAX,
-        )?;
-        check_nodes(&new.nodes)?;
-        let input = (new.clone(), room);
-        self.0
-            .write(input, |tx, (new, room)| Box::pin(create(tx, new, *room)))
-            .await
-    }
-
     /// Adds nodes at the end.
     pub async fn append(&self, append: &Append) -> Result<Appended, StoreError> {
         check_nodes(&append.nodes)?;
@@ -257,81 +202,7 @@ impl Conversations {
     }
 }
 
-async fn create(tx: &mut Tx, new: &NewConversation, room: Room) -> Result<Created, StoreError> {
-    let tenant = new.owner.tenant.as_str();
-    if let Both::Postgres(tx) = tx {
-        sqlx::query(LOCK).bind(tenant).execute(&mut **tx).await?;
-    }
-    if let Some(there) = find(tx, &new.id).await? {
-        // Ids are made of tasks, of which each has one owner.
-        if there.owner != new.owner {
-            return Err(StoreError::corrupt("a context of somebody else has this id"));
-        }
-        return Ok(Created::Repeat(Box::new(there)));
-    }
-    let at_ms = new.created_at.as_millisecond();
-    let count: i64 = on_both!(&mut *tx, |tx| sqlx::query_scalar(COUNT)
-        .bind(tenant)
-        .bind(at_ms)
-        .fetch_one(&mut **tx)
-        .await)?;
-    let count = u64::try_from(count).unwrap_or(0);
-    let mut evicted = Vec::new();
-    if count >= u64::from(room.most) {
-        match room.on_full {
-            OnFull::Refuse => return Ok(Created::Full { count }),
-            OnFull::EvictOldest => evicted = evict(tx, tenant, at_ms, count + 1 - u64::from(room.most)).await?,
-        }
-    }
-    let places = i64::try_from(new.nodes.len()).unwrap_or(i64::MAX);
-    on_both!(&mut *tx, |tx| sqlx::query(INSERT)
-        .bind(&new.id)
-        .bind(tenant)
-        .bind(new.owner.project_text())
-        .bind(new.owner.kind.as_str())
-        .bind(new.owner.subject.as_str())
-        .bind(new.key.as_ref().map(KeyId::as_str))
-        .bind(&new.user_label)
-        .bind(&new.model)
-        .bind(new.metadata.get())
-        .bind(at_ms)
-        .bind(at_ms)
-        .bind(at_ms)
-        .bind(expiry_ms(new.expires_at))
-        .bind(1_i64)
-        .bind(places)
-        .bind(places)
-        .bind(weight(&new.nodes))
-        .execute(&mut **tx)
-        .await
-        .map(drop))?;
-    insert_nodes(tx, &new.id, 0, &new.nodes).await?;
-    let made = find(tx, &new.id).await?;
-    let conversation = Box::new(made.ok_or_else(|| StoreError::corrupt("a context that was just made"))?);
-    Ok(Created::New { conversation, evicted })
-}
-
-/// Removes so many of a tenant, those first that were not used for longest. Where somebody has set the limit much lower it
-/// is reached a few at a time.
-async fn evict(tx: &mut Tx, tenant: &str, now_ms: i64, excess: u64) -> Result<Vec<String>, StoreError> {
-    let limit = i64::try_from(excess).unwrap_or(i64::MAX).min(i64::from(SWEEP_MAX));
-    let oldest: Vec<String> = on_both!(&mut *tx, |tx| sqlx::query_scalar(OLDEST)
-        .bind(tenant)
-        .bind(now_ms)
-        .bind(limit)
-        .fetch_all(&mut **tx)
-        .await)?;
-    for id in &oldest {
-        on_both!(&mut *tx, |tx| sqlx::query(DELETE)
-            .bind(id)
-            .execute(&mut **tx)
-            .await
-            .map(drop))?;
-    }
-    Ok(oldest)
-}
-
-async fn find(tx: &mut Tx, id: &str) -> Result<Option<StoredConversation>, StoreError> {
+pub(super) async fn find(tx: &mut Tx, id: &str) -> Result<Option<StoredConversation>, StoreError> {
     let statement = match tx {
         Both::Sqlite(_) => OF_ID,
         Both::Postgres(_) => OF_ID_LOCKED,
@@ -405,7 +276,6 @@ async fn add(tx: &mut Tx, append: &Append) -> Result<Appended, StoreError> {
 }
 
 /// The parent of a node, where there is such a node: it may have none.
-#[expect(clippy::option_option, reason = "no such node, and a node without a parent")]
 async fn parent_of(tx: &mut Tx, conversation: &str, node: &str) -> Result<Option<Option<String>>, StoreError> {
     Ok(on_both!(tx, |tx| sqlx::query_scalar(NODE)
         .bind(conversation)
@@ -483,7 +353,12 @@ async fn changed(
     Ok(())
 }
 
-async fn insert_nodes(tx: &mut Tx, conversation: &str, first: i64, nodes: &[StoredNode]) -> Result<(), StoreError> {
+pub(super) async fn insert_nodes(
+    tx: &mut Tx,
+    conversation: &str,
+    first: i64,
+    nodes: &[StoredNode],
+) -> Result<(), StoreError> {
     let mut place = first;
     for (sql, part) in INSERT_NODES.of(tx, nodes) {
         on_both!(&mut *tx, |tx| {
@@ -513,7 +388,7 @@ async fn insert_nodes(tx: &mut Tx, conversation: &str, first: i64, nodes: &[Stor
     Ok(())
 }
 
-fn weight(nodes: &[StoredNode]) -> i64 {
+pub(super) fn weight(nodes: &[StoredNode]) -> i64 {
     let bytes: u64 = nodes.iter().map(StoredNode::weight).sum();
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -6,9 +6,11 @@
 //! nodes that are no more; and each carries the task that made it, so that no task adds its nodes twice.
 
 mod change;
+mod create;
 mod rows;
 
-pub use change::{Append, Appended, Created, NodeDeleted, Room};
+pub use change::{Append, Appended, NodeDeleted};
+pub use create::{Created, Room};
 
 use forebay_domain::{
     conversation::{ContentKind, NodeRole},
