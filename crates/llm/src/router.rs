@@ -1,8 +1,10 @@
 //! From a request to an answer: policy, model, engine, record.
 
 mod later;
+mod offered;
 
 pub use later::RespondLater;
+use offered::Offered;
 
 use crate::{
     answer, dialect,
@@ -58,6 +60,7 @@ pub struct RouterParts {
 /// The one way to ask a model.
 pub struct Router {
     desk: Desk,
+    offered: Offered,
     means: OnceLock<Means>,
     /// Where responses go that nobody waits for.
     queue: OnceLock<Queue>,
@@ -81,6 +84,7 @@ impl Router {
                 },
                 entropy: parts.entropy,
             },
+            offered: Offered::default(),
             means: OnceLock::new(),
             queue: OnceLock::new(),
         };
@@ -103,6 +107,16 @@ impl Router {
     /// Puts new settings in force. Requests under way keep the old ones to their end; what is known of backends that
     /// stay is kept.
     pub fn reconfigure(&self, settings: Settings) {
+        self.offered.configure(settings, |joined| self.put_in_force(joined));
+    }
+
+    /// Offers these models too, where the configuration has none of their names. They take the place of those that were
+    /// offered so before.
+    pub fn list(&self, settings: Settings) {
+        self.offered.list(settings, |joined| self.put_in_force(joined));
+    }
+
+    fn put_in_force(&self, settings: Settings) {
         let before = self.desk.settings.load();
         routing::attach(&settings, Some(&before), &self.desk.books.clock, &self.desk.entropy);
         self.desk.settings.store(Arc::new(settings));

@@ -6,18 +6,22 @@ pub use self::parts::AppParts;
 use self::parts::{door_config, kit, model_settings, tool_kit};
 use crate::{
     alerts::Alerts,
-    config::{AlertsConfig, AuthConfig, BudgetsConfig, LimitsConfig, McpConfig, ServerConfig},
+    config::{AlertsConfig, AuthConfig, BudgetsConfig, ContextsConfig, LimitsConfig, McpConfig, ServerConfig},
     contexts::ContextServer,
     door::{Door, Rules, per_minute, token::Outside},
     gateway::Opens,
     http::Pipes,
     metrics::Metrics,
+    other_models::OtherModels,
     surfaces::{self, OpenSurface},
 };
 use arc_swap::ArcSwap;
 use forebay_api::{ConfigStatus, Status, StoreStatus, UpstreamState};
 use forebay_compute::{MarketsConfig, Rentals, RentalsConfig};
-use forebay_context::{Providers, contexts::Contexts};
+use forebay_context::{
+    Providers,
+    contexts::{Contexts, ContextsSettings},
+};
 use forebay_domain::{
     Action, Code, Failure, Principal,
     event::{Intent, Surface},
@@ -59,6 +63,7 @@ pub struct AppConfig {
     pub tools: forebay_mcp::tools::Config,
     pub upstreams: forebay_mcp::upstream::Config,
     pub mcp: McpConfig,
+    pub contexts: ContextsConfig,
     pub tasks: TasksConfig,
 }
 
@@ -100,6 +105,11 @@ impl AppConfig {
         })
     }
 
+    /// Contexts that are kept, as their own section and `mcp:` have it.
+    fn contexts(&self) -> ContextsSettings {
+        self.mcp.in_force().contexts(self.contexts)
+    }
+
     /// The settings of the built-in tools, of which some may stand in `mcp.tools`.
     fn builtin_tools(&self) -> Result<forebay_mcp::tools::Config, Failure> {
         self.mcp.in_force().tools.onto(self.tools.clone())
@@ -125,6 +135,8 @@ pub struct App {
     pub rentals: Rentals,
     /// Conversations that are kept.
     pub contexts: Contexts,
+    /// Models that another server lists.
+    other_models: OtherModels,
     /// What is done later, and by whom.
     pub work: Pool,
     /// For what the operator configured, and this machine's own slots.
@@ -177,7 +189,7 @@ impl App {
         let providers = parts.providers(config, client.clone(), (&models, &catalogue), &mut metrics)?;
         models.introduce(Arc::new(catalogue.clone()), Arc::new(providers.clone()));
         let upstreams = parts.upstreams(config, &client, &catalogue)?;
-        let contexts = parts.contexts(&models, &mut metrics);
+        let contexts = parts.contexts(config, &models, &mut metrics);
         let talk = ContextServer::new()?;
         catalogue.join(talk.clone());
         let later = parts.later();
@@ -201,6 +213,7 @@ impl App {
             alerts,
             rentals,
             contexts,
+            other_models: OtherModels::default(),
             work,
             http: client,
             guarded: crate::gpu::guarded(config.rentals.allow_addresses.clone()),
@@ -231,6 +244,8 @@ impl App {
             app.rentals.start();
         }
         app.contexts.start(&app.tasks);
+        app.other_models.point(config.mcp.in_force().models_url());
+        app.other_models.start(&app.tasks, &app.models, &app.http);
         app.work.start();
         Ok(app)
     }
@@ -268,6 +283,8 @@ impl App {
         self.door.adopt(rules, &config.limits);
         self.models.reconfigure(models);
         self.models.keep_responses(config.responses.clone());
+        self.contexts.reconfigure(config.contexts());
+        self.other_models.point(mcp.models_url());
         self.work.reconfigure(&config.tasks);
         self.tool_calls
             .set_quota(per_minute(config.limits.tool_calls_per_minute));

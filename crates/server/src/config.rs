@@ -9,6 +9,7 @@ mod mcp;
 pub(crate) mod money;
 
 pub use alerts::{AddressConfig, AlertsConfig, WebhookConfig};
+pub use forebay_context::contexts::ContextsConfig;
 pub use mcp::McpConfig;
 pub use money::{BudgetConfig, BudgetFault, BudgetsConfig, WindowLength};
 

@@ -17,6 +17,7 @@ pub mod http;
 pub mod listen;
 pub mod loops;
 pub mod metrics;
+mod other_models;
 mod spending;
 pub mod surfaces;
 

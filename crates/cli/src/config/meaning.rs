@@ -95,6 +95,9 @@ impl<'a> Judge<'a> {
         if let Some(url) = &server.public_url {
             self.web_address("server.public_url", url);
         }
+        if let Some(url) = &self.config.mcp.server_url {
+            self.web_address("mcp.server_url", url);
+        }
         for (index, origin) in auth.origins.iter().enumerate() {
             if Neighbours::new(server.listen, None, &[], std::slice::from_ref(origin)).is_err() {
                 let hint = "A web origin looks like `https://app.example.com` or `http://localhost:*`.";

@@ -26,7 +26,9 @@ use crate::env::Env;
 use forebay_runtime::{SecretRef, telemetry};
 use forebay_server::{
     AppConfig,
-    config::{AlertsConfig, AuthConfig, BudgetsConfig, LimitsConfig, McpConfig, MetricsConfig, ServerConfig},
+    config::{
+        AlertsConfig, AuthConfig, BudgetsConfig, ContextsConfig, LimitsConfig, McpConfig, MetricsConfig, ServerConfig,
+    },
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,6 +56,7 @@ pub struct Config {
     pub tools: forebay_mcp::tools::Config,
     pub upstreams: forebay_mcp::upstream::Config,
     pub mcp: McpConfig,
+    pub contexts: ContextsConfig,
     pub tasks: forebay_work::TasksConfig,
     pub metrics: MetricsConfig,
     pub telemetry: telemetry::Config,
@@ -77,6 +80,7 @@ impl Config {
             tools: self.tools.clone(),
             upstreams: self.upstreams.clone(),
             mcp: self.mcp.clone(),
+            contexts: self.contexts,
             tasks: self.tasks.clone(),
         }
     }

@@ -4,7 +4,8 @@ use forebay_cli::{
     Env,
     config::{FlagValue, Loaded, Sources},
 };
-use std::{fmt::Write, path::Path};
+use forebay_server::config::ContextsConfig;
+use std::{fmt::Write, path::Path, time::Duration};
 use tempfile::TempDir;
 
 /// A file, an environment and the data directory that they are read in.
@@ -141,7 +142,7 @@ fn an_unknown_key_gets_a_suggestion() {
 
 #[test]
 fn what_a_later_version_brings_is_refused_by_name() {
-    for section in ["nodes", "providers", "tasks"] {
+    for section in ["nodes", "providers", "secrets_dir"] {
         for value in ["[]", "{a: {}}", ""] {
             let words = refused(&format!("server: {{}}\n{section}: {value}"), &[]);
             assert!(
@@ -152,8 +153,6 @@ fn what_a_later_version_brings_is_refused_by_name() {
             );
         }
     }
-    let words = refused("mcp: {max_contexts: 5}", &[]);
-    assert!(words.contains("`mcp.max_contexts` is not in this version"), "{words}");
 }
 
 #[test]
@@ -409,14 +408,32 @@ fn a_file_is_looked_for_where_the_design_says() {
     );
 }
 
-/// A server of contexts would be asked for nothing, and nobody is to believe that it is.
 #[test]
-fn contexts_come_later_and_are_refused_by_name() {
-    let told = refused(include_str!("../seed/contexts.yaml"), &[]);
-    for key in ["server_url", "api_version", "max_contexts", "timeout"] {
-        assert!(told.contains(&format!("`mcp.{key}` is not in this version")), "{told}");
+fn contexts_are_configured_as_another_gateway_writes_it() {
+    let (written, in_camel_case) = (
+        include_str!("../seed/contexts.yaml").to_owned(),
+        "mcp: {serverUrl: 'http://localhost:8001/', apiVersion: v1, maxContexts: 100, timeout: 1m}".to_owned(),
+    );
+    for text in [written, in_camel_case] {
+        let mcp = loaded(&text, &[]).config.mcp;
+        assert!(mcp.enabled);
+        assert_eq!(mcp.models_url().unwrap().as_str(), "http://localhost:8001/v1");
+        let settings = mcp.contexts(ContextsConfig::default());
+        assert_eq!((settings.contexts_max.get(), settings.timeout), (100, Duration::from_mins(1)));
     }
-    assert!(!told.contains("enabled"), "{told}");
+    let whole = "mcp: {server_url: 'http://localhost:8001/v1'}";
+    assert_eq!(loaded(whole, &[]).config.mcp.models_url().unwrap().as_str(), "http://localhost:8001/v1");
+    for (wrong, words) in [
+        ("mcp: {api_version: v2}", "forebay.yaml:1:7: `mcp.api_version`"),
+        ("mcp: {max_contexts: 0}", "forebay.yaml:1:7: `mcp.max_contexts`"),
+        ("mcp: {timeout: soon}", "`soon` is no time such as `5m`"),
+        ("mcp: {server_url: 'ftp://localhost'}", "must begin with http:// or https://"),
+        ("contexts: {on_full: explode}", "`refuse`, `evict_oldest`"),
+        ("contexts: {nodes_max: 1}", "from 2 to 10000"),
+    ] {
+        let told = refused(wrong, &[]);
+        assert!(told.contains(words), "{told}");
+    }
 }
 
 #[test]

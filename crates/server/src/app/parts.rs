@@ -12,7 +12,7 @@ use crate::{
 use forebay_compute::{MarketsConfig, Rentals, RentalsParts, Urls, market::local::AgentProgram, rental::AGENT_WORDS};
 use forebay_context::{
     Providers, ProvidersParts,
-    contexts::{Contexts, ContextsMetrics, ContextsParts, ContextsSettings},
+    contexts::{Contexts, ContextsMetrics, ContextsParts},
 };
 use forebay_domain::{Failure, ledger::BudgetRule, port::RunTask};
 use forebay_llm::{Router, RouterParts, Settings};
@@ -252,14 +252,14 @@ impl AppParts {
     }
 
     /// Conversations that are kept.
-    pub(super) fn contexts(&self, models: &Arc<Router>, metrics: &mut Metrics) -> Contexts {
+    pub(super) fn contexts(&self, config: &AppConfig, models: &Arc<Router>, metrics: &mut Metrics) -> Contexts {
         let parts = ContextsParts {
             conversations: self.store.conversations(),
             models: models.clone(),
             clock: self.clock.clone(),
             metrics: ContextsMetrics::register(metrics.registry()),
         };
-        Contexts::new(ContextsSettings::default(), parts)
+        Contexts::new(config.contexts(), parts)
     }
 
     pub(super) fn sessions(&self) -> Sessions {

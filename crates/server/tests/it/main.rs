@@ -19,6 +19,7 @@ mod limits;
 mod matrix;
 mod money;
 mod named;
+mod other_models;
 mod rest;
 mod revocation;
 mod rig;
