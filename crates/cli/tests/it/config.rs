@@ -419,15 +419,24 @@ fn contexts_are_configured_as_another_gateway_writes_it() {
         assert!(mcp.enabled);
         assert_eq!(mcp.models_url().unwrap().as_str(), "http://localhost:8001/v1");
         let settings = mcp.contexts(ContextsConfig::default());
-        assert_eq!((settings.contexts_max.get(), settings.timeout), (100, Duration::from_mins(1)));
+        assert_eq!(
+            (settings.contexts_max.get(), settings.timeout),
+            (100, Duration::from_mins(1))
+        );
     }
     let whole = "mcp: {server_url: 'http://localhost:8001/v1'}";
-    assert_eq!(loaded(whole, &[]).config.mcp.models_url().unwrap().as_str(), "http://localhost:8001/v1");
+    assert_eq!(
+        loaded(whole, &[]).config.mcp.models_url().unwrap().as_str(),
+        "http://localhost:8001/v1"
+    );
     for (wrong, words) in [
         ("mcp: {api_version: v2}", "forebay.yaml:1:7: `mcp.api_version`"),
         ("mcp: {max_contexts: 0}", "forebay.yaml:1:7: `mcp.max_contexts`"),
         ("mcp: {timeout: soon}", "`soon` is no time such as `5m`"),
-        ("mcp: {server_url: 'ftp://localhost'}", "must begin with http:// or https://"),
+        (
+            "mcp: {server_url: 'ftp://localhost'}",
+            "must begin with http:// or https://",
+        ),
         ("contexts: {on_full: explode}", "`refuse`, `evict_oldest`"),
         ("contexts: {nodes_max: 1}", "from 2 to 10000"),
     ] {
