@@ -16,7 +16,7 @@ use forebay_mcp::tools::{Config as ToolsConfig, FileReaderConfig};
 use forebay_runtime::{Clock, SecretRef, Tasks, http, secret::SecretReader};
 use forebay_server::{
     alerts::Alerts,
-    config::{AlertsConfig, JwtConfig},
+    config::{AddressConfig, AlertsConfig, JwtConfig},
     door::{
         origin::Neighbours,
         token::{Outside, TokenVerifier},
@@ -250,6 +250,10 @@ impl<'a> Judge<'a> {
             let mut webhook = webhook.clone();
             if secrets == Secrets::TakenForGranted {
                 webhook.secret = SecretRef::Env("PRESENT".to_owned());
+                if matches!(webhook.url, AddressConfig::Secret(_)) {
+                    let anywhere = Url::parse("https://present.invalid/").expect("it is one");
+                    webhook.url = AddressConfig::Text(anywhere);
+                }
             }
             let is_told = self.mistakes.iter().any(|found| found.path.starts_with(&key));
             if is_told || reader.read(&webhook.secret).is_err() {
