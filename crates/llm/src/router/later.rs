@@ -54,6 +54,9 @@ struct Input<'a> {
     base_url: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     context: Option<String>,
+    /// Among those that wait for the same model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    priority: Option<String>,
 }
 
 /// What a task came to: the response itself only where it could not be kept.
@@ -92,6 +95,7 @@ impl Router {
             request: whole,
             base_url: request.hints.base_url.clone(),
             context: context.map(|context| String::from_utf8_lossy(context).into_owned()),
+            priority: Some(request.hints.priority.as_str().to_owned()),
         };
         let task = NewTask {
             task_type: TaskType::try_from(TYPE).expect("it is an identifier"),
@@ -219,7 +223,7 @@ impl RespondLater {
             hints: Hints {
                 context: input.context.map(Bytes::from),
                 base_url: input.base_url,
-                priority: Priority::default(),
+                priority: input.priority.as_deref().and_then(Priority::parse).unwrap_or_default(),
             },
         };
         let via = Via {

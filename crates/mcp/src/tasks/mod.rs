@@ -16,6 +16,7 @@ pub use run::{CallTask, TYPE};
 use crate::{
     call::{ClientCaps, RpcError},
     catalogue::Catalogue,
+    compose,
     index::{Listed, Scope},
     source::{Tool, effects},
 };
@@ -47,7 +48,7 @@ const ATTEMPTS_MAX: u32 = 3;
 /// Tasks of one page.
 const PAGE: u32 = 50;
 /// How often the store is asked for what happens in other processes.
-const LOOK_PERIOD: Duration = Duration::from_millis(500);
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
 /// What tools are done later with. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -110,7 +111,7 @@ impl Later {
         begin: Begin<'_>,
     ) -> Result<Seen, Failure> {
         let found = catalogue.admits(principal, &begin.around.scope, begin.name)?;
-        let attempts_max = if found.item.hints.may_repeat() { ATTEMPTS_MAX } else { 1 };
+        let attempts_max = if may_repeat(&found) { ATTEMPTS_MAX } else { 1 };
         let task = NewTask {
             task_type: task_type(),
             owner: TaskOwner::of(principal),
@@ -286,6 +287,13 @@ impl ClientCaps {
             && serde_json::from_str::<serde_json::Value>(text)
                 .is_ok_and(|caps| caps["extensions"][crate::front::EXTENSION].is_object())
     }
+}
+
+/// Whether a tool may be begun again that may have run. One that calls others does whatever those do, whatever the policy
+/// hears of it.
+fn may_repeat(tool: &Listed<Tool>) -> bool {
+    let calls_others = tool.source.name() == compose::NAME && compose::calls_others(&tool.item.name);
+    !calls_others && tool.item.hints.may_repeat()
 }
 
 fn task_type() -> TaskType {

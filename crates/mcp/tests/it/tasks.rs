@@ -14,6 +14,7 @@ use forebay_runtime::Tasks;
 use forebay_store::queue::{Claim, Claimed};
 use forebay_testkit::db::TestDb;
 use futures_util::StreamExt;
+use rmcp::model::{CreateTaskResult, GetTaskResult};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -223,6 +224,7 @@ impl<'a> Modern<'a> {
     async fn call(&self, tool: &str) -> String {
         let params = json!({"name": tool, "arguments": {}, "_meta": {"io.forebay/task": true}});
         let begun = self.ask("tools/call", params).await;
+        serde_json::from_value::<CreateTaskResult>(begun.clone()).expect("as the Rust SDK reads it");
         assert_eq!(
             (&begun["resultType"], &begun["status"]),
             (&json!("task"), &json!("working"))
@@ -233,6 +235,7 @@ impl<'a> Modern<'a> {
     async fn until(&self, id: &str, status: &str) -> Value {
         eventually(async || {
             let task = self.ask("tasks/get", json!({"taskId": id})).await;
+            serde_json::from_value::<GetTaskResult>(task.clone()).expect("as the Rust SDK reads it");
             (task["status"] == status).then_some(task)
         })
         .await
@@ -699,6 +702,20 @@ async fn a_tool_that_may_not_be_called_twice_is_not_and_others_are() {
     let _worker = Worker::start(&gate);
     client.until(&again, "completed").await;
     assert_eq!(actor.written.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_tool_that_calls_others_is_begun_once_whatever_it_says_of_itself() {
+    let gate = open().await;
+    let client = Modern::new(&gate);
+    for (tool, attempts) in [("call_batch", 1), ("call_chain", 1), ("search_tools", 3)] {
+        client.call(tool).await;
+        assert_eq!(
+            claim(&gate.store.queue()).await[0].task.attempts_max,
+            attempts,
+            "{tool}"
+        );
+    }
 }
 
 #[tokio::test]
