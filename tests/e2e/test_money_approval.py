@@ -29,8 +29,10 @@ def vast() -> Iterator[Vast]:
 
 @pytest.fixture
 def careful(tmp_path: pathlib.Path, vast: Vast) -> Iterator[Gateway]:
-    """A gateway at which nothing is rented before somebody has agreed; a new one each time, since it keeps the pace of its
-    provider, who allows few searches a minute."""
+    """A gateway at which nothing is rented before somebody has agreed.
+
+    A new one each time: it keeps the pace of its provider, who allows few searches a minute.
+    """
     config = vast.config(rentals={"approval": "always"})
     with harness.closing(Gateway(tmp_path / "careful", config, VAST_KEY=market.VAST_KEY)) as started:
         yield started
