@@ -155,8 +155,8 @@ impl Turn {
         let refused = claimed.filter(|(call, _)| self.refused.contains(&call.id));
         let refused: BTreeSet<String> = refused.map(|(call, _)| call.id.clone()).collect();
         if !refused.is_empty() {
-            let shelf = &self.asker.desk.books.shelf;
-            shelf.release(&self.asker.principal, refused).await;
+            let books = &self.asker.desk.books;
+            books.shelf.release(&self.asker.principal, refused).await;
         }
     }
 

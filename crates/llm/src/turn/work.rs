@@ -15,6 +15,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+/// Whether a tool was asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ran {
+    No,
+    /// It was asked for, and for certain not let run.
+    Refused,
+    Yes,
+}
+
 /// What became of one call.
 struct Done {
     /// What the model is told.
@@ -23,9 +32,7 @@ struct Done {
     entry: Option<Value>,
     /// What a response shows of it.
     shown: Shown,
-    has_run: bool,
-    /// It was for certain not let run.
-    was_refused: bool,
+    ran: Ran,
     cost: Usd,
     /// Whether something may be different now outside.
     may_have_changed: bool,
@@ -45,7 +52,7 @@ impl Turn {
         let all = join_all(work).await;
         let mut texts = Vec::with_capacity(all.len());
         for (key, (call, done)) in calls.iter().zip(all).enumerate() {
-            self.calls_left -= usize::from(done.has_run);
+            self.calls_left -= usize::from(done.ran != Ran::No);
             self.spent.add(Some(Cost {
                 usd: done.cost,
                 estimated: false,
@@ -56,11 +63,11 @@ impl Turn {
             if done.is_strange {
                 self.taint();
             }
-            if done.was_refused {
+            if done.ran == Ran::Refused {
                 self.refused.insert(call.id.clone());
             }
             if let (Some(report), Some(mut entry)) = (&mut self.report, done.entry) {
-                if ends && done.has_run {
+                if ends && done.ran != Ran::No {
                     entry["result"] = done.text.as_str().into();
                 }
                 report.called(entry);
@@ -79,8 +86,7 @@ impl Turn {
             text,
             entry,
             shown,
-            has_run: false,
-            was_refused: false,
+            ran: Ran::No,
             cost: Usd::ZERO,
             may_have_changed: false,
             is_strange: false,
@@ -141,8 +147,7 @@ impl Turn {
             text,
             entry: Some(entry),
             shown,
-            has_run: true,
-            was_refused,
+            ran: if was_refused { Ran::Refused } else { Ran::Yes },
             cost: cost.usd(),
             may_have_changed,
             is_strange: !mine.info.is_trusted,
