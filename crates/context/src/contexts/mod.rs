@@ -235,16 +235,16 @@ impl Contexts {
 
 /// A task as far as its type makes it.
 struct Task {
-    task_type: &'static str,
+    kind: &'static str,
     body: Value,
     priority: Priority,
     retry: Retry,
 }
 
 impl Task {
-    fn new(task_type: &'static str, body: Value, priority: Priority, retry: Retry) -> Self {
+    fn new(kind: &'static str, body: Value, priority: Priority, retry: Retry) -> Self {
         Self {
-            task_type,
+            kind,
             body,
             priority,
             retry,
@@ -260,7 +260,7 @@ impl Task {
             );
         }
         Ok(NewTask {
-            task_type: TaskType::try_from(self.task_type).expect("a name of ours"),
+            task_type: TaskType::try_from(self.kind).expect("a name of ours"),
             owner: TaskOwner::of(principal),
             priority: self.priority,
             run_at: asked.run_at,
@@ -270,7 +270,7 @@ impl Task {
             context_id: context.map(str::to_owned),
             wanted_by: asked.wanted_by.clone(),
             retry: self.retry,
-            timeout: run::timeout(self.task_type),
+            timeout: run::timeout(self.kind),
             result_ttl: RESULT_TTL,
             trace: asked.trace,
             needs: Needs::default(),

@@ -83,7 +83,7 @@ pub(super) fn metadata(metadata: &Metadata) -> Result<Box<RawValue>, Failure> {
 
 impl Draft {
     /// What a model said.
-    pub(super) fn answer(content: String, metadata: Box<RawValue>) -> Self {
+    pub(super) fn answer(content: &str, metadata: Box<RawValue>) -> Self {
         Self {
             role: NodeRole::Assistant,
             kind: ContentKind::Text,

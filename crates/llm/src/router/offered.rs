@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn what_is_configured_comes_before_what_is_listed() {
         let offered = Offered::default();
-        let check = |expected: &str| move |joined: Settings| assert_eq!(told(&joined), expected);
+        let check = |expected: &'static str| move |joined: Settings| assert_eq!(told(&joined), expected);
         offered.configure(settings(&[("a", "http://own/v1")]), check("a@own"));
         let listed = settings(&[("a", "http://other/v1"), ("b", "http://other/v1")]);
         offered.list(listed, check("a@own b@other"));

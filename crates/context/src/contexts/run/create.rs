@@ -74,7 +74,9 @@ impl Create {
                 self.0
                     .metrics
                     .changed(Change::Evicted, u64::try_from(evicted.len()).unwrap_or(0));
-                evicted.iter().for_each(|id| self.0.tell(id));
+                for id in &evicted {
+                    self.0.tell(id);
+                }
                 conversation
             }
             Created::Repeat(conversation) => conversation,
@@ -84,9 +86,9 @@ impl Create {
             }
         };
         if wanted.return_context == Some(false) {
-            return output(&info(&made, None));
+            return output(&info(&made, None)).map_err(TaskFault::lasting);
         }
-        output(&self.0.whole(&made).await.map_err(fault)?)
+        output(&self.0.whole(&made).await.map_err(fault)?).map_err(TaskFault::lasting)
     }
 }
 

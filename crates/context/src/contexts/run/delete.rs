@@ -42,7 +42,7 @@ impl RunTask for Delete {
 
 impl Delete {
     async fn delete(&self, run: TaskRun<'_>) -> Result<Bytes, TaskFault> {
-        may_write(&run)?;
+        may_write(&run).map_err(TaskFault::lasting)?;
         let About { context, .. } = input::read_about::<Whole>(run.input).map_err(TaskFault::lasting)?;
         let deleted = self.0.conversations.delete(&context, &run.principal.into()).await;
         let is_gone = deleted.map_err(|error| fault(error.into()))?;
@@ -59,5 +59,6 @@ impl Delete {
             deleted: true,
             task_id: None,
         })
+        .map_err(TaskFault::lasting)
     }
 }

@@ -57,10 +57,8 @@ fn limits(task_type: &str) -> TypeLimits {
 }
 
 /// A key that has lost this since the task was submitted is refused.
-fn may_write(run: &TaskRun<'_>) -> Result<(), TaskFault> {
-    run.principal
-        .require(&Action::CONTEXTS_WRITE)
-        .map_err(TaskFault::lasting)
+fn may_write(run: &TaskRun<'_>) -> Result<(), Failure> {
+    run.principal.require(&Action::CONTEXTS_WRITE)
 }
 
 /// What may have passed in a while is tried again.
@@ -78,11 +76,9 @@ fn fault(failure: Failure) -> TaskFault {
 }
 
 /// The output of a task: its whole answer, or as much of that as a task may keep. The rest stands in the context.
-fn output(answer: &impl Serialize) -> Result<Bytes, TaskFault> {
-    let mut value = serde_json::to_value(answer).map_err(|fault| {
-        let failure = Failure::new(Code::InternalError, "The output cannot be written.");
-        TaskFault::lasting(failure.caused_by(fault))
-    })?;
+fn output(answer: &impl Serialize) -> Result<Bytes, Failure> {
+    let mut value = serde_json::to_value(answer)
+        .map_err(|fault| Failure::new(Code::InternalError, "The output cannot be written.").caused_by(fault))?;
     let mut text = value.to_string();
     for lighten in [without_context, without_contents] {
         if text.len() > BODY_BYTES_MAX {
@@ -125,7 +121,7 @@ mod tests {
     #[test]
     fn an_output_that_is_too_large_says_less() {
         let members = |answer: &Value| -> Vec<String> {
-            let bytes = output(answer).map_err(|fault| fault.failure).unwrap();
+            let bytes = output(answer).unwrap();
             assert!(bytes.len() <= BODY_BYTES_MAX);
             let read: Value = serde_json::from_slice(&bytes).unwrap();
             let told = read.as_object().unwrap().iter();

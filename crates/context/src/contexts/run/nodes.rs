@@ -43,7 +43,7 @@ impl RunTask for Add {
 
 impl Add {
     async fn add(&self, run: TaskRun<'_>) -> Result<Bytes, TaskFault> {
-        may_write(&run)?;
+        may_write(&run).map_err(TaskFault::lasting)?;
         let About { context, body } = input::read_about::<ContextNodeAdd>(run.input).map_err(TaskFault::lasting)?;
         let settings = self.0.settings.load_full();
         let draft = input::check_node(&body, &settings).map_err(TaskFault::lasting)?;
@@ -75,6 +75,7 @@ impl Add {
             context: whole,
             task_id: None,
         })
+        .map_err(TaskFault::lasting)
     }
 }
 
@@ -104,7 +105,7 @@ impl RunTask for Delete {
 
 impl Delete {
     async fn delete(&self, run: TaskRun<'_>) -> Result<Bytes, TaskFault> {
-        may_write(&run)?;
+        may_write(&run).map_err(TaskFault::lasting)?;
         let About { context, body } = input::read_about::<NodeRef>(run.input).map_err(TaskFault::lasting)?;
         let now = self.0.clock.now();
         let (owner, expires_at) = (run.principal.into(), self.0.settings.load().expires_at(now));
@@ -125,6 +126,7 @@ impl Delete {
             deleted: true,
             task_id: None,
         })
+        .map_err(TaskFault::lasting)
     }
 }
 

@@ -51,7 +51,7 @@ impl RunTask for Prompt {
 
 impl Prompt {
     async fn prompt(&self, run: TaskRun<'_>) -> Result<Bytes, TaskFault> {
-        may_write(&run)?;
+        may_write(&run).map_err(TaskFault::lasting)?;
         let About { context, body } = input::read_about::<ContextPrompt>(run.input).map_err(TaskFault::lasting)?;
         let settings = self.0.settings.load_full();
         let draft = input::check_prompt(&body, &settings).map_err(TaskFault::lasting)?;
@@ -91,7 +91,9 @@ impl Prompt {
         let metadata = said.metadata(&found.model, left_out).map_err(TaskFault::lasting)?;
         append.at = self.0.clock.now();
         append.expires_at = settings.expires_at(append.at);
-        append.nodes.push(said_node(said, metadata, task, &append)?);
+        append
+            .nodes
+            .push(said_node(&said, metadata, task, &append).map_err(TaskFault::lasting)?);
         let (now_is, made) = self.0.append(&append).await?;
         self.answer(&now_is, &made, &body).await
     }
@@ -185,27 +187,26 @@ impl Prompt {
             context: whole,
             task_id: None,
         })
+        .map_err(TaskFault::lasting)
     }
 }
 
 /// The node of what was said. Whatever the bounds of new nodes are by now, what was paid for is kept.
 fn said_node(
-    said: Said,
+    said: &Said,
     metadata: Box<serde_json::value::RawValue>,
     task: &str,
     append: &Append,
-) -> Result<StoredNode, TaskFault> {
+) -> Result<StoredNode, Failure> {
     if said.text.len() > NODE_BYTES_MAX {
         let message = format!(
             "The model's answer has {} bytes; a node has at most {NODE_BYTES_MAX}.",
             said.text.len()
         );
-        let failure = Failure::new(Code::UpstreamTruncated, message).hint("Set `max_tokens`.");
-        return Err(TaskFault::lasting(failure));
+        return Err(Failure::new(Code::UpstreamTruncated, message).hint("Set `max_tokens`."));
     }
-    let usage = said.usage;
-    let mut node = Draft::answer(said.text, metadata).node(task, 1, append.at);
-    node.usage = usage;
+    let mut node = Draft::answer(&said.text, metadata).node(task, 1, append.at);
+    node.usage = said.usage;
     Ok(node)
 }
 

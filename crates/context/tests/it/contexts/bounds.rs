@@ -43,8 +43,8 @@ async fn a_tenant_that_has_all_it_may_have_is_told_so_or_loses_its_oldest() {
             Code::UnknownContext
         );
         assert_eq!(world.said(&ann(), &first).await.len(), 2);
-        assert_eq!(world.metric(r#"forebay_context_changes_total{change="evicted"}"#), 1.0);
-        assert_eq!(world.metric(r#"forebay_context_changes_total{change="refused"}"#), 1.0);
+        assert_eq!(world.metric(r#"forebay_context_changes_total{change="evicted"}"#), 1);
+        assert_eq!(world.metric(r#"forebay_context_changes_total{change="refused"}"#), 1);
     }
 }
 
@@ -67,7 +67,7 @@ async fn a_model_reads_as_much_as_there_is_room_for_and_the_system_always() {
     let output = world.prompt(&ann(), &id, ask.clone()).await.unwrap();
     assert_eq!(world.read(), ["system: S", "user: C", "assistant: D", "user: E"]);
     assert_eq!(output["node"]["metadata"]["nodes_left_out"], 2);
-    assert_eq!(world.metric("forebay_context_nodes_left_out_total"), 2.0);
+    assert_eq!(world.metric("forebay_context_nodes_left_out_total"), 2);
     assert_eq!(world.get(&ann(), &id).await.node_count, 7, "nothing of it is gone");
 
     world.set(json!({ "tokens_max": 40, "truncation": "refuse" }), None);
@@ -162,7 +162,7 @@ async fn what_nobody_uses_expires_and_is_removed() {
         assert_eq!(world.said(&ann(), &used).await.len(), 2);
         world.contexts.start(&world.tasks);
         until("the idle one is removed", || async {
-            world.metric(r#"forebay_context_changes_total{change="expired"}"#) == 1.0
+            world.metric(r#"forebay_context_changes_total{change="expired"}"#) == 1
         })
         .await;
         let tally = world.store.conversations().tally(world.clock.now()).await.unwrap();
@@ -172,7 +172,7 @@ async fn what_nobody_uses_expires_and_is_removed() {
             "{}",
             db.name()
         );
-        assert_eq!(world.metric("forebay_contexts"), 1.0);
-        assert_eq!(world.metric("forebay_context_nodes"), 2.0);
+        assert_eq!(world.metric("forebay_contexts"), 1);
+        assert_eq!(world.metric("forebay_context_nodes"), 2);
     }
 }

@@ -117,7 +117,7 @@ async fn a_prompt_that_fails_leaves_the_context_as_it_was() {
     assert_eq!((code, is_retried), (Code::UpstreamFailed, false));
 
     assert_eq!(world.said(&ann(), &id).await, ["user: A"]);
-    assert_eq!(world.metric(r#"forebay_context_prompts_total{outcome="failed"}"#), 4.0);
+    assert_eq!(world.metric(r#"forebay_context_prompts_total{outcome="failed"}"#), 4);
     world.prompt(&ann(), &id, whole).await.unwrap();
     assert_eq!(world.read(), ["user: A", "user: Which city?"]);
 }

@@ -72,9 +72,9 @@ async fn a_model_reads_what_was_said_before_and_what_it_says_is_kept() {
         );
         let kept = world.get(&ann(), &made.id).await;
         assert_eq!((kept.node_count, kept.nodes.unwrap()[2].clone()), (5, first.node));
-        assert_eq!(world.metric(r#"forebay_context_prompts_total{outcome="ok"}"#), 2.0);
-        assert_eq!(world.metric(r#"forebay_context_changes_total{change="created"}"#), 1.0);
-        assert_eq!(world.metric("forebay_context_prompt_duration_seconds_count"), 2.0);
+        assert_eq!(world.metric(r#"forebay_context_prompts_total{outcome="ok"}"#), 2);
+        assert_eq!(world.metric(r#"forebay_context_changes_total{change="created"}"#), 1);
+        assert_eq!(world.metric("forebay_context_prompt_duration_seconds_count"), 2);
     }
 }
 
@@ -89,7 +89,7 @@ async fn a_streamed_answer_is_told_piece_by_piece_and_kept_as_one() {
         .unwrap();
     let ears = Ears::default();
     let output = world.run_as(&ann(), &task, &world.task_id(), 1, &ears).await.unwrap();
-    let heard = ears.heard.lock().unwrap();
+    let heard = ears.heard.lock().unwrap().clone();
     assert!(heard.len() > 1);
     assert_eq!(
         (heard.concat(), output["node"]["content"].as_str()),
