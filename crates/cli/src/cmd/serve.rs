@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         opens: Opens::Listeners,
         flags: args.listen.iter().map(listen_flag).collect(),
     };
-    let started = start(wanted, context).await?;
+    let started = Box::pin(start(wanted, context)).await?;
     Ok(code(started.run(signals).await))
 }
 

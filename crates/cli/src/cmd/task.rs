@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 /// How many tasks a page of the list holds.
 const PAGE: u32 = 100;
 /// One wait at the gateway.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// See, cancel and repeat what is done later

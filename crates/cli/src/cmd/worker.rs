@@ -43,6 +43,6 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<ExitCode, Failu
         opens: Opens::Work,
         flags: vec![workers, metrics],
     };
-    let started = serve::start(wanted, context).await?;
+    let started = Box::pin(serve::start(wanted, context)).await?;
     Ok(serve::code(started.run(signals).await))
 }

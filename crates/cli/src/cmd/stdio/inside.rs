@@ -26,7 +26,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Opens::Nothing
     };
     let flags = args.listen.iter().map(serve::listen_flag).collect();
-    let started = serve::start(serve::Wanted { opens, flags }, context).await?;
+    let started = Box::pin(serve::start(serve::Wanted { opens, flags }, context)).await?;
     let talking = talk(&started.gateway, &args, context).await;
     let (told, failed) = match talking {
         Ok(told) => (Some(told), Ok(())),

@@ -54,7 +54,7 @@ impl Args {
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
     if args.serves() {
-        inside::run(args, context).await
+        Box::pin(inside::run(args, context)).await
     } else {
         outside(&args, context).await
     }
