@@ -181,7 +181,12 @@ impl App {
         let tool_calls = parts.tool_calls(config);
         // The tool `gateway_status` tells about the whole, of which it is a part: it gets to know it once it is there.
         let whole: Arc<OnceLock<Weak<Self>>> = Arc::default();
-        let catalogue = parts.catalogue(config, (&models, &tool_calls), status_source(whole.clone()), &mut metrics)?;
+        let catalogue = parts.catalogue(
+            config,
+            (&models, &tool_calls),
+            status_source(whole.clone()),
+            &mut metrics,
+        )?;
         let (gpu, rentals) = parts.machines(config, &client, (&catalogue, &alerts), &mut metrics)?;
         let declared = parts.declared(config, &catalogue)?;
         // After those who have tools by now, so that a price for none of them is told.

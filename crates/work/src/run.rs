@@ -112,12 +112,16 @@ async fn work(inner: &Inner, job: &Job) -> Result<Bytes, TaskFault> {
         cancelled: &Cancel(&job.begun.held.cancel),
         tell: &tell,
     };
-    timeout(limit, job.task.run(run)).await.unwrap_or_else(|_| {
-        let message = format!("The task did not come to its end within {} s.", limit.as_secs());
-        let failure = Failure::new(Code::TaskTimedOut, message)
-            .hint("The operator can raise `tasks.types.NAME.timeout_s`; a smaller task may be quicker.");
-        Err(TaskFault::passing(failure))
-    })
+    match timeout(limit, job.task.run(run)).await {
+        Ok(done) => done,
+        Err(_) => Err(TaskFault::passing(too_late(limit))),
+    }
+}
+
+fn too_late(limit: Duration) -> Failure {
+    let message = format!("The task did not come to its end within {} s.", limit.as_secs());
+    Failure::new(Code::TaskTimedOut, message)
+        .hint("The operator can raise `tasks.types.NAME.timeout_s`; a smaller task may be quicker.")
 }
 
 async fn cancelled_long_ago(job: &Job) {

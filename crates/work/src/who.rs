@@ -45,14 +45,8 @@ fn unreadable(fault: SnapshotFault) -> Failure {
 /// Whose tasks somebody may see: their own, for operators those of their tenant, for administrators all.
 pub fn scope(principal: &Principal) -> Scope {
     match principal.role {
-        Role::Admin => Scope::ALL,
-        Role::Operator => Scope {
-            tenant: Some(principal.tenant.clone()),
-            subject: None,
-        },
-        Role::User | Role::Viewer => Scope {
-            tenant: Some(principal.tenant.clone()),
-            subject: Some(principal.subject.clone()),
-        },
+        Role::Admin => Scope::All,
+        Role::Operator => Scope::Tenant(principal.tenant.clone()),
+        Role::User | Role::Viewer => Scope::own(principal),
     }
 }

@@ -19,7 +19,7 @@ use forebay_domain::{
     task::{Needs, Retry, State, TaskFault, TaskId, TaskOwner, TaskType, TypeLimits},
 };
 use forebay_store::{
-    queue::{self, Body, NewTask, Queue, Task},
+    queue::{self, Body, NewTask, Queue, Scope, Task},
     responses::{ResponseOwner, StoredResponse},
 };
 use futures_util::{StreamExt, future::ready, stream};
@@ -167,7 +167,7 @@ impl Router {
             let message = "Only a response that was asked for with `\"background\": true` can be cancelled.";
             return Err(Failure::new(Code::InvalidRequest, message).hint("To cancel any other, close its connection."));
         };
-        match queue.cancel(&scope(principal), &task.id).await {
+        match queue.cancel(&Scope::own(principal), &task.id).await {
             Ok(_) | Err(queue::TaskError::Refused(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -299,23 +299,8 @@ fn task_of(response: &str) -> Option<TaskId> {
 
 async fn find(queue: &Queue, principal: &Principal, id: &str) -> Result<Option<Task>, Failure> {
     let Some(task) = task_of(id) else { return Ok(None) };
-    let found = queue.get(&scope(principal), &task, Body::Both).await?;
-    Ok(found.filter(|task| is_theirs(task, principal)))
-}
-
-fn scope(principal: &Principal) -> queue::Scope {
-    queue::Scope {
-        tenant: Some(principal.tenant.clone()),
-        subject: Some(principal.subject.clone()),
-    }
-}
-
-/// As with responses that are kept: a name means somebody within a project, and only among its keys or among the tokens.
-fn is_theirs(task: &Task, principal: &Principal) -> bool {
-    let owner = &task.owner;
-    task.task_type.as_str() == TYPE
-        && owner.project == principal.project
-        && owner.key.is_some() == principal.key.is_some()
+    let found = queue.get(&Scope::own(principal), &task, Body::Both).await?;
+    Ok(found.filter(|task| task.task_type.as_str() == TYPE))
 }
 
 fn has_response(task: &Task) -> bool {

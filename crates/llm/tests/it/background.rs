@@ -69,7 +69,11 @@ async fn carry_out(run: &RespondLater, claimed: &Claimed) -> Ended {
 async fn work(world: &World, run: &RespondLater) {
     let claimed = claim(world).await.remove(0);
     let ended = carry_out(run, &claimed).await;
-    world.queue.settle(&claimed.task.id, claimed.fence, ended).await.unwrap();
+    world
+        .queue
+        .settle(&claimed.task.id, claimed.fence, ended)
+        .await
+        .unwrap();
 }
 
 struct Never;
@@ -93,7 +97,12 @@ async fn a_response_is_queued_then_made_then_there() {
     let (world, run) = world().await;
     let queued = ask(&world, &question("Why?")).await;
     assert_eq!(
-        (&queued["status"], &queued["background"], &queued["output"], &queued["metadata"]["note"]),
+        (
+            &queued["status"],
+            &queued["background"],
+            &queued["output"],
+            &queued["metadata"]["note"]
+        ),
         (&json!("queued"), &json!(true), &json!([]), &json!("mine"))
     );
     assert!(world.engine.seen().is_empty(), "nobody has asked yet");
@@ -102,9 +111,16 @@ async fn a_response_is_queued_then_made_then_there() {
     let claimed = claim(&world).await.remove(0);
     assert_eq!(read(&world, &user(), id).await.unwrap()["status"], "in_progress");
     let ended = carry_out(&run, &claimed).await;
-    world.queue.settle(&claimed.task.id, claimed.fence, ended).await.unwrap();
+    world
+        .queue
+        .settle(&claimed.task.id, claimed.fence, ended)
+        .await
+        .unwrap();
     let made = read(&world, &user(), id).await.unwrap();
-    assert_eq!((&made["status"], &made["background"], &made["id"]), (&json!("completed"), &json!(true), &json!(id)));
+    assert_eq!(
+        (&made["status"], &made["background"], &made["id"]),
+        (&json!("completed"), &json!(true), &json!(id))
+    );
     assert_eq!(made["output"][0]["content"][0]["text"], ANSWER);
     assert_eq!(made["created_at"], queued["created_at"], "it is as old as its request");
     let kept = world.router.unfinished(&user(), id).await.unwrap().unwrap();
@@ -151,7 +167,11 @@ async fn what_is_wrong_with_it_is_told_at_once() {
         body[field] = value;
         let failure = refused(&world, &body).await;
         assert_eq!(failure.code, Code::InvalidRequest, "{field}");
-        assert!(failure.message.starts_with(&format!("`{field}` ")), "{}", failure.message);
+        assert!(
+            failure.message.starts_with(&format!("`{field}` ")),
+            "{}",
+            failure.message
+        );
     }
     let mut body = question("Why?");
     body["previous_response_id"] = json!("resp_nothing");
@@ -174,14 +194,23 @@ async fn a_failure_is_the_response() {
     let (world, run) = world().await;
     let queued = ask(&world, &question("Why?")).await;
     let id = queued["id"].as_str().unwrap();
-    world.engine.will(Reply::json(400, &json!({"error": {"message": "No such luck."}})));
+    world
+        .engine
+        .will(Reply::json(400, &json!({"error": {"message": "No such luck."}})));
     work(&world, &run).await;
     let failed = read(&world, &user(), id).await.unwrap();
     assert_eq!(failed["status"], "failed");
-    assert!(failed["error"]["message"].as_str().unwrap().contains("No such luck."), "{failed}");
+    assert!(
+        failed["error"]["message"].as_str().unwrap().contains("No such luck."),
+        "{failed}"
+    );
     assert!(failed["error"]["code"].is_string());
     world.router.cancel_response(&user(), id).await.unwrap();
-    assert_eq!(read(&world, &user(), id).await.unwrap()["status"], "failed", "it stays what it came to");
+    assert_eq!(
+        read(&world, &user(), id).await.unwrap()["status"],
+        "failed",
+        "it stays what it came to"
+    );
 }
 
 #[tokio::test]
@@ -198,9 +227,17 @@ async fn it_is_cancelled_before_it_is_made_or_while_it_is() {
     let id = queued["id"].as_str().unwrap();
     let claimed = claim(&world).await.remove(0);
     world.router.cancel_response(&user(), id).await.unwrap();
-    assert_eq!(read(&world, &user(), id).await.unwrap()["status"], "cancelled", "its run ends as soon as it hears");
+    assert_eq!(
+        read(&world, &user(), id).await.unwrap()["status"],
+        "cancelled",
+        "its run ends as soon as it hears"
+    );
     let ended = Ended::Cancelled;
-    world.queue.settle(&claimed.task.id, claimed.fence, ended).await.unwrap();
+    world
+        .queue
+        .settle(&claimed.task.id, claimed.fence, ended)
+        .await
+        .unwrap();
     assert_eq!(read(&world, &user(), id).await.unwrap()["status"], "cancelled");
     assert!(world.engine.seen().is_empty());
     let plain = ask(&world, &json!({"model": "qwen", "input": "Why?"})).await;

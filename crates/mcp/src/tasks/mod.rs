@@ -137,8 +137,10 @@ impl Later {
 
     /// A task of this caller's.
     pub(crate) async fn get(&self, principal: &Principal, id: &TaskId) -> Result<Seen, Failure> {
-        let task = self.queue.get(&scope(principal), id, Body::Output).await?;
-        let task = task.filter(|task| is_theirs(task, principal)).ok_or_else(unknown)?;
+        let task = self.queue.get(&queue::Scope::own(principal), id, Body::Output).await?;
+        let task = task
+            .filter(|task| task.task_type.as_str() == TYPE)
+            .ok_or_else(unknown)?;
         Ok(self.seen(task))
     }
 
@@ -146,7 +148,7 @@ impl Later {
     pub(crate) async fn list(&self, principal: &Principal, cursor: Option<&str>) -> Result<Page, Failure> {
         let after = cursor.map(TaskId::try_from).transpose().map_err(|_| no_cursor())?;
         let query = TaskQuery {
-            scope: scope(principal),
+            scope: queue::Scope::own(principal),
             state: None,
             task_type: Some(task_type()),
             context_id: None,
@@ -154,13 +156,14 @@ impl Later {
             limit: PAGE,
         };
         let page = self.queue.list(&query).await?;
-        let theirs = page.tasks.into_iter().filter(|task| is_theirs(task, principal));
         // What a tool's result says of itself is told with the task, and lists come without results.
-        let whole = theirs.map(|task| async move {
+        let whole = page.tasks.into_iter().map(|task| async move {
             if task.state != State::Completed {
                 return Ok(Some(task));
             }
-            self.queue.get(&scope(principal), &task.id, Body::Output).await
+            self.queue
+                .get(&queue::Scope::own(principal), &task.id, Body::Output)
+                .await
         });
         let tasks = try_join_all(whole).await?;
         Ok(Page {
@@ -172,7 +175,7 @@ impl Later {
     /// Ends a task of this caller's, if it has not ended.
     pub(crate) async fn cancel(&self, principal: &Principal, id: &TaskId) -> Result<Seen, Failure> {
         self.get(principal, id).await?;
-        match self.queue.cancel(&scope(principal), id).await {
+        match self.queue.cancel(&queue::Scope::own(principal), id).await {
             // What has just ended needs no ending.
             Ok(_) | Err(queue::TaskError::Refused(_)) => self.get(principal, id).await,
             Err(error) => Err(error.into()),
@@ -298,21 +301,6 @@ fn may_repeat(tool: &Listed<Tool>) -> bool {
 
 fn task_type() -> TaskType {
     TaskType::try_from(TYPE).expect("it is an identifier")
-}
-
-fn scope(principal: &Principal) -> queue::Scope {
-    queue::Scope {
-        tenant: Some(principal.tenant.clone()),
-        subject: Some(principal.subject.clone()),
-    }
-}
-
-/// A name means somebody within a project, and only among its keys or among the tokens.
-fn is_theirs(task: &Task, principal: &Principal) -> bool {
-    let owner = &task.owner;
-    task.task_type.as_str() == TYPE
-        && owner.project == principal.project
-        && owner.key.is_some() == principal.key.is_some()
 }
 
 pub(crate) fn unknown() -> Failure {

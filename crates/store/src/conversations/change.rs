@@ -88,7 +88,7 @@ const DELETE_OWN: &str =
 const TOUCH: &str = "UPDATE conversation SET used_at_ms = $6, expires_at_ms = $7 \
      WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5 AND expires_at_ms > $6";
 const SWEEP: &str = "DELETE FROM conversation WHERE id IN \
-     (SELECT id FROM conversation WHERE expires_at_ms <= $1 ORDER BY expires_at_ms LIMIT $2)";
+     (SELECT id FROM conversation WHERE expires_at_ms <= $1 ORDER BY expires_at_ms LIMIT $2) AND expires_at_ms <= $1";
 impl Conversations {
     /// Adds nodes at the end.
     pub async fn append(&self, append: &Append) -> Result<Appended, StoreError> {

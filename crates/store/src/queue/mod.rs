@@ -142,7 +142,7 @@ impl Queue {
                 fence: *fence,
                 lease_ms,
             };
-            self.step(Scope::ALL, id.clone(), event)
+            self.step(Scope::All, id.clone(), event)
         });
         let mut beats = Vec::with_capacity(held.len());
         for ((id, _), stepped) in held.iter().zip(futures_util::future::join_all(steps).await) {
@@ -171,14 +171,14 @@ impl Queue {
             ended,
             jitter: self.jitter(),
         };
-        match self.step(Scope::ALL, id.clone(), event).await? {
+        match self.step(Scope::All, id.clone(), event).await? {
             Stepped::Done { state, .. } => Ok(Settled {
                 state,
                 is_repeat: false,
             }),
             Stepped::Refused(Refusal::Settled) => {
                 let task = self
-                    .get(&Scope::ALL, id, Body::Output)
+                    .get(&Scope::All, id, Body::Output)
                     .await?
                     .ok_or(TaskError::Unknown)?;
                 Ok(Settled {

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use forebay_domain::{
-    id::{SubjectId, TaskId, TenantId, WorkerId},
+    Principal,
+    id::{ProjectId, TaskId, TenantId, WorkerId},
     task::{Ended, Event, Record, Refusal, Stage, State},
 };
 use sqlx::AssertSqlSafe;
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     StoreError,
     many::{Insert, lists, placeholders},
+    responses::{OwnerKind, ResponseOwner},
     row::known,
     sql::{Both, Tx, on_both},
 };
@@ -56,29 +58,30 @@ static WRITE: LazyLock<Insert> = LazyLock::new(|| {
 
 /// Whose tasks somebody may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
-    /// All where there is none.
-    pub tenant: Option<TenantId>,
-    /// Only what they submitted themselves.
-    pub subject: Option<SubjectId>,
+pub enum Scope {
+    All,
+    Tenant(TenantId),
+    /// What somebody submitted. A name means somebody within a project, and only among its keys or among the tokens.
+    Own(ResponseOwner),
 }
 
 impl Scope {
-    pub const ALL: Self = Self {
-        tenant: None,
-        subject: None,
-    };
+    /// What this caller has submitted.
+    pub fn own(principal: &Principal) -> Self {
+        Self::Own(principal.into())
+    }
 
     fn has(&self, loaded: &Loaded) -> bool {
-        let tenant = self
-            .tenant
-            .as_ref()
-            .is_none_or(|tenant| tenant.as_str() == loaded.tenant);
-        tenant
-            && self
-                .subject
-                .as_ref()
-                .is_none_or(|subject| subject.as_str() == loaded.subject)
+        match self {
+            Self::All => true,
+            Self::Tenant(tenant) => tenant.as_str() == loaded.tenant,
+            Self::Own(owner) => {
+                owner.tenant.as_str() == loaded.tenant
+                    && owner.subject.as_str() == loaded.subject
+                    && owner.project.as_ref().map(ProjectId::as_str) == loaded.project.as_deref()
+                    && owner.kind == loaded.kind
+            }
+        }
     }
 }
 
@@ -109,6 +112,8 @@ struct Loaded {
     record: Record,
     tenant: String,
     subject: String,
+    project: Option<String>,
+    kind: OwnerKind,
     lane: Option<String>,
     output: Option<Bytes>,
     is_changed: bool,
@@ -193,6 +198,8 @@ fn loaded(rows: Vec<RecordRow>) -> Result<Records, StoreError> {
         let loaded = Loaded {
             tenant: std::mem::take(&mut row.tenant),
             subject: std::mem::take(&mut row.subject),
+            project: row.project.take(),
+            kind: row.kind(),
             lane: row.lane.clone(),
             record: row.try_into()?,
             output: None,

@@ -1,7 +1,7 @@
 //! Looks at tasks: one, a page of them, and how many wait.
 
 use forebay_domain::{
-    id::{SubjectId, TaskId, TaskType, TenantId},
+    id::{TaskId, TaskType},
     model::Priority,
     task::{AGEING_STEP_MS, Stage, State},
 };
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     StoreError,
+    responses::OwnerKind,
     row::{known, moment},
     sql::on_both,
 };
@@ -77,24 +78,16 @@ impl Queue {
             Body::Output => "NULL AS input",
             Body::Both => "input",
         };
-        let (tenant, subject) = texts(scope);
-        let mut sql = format!("SELECT {COLUMNS}, {input}, output FROM task WHERE id = $1");
-        if tenant.is_some() {
-            sql.push_str(" AND tenant = $2");
-        }
-        if subject.is_some() {
-            sql.push_str(if tenant.is_some() {
-                " AND subject = $3"
-            } else {
-                " AND subject = $2"
-            });
-        }
+        let mut asked = Asked::default();
+        asked.that("id =", Some(id.as_str()));
+        asked.within(scope);
+        let sql = format!("SELECT {COLUMNS}, {input}, output FROM task{}", asked.conditions);
         let row: Option<TaskRow> = self
             .db
             .read(async {
                 on_both!(self.db.pools(), |pool| {
-                    let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(id.as_str());
-                    for text in [tenant, subject].into_iter().flatten() {
+                    let mut query = sqlx::query_as(AssertSqlSafe(sql));
+                    for text in asked.texts {
                         query = query.bind(text);
                     }
                     query.fetch_optional(pool).await
@@ -220,32 +213,60 @@ pub enum Body {
     Both,
 }
 
-fn texts(scope: &Scope) -> (Option<&str>, Option<&str>) {
-    let tenant = scope.tenant.as_ref().map(TenantId::as_str);
-    (tenant, scope.subject.as_ref().map(SubjectId::as_str))
+/// The conditions of a statement, and the texts that they are about.
+#[derive(Default)]
+struct Asked<'a> {
+    conditions: String,
+    texts: Vec<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn joint(&self) -> &'static str {
+        if self.conditions.is_empty() { " WHERE " } else { " AND " }
+    }
+
+    fn bare(&mut self, condition: &str) {
+        let joint = self.joint();
+        self.conditions.push_str(joint);
+        self.conditions.push_str(condition);
+    }
+
+    /// Nothing where there is no text.
+    fn that(&mut self, condition: &str, text: Option<&'a str>) {
+        if let Some(text) = text {
+            self.texts.push(text);
+            self.bare(&format!("{condition} ${}", self.texts.len()));
+        }
+    }
+
+    fn within(&mut self, scope: &'a Scope) {
+        match scope {
+            Scope::All => {}
+            Scope::Tenant(tenant) => self.that("tenant =", Some(tenant.as_str())),
+            Scope::Own(owner) => {
+                self.that("tenant =", Some(owner.tenant.as_str()));
+                self.that("subject =", Some(owner.subject.as_str()));
+                self.that("COALESCE(project, '') =", Some(owner.project_text()));
+                self.bare(match owner.kind {
+                    OwnerKind::Key => "key_id IS NOT NULL",
+                    OwnerKind::Token => "key_id IS NULL",
+                });
+            }
+        }
+    }
 }
 
 /// The statement, and what it is about.
 fn listing(query: &TaskQuery, limit: u32) -> (String, Vec<&str>) {
-    let (tenant, subject) = texts(&query.scope);
+    let mut asked = Asked::default();
+    asked.within(&query.scope);
     let conditions = [
-        ("tenant =", tenant),
-        ("subject =", subject),
         ("task_type =", query.task_type.as_ref().map(TaskType::as_str)),
         ("context_id =", query.context_id.as_deref()),
         ("id <", query.after.as_ref().map(TaskId::as_str)),
     ];
-    let (mut sql, mut texts) = (
-        format!("SELECT {COLUMNS}, NULL AS input, NULL AS output FROM task"),
-        Vec::new(),
-    );
-    let mut joint = " WHERE ";
     for (condition, text) in conditions {
-        if let Some(text) = text {
-            texts.push(text);
-            sql = format!("{sql}{joint}{condition} ${}", texts.len());
-            joint = " AND ";
-        }
+        asked.that(condition, text);
     }
     if let Some(state) = query.state {
         let stages: Vec<String> = Stage::ALL
@@ -253,7 +274,10 @@ fn listing(query: &TaskQuery, limit: u32) -> (String, Vec<&str>) {
             .filter(|stage| stage.state() == state)
             .map(|stage| format!("'{}'", stage.as_str()))
             .collect();
-        sql = format!("{sql}{joint}stage IN ({})", stages.join(", "));
+        asked.bare(&format!("stage IN ({})", stages.join(", ")));
     }
-    (format!("{sql} ORDER BY id DESC LIMIT {limit}"), texts)
+    let Asked { conditions, texts } = asked;
+    let sql =
+        format!("SELECT {COLUMNS}, NULL AS input, NULL AS output FROM task{conditions} ORDER BY id DESC LIMIT {limit}");
+    (sql, texts)
 }

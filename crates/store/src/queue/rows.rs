@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::{
     StoreError,
+    responses::OwnerKind,
     row::{known, moment},
     sql::row_on_both,
 };
@@ -192,13 +193,15 @@ impl ErrorRow {
 /// The columns of a [`RecordRow`].
 pub(super) const RECORD_COLUMNS: &str = "id, stage, priority, rank, run_at_ms, wake_at_ms, fence, attempts, worker, \
     cancel_wanted, started_at_ms, completed_at_ms, error_code, error_message, error_hint, attempts_max, retry_first_ms, \
-    retry_max_ms, result_ttl_ms, lane, tenant, subject";
+    retry_max_ms, result_ttl_ms, lane, tenant, subject, project, key_id";
 
 /// What decides what may happen to a task next, not yet believed.
 pub(super) struct RecordRow {
     pub id: String,
     pub tenant: String,
     pub subject: String,
+    pub project: Option<String>,
+    key_id: Option<String>,
     pub lane: Option<String>,
     stage: String,
     priority: i64,
@@ -218,10 +221,22 @@ pub(super) struct RecordRow {
     result_ttl_ms: i64,
 }
 
+impl RecordRow {
+    /// How whoever submitted it proved who they are.
+    pub(super) fn kind(&self) -> OwnerKind {
+        match self.key_id {
+            Some(_) => OwnerKind::Key,
+            None => OwnerKind::Token,
+        }
+    }
+}
+
 row_on_both!(RecordRow, |row| Ok(Self {
     id: row.try_get("id")?,
     tenant: row.try_get("tenant")?,
     subject: row.try_get("subject")?,
+    project: row.try_get("project")?,
+    key_id: row.try_get("key_id")?,
     lane: row.try_get("lane")?,
     stage: row.try_get("stage")?,
     priority: row.try_get("priority")?,

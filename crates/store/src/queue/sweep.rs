@@ -92,7 +92,7 @@ impl Queue {
                 let jitter = self.jitter();
                 let step = Step {
                     id,
-                    scope: Scope::ALL,
+                    scope: Scope::All,
                     event: Event::Lapse { jitter },
                 };
                 self.moved(Request::Step(step))
@@ -150,7 +150,8 @@ async fn forget(tx: &mut crate::sql::Tx, now_ms: i64) -> Result<u64, StoreError>
     // Written out, so that it is prepared once and read from the index.
     let sql = format!(
         "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE stage IN ('completed', 'failed', 'cancelled', 'dead') \
-         AND wake_at_ms <= $1 LIMIT {PRUNED_MAX})"
+         AND wake_at_ms <= $1 LIMIT {PRUNED_MAX}) \
+         AND stage IN ('completed', 'failed', 'cancelled', 'dead') AND wake_at_ms <= $1"
     );
     Ok(on_both!(tx, |tx| sqlx::query(AssertSqlSafe(sql))
         .bind(now_ms)

@@ -178,7 +178,7 @@ impl GroupWriter {
 fn given_back(claimed: Claimed) -> Request {
     Request::Step(Step {
         id: claimed.task.id,
-        scope: Scope::ALL,
+        scope: Scope::All,
         event: Event::Settle {
             fence: claimed.fence,
             ended: Ended::Unbegun,

@@ -47,7 +47,7 @@ async fn what_takes_too_long_is_ended_and_tried_again() {
     assert_eq!((task.state, task.attempts), (State::Dead, 2));
     assert_eq!(task.error.unwrap().code, Code::TaskTimedOut.as_str());
     // Somebody has mended what was wrong, and wants it done after all.
-    let again = process.pool.requeue(&Scope::ALL, &id).await.unwrap();
+    let again = process.pool.requeue(&Scope::All, &id).await.unwrap();
     assert!(!again.state.is_final(), "{again:?}");
     assert_eq!(process.done(&id).await.state, State::Dead);
     assert_eq!(stage.notes().runs[id.as_str()], 4);
@@ -63,12 +63,12 @@ async fn what_is_cancelled_does_not_begin_or_is_asked_to_end() {
         let mut ahead = process.draft(&ann, &json!({"do": "it"}));
         ahead.run_at = Some(rig.clock.now() + Duration::from_hours(1));
         let ahead = process.submit(ahead).await;
-        let cancelled = process.pool.cancel(&Scope::ALL, &ahead).await.unwrap();
+        let cancelled = process.pool.cancel(&Scope::All, &ahead).await.unwrap();
         assert_eq!(cancelled.state, State::Cancelled);
 
         let running = process.submit(process.draft(&ann, &json!({"do": "heed"}))).await;
         stage.until("it runs", |notes| notes.at_once == 1).await;
-        let asked = process.pool.cancel(&Scope::ALL, &running).await.unwrap();
+        let asked = process.pool.cancel(&Scope::All, &running).await.unwrap();
         assert_eq!(asked.state, State::Running, "it ends when it has ended");
         let ended = process.done(&running).await;
         assert_eq!((ended.state, ended.attempts), (State::Cancelled, 1), "{}", db.name());
@@ -85,7 +85,7 @@ async fn a_run_that_is_deaf_is_dropped_after_a_while() {
     let ann = rig.key("ann", &[]).await;
     let id = process.submit(process.draft(&ann, &json!({"do": "hang"}))).await;
     stage.until("it runs", |notes| notes.at_once == 1).await;
-    process.pool.cancel(&Scope::ALL, &id).await.unwrap();
+    process.pool.cancel(&Scope::All, &id).await.unwrap();
     assert_eq!(process.done(&id).await.state, State::Cancelled);
     assert_eq!(stage.notes().at_once, 0, "it really ended");
     rig.close([process]).await;

@@ -23,7 +23,7 @@ async fn what_is_not_done_when_the_process_ends_is_given_back_at_once() {
         let left = rig
             .store
             .queue()
-            .get(&Scope::ALL, &id, forebay_store::queue::Body::Output)
+            .get(&Scope::All, &id, forebay_store::queue::Body::Output)
             .await;
         assert_eq!(left.unwrap().unwrap().state, State::Pending, "{}", db.name());
         assert_eq!(stage.notes().at_once, 0);
@@ -68,7 +68,7 @@ async fn a_long_run_keeps_its_lease() {
         let still = process
             .pool
             .watch()
-            .wait(&Scope::ALL, &id, long)
+            .wait(&Scope::All, &id, long)
             .await
             .unwrap()
             .unwrap();

@@ -123,7 +123,7 @@ impl Process {
         let task = self
             .pool
             .watch()
-            .wait(&Scope::ALL, id, PATIENCE)
+            .wait(&Scope::All, id, PATIENCE)
             .await
             .unwrap()
             .unwrap();
@@ -255,7 +255,7 @@ impl Drop for Left<'_> {
 }
 
 impl RunTask for Stage {
-    fn task_type(&self) -> &str {
+    fn task_type(&self) -> &'static str {
         "stage"
     }
 

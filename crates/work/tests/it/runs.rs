@@ -79,7 +79,7 @@ async fn the_most_urgent_comes_first_and_nobody_works_where_there_are_no_workers
         }
         assert!(!process.pool.works());
         let watch = process.pool.watch();
-        let waited = watch.wait(&Scope::ALL, &ids[0], Duration::from_millis(200));
+        let waited = watch.wait(&Scope::All, &ids[0], Duration::from_millis(200));
         assert_eq!(waited.await.unwrap().unwrap().state, State::Pending);
         process.pool.reconfigure(&TasksConfig { workers: 1, ..config() });
         let mut began = Vec::new();

@@ -136,7 +136,11 @@ async fn cancelled(app: &App, caller: &Caller, id: &str) -> Result<Response, Fai
     find(app, caller, id).await?;
     app.models.cancel_response(&caller.principal, id).await?;
     let ended = find(app, caller, id).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], ended.body.get().to_owned()).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, "application/json")],
+        ended.body.get().to_owned(),
+    )
+        .into_response())
 }
 
 async fn gone(app: &App, caller: &Caller, id: &str) -> Result<Response, Failure> {

@@ -1,10 +1,10 @@
 //! Submitting, claiming, settling, cancelling, queueing again and forgetting, one at a time.
 
-use super::{LEASE, Timed, claim, claim_of, claim_one, done, failed, owner, scope, work};
+use super::{LEASE, Timed, claim, claim_of, claim_one, done, failed, owner, principal, scope, work};
 use crate::{at, until};
 use bytes::Bytes;
 use forebay_domain::{
-    Code, Failure,
+    Code, Failure, Principal,
     model::Priority,
     task::{DEAD_KEPT_MS, Ended, Needs, Offer, Refusal, Retry, State},
 };
@@ -20,6 +20,41 @@ fn query(scope: Scope) -> TaskQuery {
         context_id: None,
         after: None,
         limit: 0,
+    }
+}
+
+#[tokio::test]
+async fn the_same_name_in_another_project_or_of_a_token_is_somebody_else() {
+    for db in TestDb::both().await {
+        let timed = Timed::open(&db).await;
+        let queue = timed.queue();
+        let ann = principal("acme", "ann");
+        let id = queue.submit(work("a")).await.unwrap().id;
+        let strangers = [
+            Principal {
+                project: Some("other".parse().unwrap()),
+                ..ann.clone()
+            },
+            Principal {
+                key: None,
+                ..ann.clone()
+            },
+            principal("acme", "bob"),
+            principal("zeta", "ann"),
+        ];
+        for stranger in strangers {
+            let theirs = Scope::own(&stranger);
+            let found = queue.get(&theirs, &id, Body::Both).await.unwrap();
+            assert_eq!(found, None, "{stranger:?}");
+            assert!(queue.list(&query(theirs.clone())).await.unwrap().tasks.is_empty());
+            let refused = queue.cancel(&theirs, &id).await.unwrap_err();
+            assert!(matches!(refused, TaskError::Unknown), "{refused:?}");
+        }
+        let own = Scope::own(&ann);
+        assert!(queue.get(&own, &id, Body::Both).await.unwrap().is_some());
+        assert_eq!(queue.list(&query(own.clone())).await.unwrap().tasks.len(), 1);
+        assert_eq!(queue.cancel(&own, &id).await.unwrap(), State::Cancelled);
+        timed.close().await;
     }
 }
 
@@ -140,7 +175,7 @@ async fn whoever_was_given_up_for_lost_settles_nothing() {
         assert!(matches!(stale, TaskError::Refused(Refusal::Stale)), "{stale}");
         let beat = &queue.heartbeat(&[(id.clone(), lost.fence)], LEASE).await.unwrap()[0];
         assert!(!beat.still_mine);
-        let task = queue.get(&Scope::ALL, &id, Body::Output).await.unwrap().unwrap();
+        let task = queue.get(&Scope::All, &id, Body::Output).await.unwrap().unwrap();
         assert_eq!((task.state, task.output), (State::Running, None), "{}", db.name());
         assert_eq!(
             queue.settle(&id, found.fence, done()).await.unwrap().state,
@@ -173,7 +208,7 @@ async fn what_fails_too_often_is_dead_until_somebody_wants_it_back() {
             queue.settle(&id, two.fence, failed(true)).await.unwrap().state,
             State::Dead
         );
-        let dead = queue.get(&Scope::ALL, &id, Body::Output).await.unwrap().unwrap();
+        let dead = queue.get(&Scope::All, &id, Body::Output).await.unwrap().unwrap();
         assert_eq!(dead.error.unwrap().code, "upstream_failed");
         assert_eq!(
             dead.expires_at,
@@ -190,7 +225,7 @@ async fn what_fails_too_often_is_dead_until_somebody_wants_it_back() {
             queue.settle(&id, three.fence, failed(false)).await.unwrap().state,
             State::Failed
         );
-        assert_eq!(queue.requeue(&Scope::ALL, &id).await.unwrap(), State::Pending);
+        assert_eq!(queue.requeue(&Scope::All, &id).await.unwrap(), State::Pending);
         timed.close().await;
     }
 }
@@ -221,13 +256,13 @@ async fn cancelling_ends_what_waits_and_tells_who_runs() {
 
         let id = queue.submit(work("a")).await.unwrap().id;
         let one = claim_one(&queue, "a").await;
-        queue.cancel(&Scope::ALL, &id).await.unwrap();
+        queue.cancel(&Scope::All, &id).await.unwrap();
         assert_eq!(
             queue.settle(&id, one.fence, done()).await.unwrap().state,
             State::Completed,
             "it was too late"
         );
-        let late = queue.cancel(&Scope::ALL, &id).await.unwrap_err();
+        let late = queue.cancel(&Scope::All, &id).await.unwrap_err();
         assert!(matches!(late, TaskError::Refused(Refusal::Finished)));
         timed.clock.advance(Duration::from_mins(2));
         assert!(claim(&queue, "a", 9).await.is_empty(), "{}", db.name());

@@ -62,7 +62,7 @@ async fn child_on_a_small_disk() {
     assert!(!kept.is_empty());
     // What was acknowledged can be read, and the store takes itself for reachable.
     for id in &kept {
-        let task = queue.get(&Scope::ALL, id, Body::Both).await.unwrap().unwrap();
+        let task = queue.get(&Scope::All, id, Body::Both).await.unwrap().unwrap();
         assert_eq!((task.state, task.input.unwrap().len()), (State::Pending, 100_002));
     }
     assert!(opened.store.is_healthy());
@@ -73,7 +73,7 @@ async fn child_on_a_small_disk() {
         queue.settle(&one.task.id, one.fence, done()).await.unwrap();
     }
     for id in &kept {
-        let task = queue.get(&Scope::ALL, id, Body::Output).await.unwrap().unwrap();
+        let task = queue.get(&Scope::All, id, Body::Output).await.unwrap().unwrap();
         assert_eq!(task.state, State::Completed);
     }
     opened.close().await;

@@ -56,7 +56,7 @@ async fn one_of_a_lane_at_a_time_and_the_oldest_first() {
         timed.clock.advance(Duration::from_secs(2));
         let again = claim_one(&queue, "a").await;
         assert_eq!(again.task.id, ids[0]);
-        queue.cancel(&Scope::ALL, &ids[1]).await.unwrap();
+        queue.cancel(&Scope::All, &ids[1]).await.unwrap();
         queue.settle(&ids[0], again.fence, done()).await.unwrap();
         let last = claim_one(&queue, "a").await;
         assert_eq!(last.task.id, ids[2], "who was cancelled keeps nobody waiting");
@@ -92,7 +92,7 @@ async fn a_lane_goes_on_behind_what_died_and_takes_in_what_comes_back() {
         assert_eq!(two.task.id, second, "what is not due holds nobody up");
         timed.clock.advance(Duration::from_secs(1));
         assert!(front(&queue).await.is_empty(), "and waits for its turn once it is");
-        assert_eq!(queue.requeue(&Scope::ALL, &first).await.unwrap(), State::Pending);
+        assert_eq!(queue.requeue(&Scope::All, &first).await.unwrap(), State::Pending);
         queue.settle(&second, two.fence, done()).await.unwrap();
         let three = claim_one(&queue, "a").await;
         assert_eq!(three.task.id, first, "the oldest first");

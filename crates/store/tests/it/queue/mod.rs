@@ -62,7 +62,11 @@ impl Timed {
 }
 
 fn owner(tenant: &str, subject: &str) -> TaskOwner {
-    TaskOwner::of(&Principal {
+    TaskOwner::of(&principal(tenant, subject))
+}
+
+fn principal(tenant: &str, subject: &str) -> Principal {
+    Principal {
         tenant: tenant.parse().unwrap(),
         project: None,
         subject: subject.parse().unwrap(),
@@ -72,14 +76,11 @@ fn owner(tenant: &str, subject: &str) -> TaskOwner {
         grants: Vec::new(),
         shown: Vec::new(),
         good_until: None,
-    })
+    }
 }
 
 fn scope(tenant: &str) -> Scope {
-    Scope {
-        tenant: Some(tenant.parse().unwrap()),
-        subject: None,
-    }
+    Scope::Tenant(tenant.parse().unwrap())
 }
 
 /// Something that acme wants to be done at once.

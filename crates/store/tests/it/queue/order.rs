@@ -119,7 +119,7 @@ async fn the_least_urgent_is_never_starved() {
             "{}: {waited_ms}",
             db.name()
         );
-        let task = queue.get(&Scope::ALL, &low, Body::Output).await.unwrap().unwrap();
+        let task = queue.get(&Scope::All, &low, Body::Output).await.unwrap().unwrap();
         assert_eq!(task.attempts, 1);
         timed.close().await;
     }

@@ -59,14 +59,14 @@ impl World {
                 let Some(task) = task.checked_rem(self.ids.len()) else {
                     return;
                 };
-                let found = self.queue.cancel(&Scope::ALL, &self.ids[task]).await;
+                let found = self.queue.cancel(&Scope::All, &self.ids[task]).await;
                 assert_eq!(found.ok(), self.model.cancel(task));
             }
             Op::Requeue { task } => {
                 let Some(task) = task.checked_rem(self.ids.len()) else {
                     return;
                 };
-                let found = self.queue.requeue(&Scope::ALL, &self.ids[task]).await;
+                let found = self.queue.requeue(&Scope::All, &self.ids[task]).await;
                 assert_eq!(found.is_ok(), self.model.requeue(task));
             }
             Op::Wait { by_ms } => {
@@ -162,7 +162,7 @@ impl World {
     /// Everything is where the plain queue has it, and what backs off is due within the bounds.
     async fn check(&mut self) {
         let all = TaskQuery {
-            scope: Scope::ALL,
+            scope: Scope::All,
             state: None,
             task_type: None,
             context_id: None,

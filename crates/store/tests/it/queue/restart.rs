@@ -153,7 +153,7 @@ async fn child_whose_cluster_is_restarted() {
     .await;
     let submitted = seen.submitted.lock().unwrap().clone();
     for id in submitted {
-        let task = queue.get(&Scope::ALL, &id, Body::Output).await.unwrap().unwrap();
+        let task = queue.get(&Scope::All, &id, Body::Output).await.unwrap().unwrap();
         assert_eq!(task.state, State::Completed);
     }
     opened.close().await;
