@@ -158,7 +158,8 @@ fn shared(store_url: &str) -> Result<(), Failure> {
     }
     let message = "A worker of its own needs PostgreSQL: a SQLite database belongs to one gateway.";
     Err(Failure::new(Code::InvalidConfig, message).hint(
-        "Set `store.url` to the PostgreSQL database of your gateways. With SQLite the gateway works on its tasks itself          (`tasks.workers`).",
+        "Set `store.url` to the PostgreSQL database of your gateways. With SQLite the gateway works on its tasks itself \
+         (`tasks.workers`).",
     ))
 }
 

@@ -223,10 +223,10 @@ async fn prices_that_name_no_tool_are_warned_of() {
         advice(json!({"docs__search": 1, "file_reader": 1, "web_search": 1})),
         [] as [String; 0]
     );
-    let warned = advice(json!({"web_serch": 1, "doc__search": 1}));
+    let warned = advice(json!({"web_lookup": 1, "doc__search": 1}));
     assert_eq!(warned.len(), 2, "{warned:?}");
     assert!(
-        warned[0].contains("`doc`") && warned[1].contains("`prices.tools.web_serch`"),
+        warned[0].contains("`doc`") && warned[1].contains("`prices.tools.web_lookup`"),
         "{warned:?}"
     );
 }
