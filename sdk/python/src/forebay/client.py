@@ -1,23 +1,26 @@
-"""A client of one gateway: chats as OpenAI's client has them, with `mcp_context` and `tool_execution` beside."""
+"""A client of one gateway: chats as OpenAI's client has them, contexts, and tasks."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, overload
 
 import httpx
 
-from forebay.errors import ForebayError
+from forebay import calls
+from forebay.contexts import Contexts, Tasks
+from forebay.errors import ForebayError, unreachable
 from forebay.record import Record, parse
-
-# A model may take its time; the gateway's own limits are below this.
-TIMEOUT_S = 3600.0
+from forebay.retry import PASSING, Pace, Retry, retry_after
+from forebay.settings import TIMEOUT_S, Settings
 
 
 class Client:
-    """One gateway as one caller sees it.
+    """One gateway as one caller sees it. One thread at a time.
 
     Address and key are those of `FOREBAY_URL` and `FOREBAY_KEY` where they are left out, as for the command line.
     """
@@ -28,21 +31,36 @@ class Client:
         key: str | None = None,
         *,
         timeout: float = TIMEOUT_S,
+        requests_per_minute: float | None = None,
+        retry: Retry | None = None,
         http: httpx.Client | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        url = url or os.environ.get("FOREBAY_URL") or "http://127.0.0.1:8080"
-        key = key or os.environ.get("FOREBAY_KEY")
-        if not key:
-            raise ForebayError("there is no key: give one, or set FOREBAY_KEY", code="missing_credentials")
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self.settings = settings or Settings.of(
+            url, key, timeout=timeout, requests_per_minute=requests_per_minute, retry=retry or Retry()
+        )
         # The key goes to this gateway alone: no redirect is followed, and no proxy of the environment is asked.
-        self.http = http or httpx.Client(timeout=timeout, trust_env=False, follow_redirects=False)
-        self._key = key
+        self.http = http or httpx.Client(timeout=self.settings.timeout, trust_env=False, follow_redirects=False)
+        self._pace = Pace(self.settings.requests_per_minute)
         self.chat = Chat(self)
+        self.contexts = Contexts(self)
+        self.tasks = Tasks(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any] | str | os.PathLike[str], key: str | None = None) -> Client:
+        """From `mcp: {enabled, server_url, api_version, max_contexts, timeout}`: a mapping, or a YAML file's path."""
+        return cls(settings=Settings.from_config(config, key))
+
+    @property
+    def url(self) -> str:
+        return self.settings.url
 
     def request(self, method: str, path: str, *, key: bool = True, **how: Any) -> httpx.Response:
-        """Any route of the gateway, whatever it answers."""
-        return self.http.request(method, self.url + path, headers=self._headers if key else None, **how)
+        """Any route of the gateway, whatever it answers; sent once."""
+        headers = {**(self._headers if key else {}), **(how.pop("headers", None) or {})}
+        self._keep_pace()
+        with heard():
+            return self.http.request(method, self.url + path, headers=headers, **how)
 
     def get(self, path: str) -> httpx.Response:
         return self.request("GET", path)
@@ -50,9 +68,59 @@ class Client:
     def post(self, path: str, body: Any) -> httpx.Response:
         return self.request("POST", path, json=body)
 
+    def models(self) -> Record:
+        return self.do(calls.Call("GET", f"{calls.BASE}/models"))
+
+    def health(self) -> Record:
+        return self.do(calls.Call("GET", f"{calls.BASE}/health"))
+
+    def do(self, call: calls.Call) -> Record:
+        """Sends it, again where that is safe and may help, and waits for its task where it is to be waited for."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                answer = self.request(call.method, call.path, json=call.body, params=call.params, headers=call.headers)
+            except ForebayError as fault:
+                self._pause(call, attempt, fault, None)
+                continue
+            if answer.status_code in PASSING:
+                told = retry_after(answer.headers.get("retry-after"), time.time())
+                self._pause(call, attempt, ForebayError.of(answer.status_code, answer.content), told)
+                continue
+            body = calls.read(answer.status_code, answer.content)
+            if answer.status_code == 202 and call.waits:
+                return calls.outcome(self.tasks.wait(body.id))
+            return body
+
+    def events(self, call: calls.Call) -> Iterator[Record]:
+        """The events of a stream. It is not sent again: whoever asks again under the same key meets the same task."""
+        events = calls.Events()
+        self._keep_pace()
+        headers = {**self._headers, **call.headers}
+        with heard(), self.http.stream(call.method, self.url + call.path, json=call.body, headers=headers) as answer:
+            if answer.status_code != 200:
+                calls.read(answer.status_code, answer.read())
+            for line in answer.iter_lines():
+                event = events.line(line)
+                if event is not None:
+                    yield event
+                if events.is_over:
+                    return
+        events.end()
+
+    def _pause(self, call: calls.Call, attempt: int, fault: ForebayError, told: float | None) -> None:
+        pause = self.settings.retry.pause(attempt, told) if call.repeats else None
+        if pause is None:
+            raise fault
+        time.sleep(pause)
+
+    def _keep_pace(self) -> None:
+        time.sleep(self._pace.wait(time.monotonic()))
+
     @property
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._key}"}
+        return {"Authorization": f"Bearer {self.settings.key}"}
 
     def close(self) -> None:
         self.http.close()
@@ -65,6 +133,15 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """What goes wrong on the way is an error of this package."""
+    try:
+        yield
+    except httpx.HTTPError as fault:
+        raise unreachable(fault) from fault
 
 
 class Chat:
@@ -103,7 +180,7 @@ class Completions:
     def _chunks(self, body: dict[str, Any]) -> Iterator[Record]:
         client = self._client
         path, headers = f"{client.url}/v1/chat/completions", client._headers
-        with client.http.stream("POST", path, json=body, headers=headers) as answer:
+        with heard(), client.http.stream("POST", path, json=body, headers=headers) as answer:
             if answer.status_code != 200:
                 answer.read()
                 _read(answer)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import httpx
 
 
 class ForebayError(Exception):
@@ -17,6 +20,14 @@ class ForebayError(Exception):
         self.status = status
 
     @classmethod
+    def of(cls, status: int, content: bytes) -> ForebayError:
+        """From an answer that is an error, whatever it holds."""
+        try:
+            return cls.read(json.loads(content), status)
+        except ValueError:
+            return cls.read(None, status)
+
+    @classmethod
     def read(cls, body: Any, status: int | None = None) -> ForebayError:
         """From an error as OpenAI's API has it, or a problem document."""
         told = body if isinstance(body, dict) else {}
@@ -27,3 +38,12 @@ class ForebayError(Exception):
             words = " ".join(str(told[part]) for part in ("detail", "hint") if told.get(part))
             return cls(words, code=told.get("code"), status=status)
         return cls(f"what answers with HTTP {status} is no gateway: check the address", status=status)
+
+
+def unreachable(fault: httpx.HTTPError) -> ForebayError:
+    """No answer came, or not all of it."""
+    if isinstance(fault, httpx.ConnectError | httpx.ConnectTimeout):
+        return ForebayError(f"the gateway cannot be reached: {fault}", code="unreachable")
+    if isinstance(fault, httpx.TimeoutException):
+        return ForebayError("the gateway did not answer in time", code="timed_out")
+    return ForebayError(f"the answer broke off before its end: {fault}", code="upstream_truncated")

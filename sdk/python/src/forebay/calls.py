@@ -1,0 +1,228 @@
+"""The requests about contexts and tasks, as plain values: what the two clients send, and how they read the answers."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from forebay.errors import ForebayError
+from forebay.record import Record, parse
+
+BASE = "/api/v1/mcp"
+# One question for a task is held open for so long by the gateway; who waits longer asks again.
+WAIT_S = 20
+OVER = frozenset({"completed", "failed", "cancelled", "dead"})
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request. With an idempotency key it may be sent twice and is done once."""
+
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    # Whether a task that is not over yet is waited for, or asked to be answered with at once.
+    waits: bool = False
+    respond_async: bool = False
+
+    @property
+    def repeats(self) -> bool:
+        return self.method == "GET" or self.idempotency_key is not None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        prefer = {"Prefer": "respond-async"} if self.respond_async else {}
+        return prefer | ({} if self.idempotency_key is None else {"Idempotency-Key": self.idempotency_key})
+
+
+def _told(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _path(*parts: str) -> str:
+    return "/".join([BASE, *(quote(part, safe="") for part in parts)])
+
+
+def _key(given: str | None) -> str:
+    return given or str(uuid.uuid4())
+
+
+def _change(
+    method: str, path: str, body: dict[str, Any] | None = None, *, key: str | None, respond_async: bool = False
+) -> Call:
+    """A change of a context: a task, and waited for unless it is to be answered with at once."""
+    return Call(method, path, body, {}, _key(key), waits=not respond_async, respond_async=respond_async)
+
+
+def create_context(
+    model_id: str,
+    nodes: Sequence[Mapping[str, Any]] = (),
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    user_id: str | None = None,
+    return_context: bool | None = None,
+    priority: str | int | None = None,
+    idempotency_key: str | None = None,
+    respond_async: bool = False,
+) -> Call:
+    body = _told(
+        model_id=model_id,
+        nodes=[dict(node) for node in nodes],
+        metadata=metadata,
+        user_id=user_id,
+        return_context=return_context,
+        priority=priority,
+    )
+    return _change("POST", _path("contexts"), body, key=idempotency_key, respond_async=respond_async)
+
+
+def prompt(
+    context_id: str,
+    text: str,
+    *,
+    stream: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    user_id: str | None = None,
+    priority: str | int | None = None,
+    return_context: bool | None = None,
+    idempotency_key: str | None = None,
+    respond_async: bool = False,
+    **more: Any,
+) -> Call:
+    """`more` are the model's own parameters (`max_tokens`, `temperature`), `mcp_context` and `tools`."""
+    if stream and respond_async:
+        raise ValueError("a prompt is streamed, or answered later, and not both")
+    body = _told(
+        prompt=text,
+        stream=stream or None,
+        metadata=metadata,
+        user_id=user_id,
+        priority=priority,
+        return_context=return_context,
+        **more,
+    )
+    path = _path("contexts", context_id, "prompt")
+    return _change("POST", path, body, key=idempotency_key, respond_async=respond_async)
+
+
+def add_node(
+    context_id: str,
+    content: str,
+    *,
+    role: str | None = None,
+    content_type: str | None = None,
+    parent_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    return_context: bool | None = None,
+    idempotency_key: str | None = None,
+) -> Call:
+    body = _told(
+        content=content,
+        role=role,
+        content_type=content_type,
+        parent_id=parent_id,
+        metadata=metadata,
+        return_context=return_context,
+    )
+    return _change("POST", _path("contexts", context_id, "nodes"), body, key=idempotency_key)
+
+
+def delete_node(context_id: str, node_id: str, *, idempotency_key: str | None = None) -> Call:
+    return _change("DELETE", _path("contexts", context_id, "nodes", node_id), key=idempotency_key)
+
+
+def delete_context(context_id: str, *, idempotency_key: str | None = None) -> Call:
+    return _change("DELETE", _path("contexts", context_id), key=idempotency_key)
+
+
+def get_context(context_id: str) -> Call:
+    return Call("GET", _path("contexts", context_id))
+
+
+def list_contexts(*, limit: int | None = None, cursor: str | None = None) -> Call:
+    return Call("GET", _path("contexts"), params=_told(limit=limit, cursor=cursor))
+
+
+def submit_task(
+    task_type: str,
+    body: Mapping[str, Any],
+    *,
+    priority: str | int | None = None,
+    run_at: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call:
+    told = _told(type=task_type, input=dict(body), priority=priority, run_at=run_at)
+    return Call("POST", _path("tasks"), told, idempotency_key=_key(idempotency_key))
+
+
+def list_tasks(
+    *, status: str | None = None, task_type: str | None = None, limit: int | None = None, cursor: str | None = None
+) -> Call:
+    return Call("GET", _path("tasks"), params=_told(status=status, type=task_type, limit=limit, cursor=cursor))
+
+
+def get_task(task_id: str, *, wait_s: float | None = None, with_input: bool = False) -> Call:
+    wait = None if wait_s is None else f"{max(1, round(wait_s))}s"
+    return Call("GET", _path("tasks", task_id), params=_told(wait=wait, input="true" if with_input else None))
+
+
+def cancel_task(task_id: str, *, idempotency_key: str | None = None) -> Call:
+    return Call("POST", _path("tasks", task_id, "cancel"), idempotency_key=_key(idempotency_key))
+
+
+def requeue_task(task_id: str, *, idempotency_key: str | None = None) -> Call:
+    return Call("POST", _path("tasks", task_id, "requeue"), idempotency_key=_key(idempotency_key))
+
+
+def read(status: int, content: bytes) -> Record:
+    """An answer in one piece, or the error that it tells."""
+    try:
+        body = parse(content)
+    except json.JSONDecodeError:
+        body = None
+    if 200 <= status < 300 and isinstance(body, Record):
+        return body
+    raise ForebayError.read(body, status)
+
+
+def outcome(task: Record) -> Record:
+    """What a task that is over came to: its output with the task's id in it, or its error."""
+    if task.status == "completed":
+        return Record({**(task.get("output") or {}), "task_id": task.id})
+    error = task.get("error") or {}
+    words = " ".join(str(error[part]) for part in ("message", "hint") if error.get(part))
+    raise ForebayError(words or f"the task {task.id} ended as {task.status}", code=error.get("code") or task.status)
+
+
+class Events:
+    """Puts the lines of a stream together: `delta`, then `node`, or `error`."""
+
+    def __init__(self) -> None:
+        self._name, self._data = "message", [""]
+        self._data.clear()
+        self.is_over = False
+
+    def line(self, line: str) -> Record | None:
+        """What this line completes: `{"event": …}` and the members of its data."""
+        if line.startswith("event:"):
+            self._name = line.removeprefix("event:").strip()
+        elif line.startswith("data:"):
+            self._data.append(line.removeprefix("data:").removeprefix(" "))
+        elif not line and self._data:
+            name, data = self._name, parse("\n".join(self._data))
+            self._name, self._data = "message", []
+            if name == "error":
+                raise ForebayError.read(data)
+            self.is_over = name == "node"
+            return Record({**data, "event": name})
+        return None
+
+    def end(self) -> None:
+        if not self.is_over:
+            raise ForebayError("the answer broke off before its end", code="upstream_truncated")

@@ -1,0 +1,268 @@
+"""The Python client of contexts and tasks where its gateway is unkind: a server here that answers from a list."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import harness
+
+sys.path.insert(0, str(harness.ROOT / "sdk" / "python" / "src"))
+from forebay import AsyncClient, Client, ForebayError, Retry
+from forebay.retry import Pace, retry_after
+
+Answer = tuple[int, dict[str, str], bytes]
+QUICK = Retry(attempts=3, first=0.001, longest=2.0)
+PROBLEM = {"detail": "There is no such context.", "hint": "Make one.", "code": "unknown_context"}
+
+
+def told(status: int, body: Any, **headers: str) -> Answer:
+    return status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode()
+
+
+class Unkind:
+    """Answers each request with the next of a list, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer | None] = []
+        self.asked: list[tuple[str, str, dict[str, str], Any]] = []
+        unkind = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                length = int(self.headers.get("content-length") or 0)
+                body = json.loads(self.rfile.read(length)) if length else None
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                unkind.asked.append((self.command, self.path, headers, body))
+                answer = unkind.answers.pop(0)
+                self.close_connection = True
+                if answer is None:
+                    return
+                status, more, content = answer
+                self.send_response(status)
+                # A stream may say that more is to come than does.
+                more = {"content-length": str(len(content)), "connection": "close", **more}
+                for name, value in more.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_DELETE = answer
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def keys(self) -> list[str | None]:
+        return [headers.get("idempotency-key") for _, _, headers, _ in self.asked]
+
+
+@pytest.fixture
+def unkind() -> Iterator[Unkind]:
+    server = Unkind()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
+
+
+@pytest.fixture
+def client(unkind: Unkind) -> Iterator[Client]:
+    with Client(unkind.url, "fb_key", retry=QUICK, timeout=20) as made:
+        yield made
+
+
+def test_a_change_is_sent_again_under_one_key(unkind: Unkind, client: Client) -> None:
+    unkind.answers = [None, told(503, PROBLEM), told(201, {"id": "c1", "task_id": "t1"})]
+    made = client.contexts.create("m", [{"content": "Be kind.", "role": "system"}], metadata={"a": 1})
+    assert made.id == "c1"
+    keys = unkind.keys()
+    assert len(keys) == 3 and keys[0] and len(set(keys)) == 1
+    method, path, headers, body = unkind.asked[0]
+    assert (method, path, headers["authorization"]) == ("POST", "/api/v1/mcp/contexts", "Bearer fb_key")
+    assert body == {"model_id": "m", "nodes": [{"content": "Be kind.", "role": "system"}], "metadata": {"a": 1}}
+
+
+def test_it_waits_as_long_as_it_is_told(unkind: Unkind, client: Client) -> None:
+    unkind.answers = [told(429, PROBLEM, retry_after="1"), told(200, {"contexts": []})]
+    begun = time.monotonic()
+    assert client.contexts.list(limit=5).contexts == []
+    assert time.monotonic() - begun >= 1
+    assert unkind.asked[0][1] == "/api/v1/mcp/contexts?limit=5"
+
+
+def test_it_does_not_wait_for_ever(unkind: Unkind, client: Client) -> None:
+    unkind.answers = [told(429, PROBLEM, retry_after="3600")]
+    with pytest.raises(ForebayError) as refused:
+        client.contexts.get("c1")
+    assert (refused.value.status, refused.value.code, len(unkind.asked)) == (429, "unknown_context", 1)
+
+
+def test_the_last_attempt_tells_its_error(unkind: Unkind, client: Client) -> None:
+    unkind.answers = [told(503, PROBLEM), (502, {}, b"<html>"), told(503, PROBLEM)]
+    with pytest.raises(ForebayError, match=r"There is no such context\. Make one\.") as refused:
+        client.contexts.delete("a/b")
+    assert refused.value.code == "unknown_context"
+    assert [path for _, path, _, _ in unkind.asked] == ["/api/v1/mcp/contexts/a%2Fb"] * 3
+
+
+def test_what_cannot_be_mended_is_asked_once(unkind: Unkind, client: Client) -> None:
+    unkind.answers = [told(404, PROBLEM)]
+    with pytest.raises(ForebayError) as refused:
+        client.contexts.add_node("c1", "text")
+    assert (refused.value.status, len(unkind.asked)) == (404, 1)
+
+
+def test_nobody_at_the_address(client: Client, unkind: Unkind) -> None:
+    unkind.server.shutdown()
+    unkind.server.server_close()
+    with pytest.raises(ForebayError) as refused:
+        client.health()
+    assert refused.value.code == "unreachable"
+    with pytest.raises(ForebayError) as refused:
+        client.get("/healthz")
+    assert refused.value.code == "unreachable"
+
+
+def test_a_task_that_takes_longer_is_waited_for(unkind: Unkind, client: Client) -> None:
+    task = {"id": "t1", "status": "running"}
+    over = {"id": "t1", "status": "completed", "output": {"context_id": "c1", "node": {"content": "Paris"}}}
+    unkind.answers = [told(202, task), told(200, task), told(503, PROBLEM), told(200, over)]
+    answer = client.contexts.prompt("c1", "Where?", max_tokens=8)
+    assert (answer.node.content, answer.task_id) == ("Paris", "t1")
+    assert unkind.asked[1][1] == "/api/v1/mcp/tasks/t1?wait=20s"
+    assert unkind.asked[0][3] == {"prompt": "Where?", "max_tokens": 8}
+
+
+def test_a_task_that_fails_tells_why(unkind: Unkind, client: Client) -> None:
+    failed = {
+        "id": "t1",
+        "status": "dead",
+        "error": {"code": "upstream_failed", "message": "It broke.", "hint": "Wait."},
+    }
+    unkind.answers = [told(202, {"id": "t1", "status": "pending"}), told(200, failed)]
+    with pytest.raises(ForebayError, match=r"It broke\. Wait\.") as refused:
+        client.contexts.prompt("c1", "Where?")
+    assert refused.value.code == "upstream_failed"
+
+
+def test_answered_later_is_not_waited_for(unkind: Unkind, client: Client) -> None:
+    unkind.answers = [told(202, {"id": "t1", "status": "pending"})]
+    assert client.contexts.prompt("c1", "Where?", respond_async=True).status == "pending"
+    assert unkind.asked[0][2]["prefer"] == "respond-async"
+    with pytest.raises(ValueError):
+        client.contexts.stream("c1", "Where?", respond_async=True)
+
+
+STREAM = b'event: delta\ndata: {"content":"Par"}\n\n: still here\n\nevent: delta\ndata: {"content":"is"}\n\n'
+NODE = b'event: node\ndata: {"context_id":"c1","node":{"content":"Paris"}}\n\n'
+
+
+def test_a_stream_ends_with_its_node(unkind: Unkind, client: Client) -> None:
+    unkind.answers = [(200, {"content-type": "text/event-stream"}, STREAM + NODE)]
+    events = list(client.contexts.stream("c1", "Where?"))
+    assert [event.event for event in events] == ["delta", "delta", "node"]
+    assert "".join(event.content for event in events[:2]) == events[2].node.content == "Paris"
+    assert unkind.asked[0][3] == {"prompt": "Where?", "stream": True}
+
+
+@pytest.mark.parametrize("length", [len(STREAM), len(STREAM) + 100])
+def test_a_stream_that_is_cut_is_no_answer(unkind: Unkind, client: Client, length: int) -> None:
+    unkind.answers = [(200, {"content-length": str(length)}, STREAM)]
+    with pytest.raises(ForebayError) as broken:
+        list(client.contexts.stream("c1", "Where?"))
+    assert broken.value.code == "upstream_truncated"
+
+
+def test_a_stream_that_fails_tells_why(unkind: Unkind, client: Client) -> None:
+    error = b"event: error\ndata: " + json.dumps(PROBLEM).encode() + b"\n\n"
+    unkind.answers = [(200, {}, STREAM + error), told(404, PROBLEM)]
+    for _ in range(2):
+        with pytest.raises(ForebayError) as refused:
+            list(client.contexts.stream("c1", "Where?"))
+        assert refused.value.code == "unknown_context"
+
+
+def test_tasks_are_submitted_listed_and_ended(unkind: Unkind, client: Client) -> None:
+    task = {"id": "t1", "status": "pending"}
+    unkind.answers = [told(202, task), told(200, {"tasks": [task]}), told(200, task), told(200, task), told(200, task)]
+    assert client.tasks.submit("mcp.add_node", {"context_id": "c1"}, priority="high").id == "t1"
+    assert client.tasks.list(status="pending", task_type="x").tasks[0].id == "t1"
+    client.tasks.get("t1", with_input=True)
+    client.tasks.cancel("t1")
+    client.tasks.requeue("t1")
+    assert [(method, path) for method, path, _, _ in unkind.asked] == [
+        ("POST", "/api/v1/mcp/tasks"),
+        ("GET", "/api/v1/mcp/tasks?status=pending&type=x"),
+        ("GET", "/api/v1/mcp/tasks/t1?input=true"),
+        ("POST", "/api/v1/mcp/tasks/t1/cancel"),
+        ("POST", "/api/v1/mcp/tasks/t1/requeue"),
+    ]
+
+
+def test_the_same_for_programs_that_await(unkind: Unkind) -> None:
+    async def all_of_it() -> None:
+        async with AsyncClient(unkind.url, "fb_key", retry=QUICK, timeout=20) as client:
+            unkind.answers = [None, told(201, {"id": "c1"}), (200, {}, STREAM + NODE), (200, {}, STREAM)]
+            assert (await client.contexts.create("m")).id == "c1"
+            assert unkind.keys()[0] == unkind.keys()[1] is not None
+            events = [event async for event in client.contexts.stream("c1", "Where?")]
+            assert events[-1].node.content == "Paris"
+            with pytest.raises(ForebayError) as broken:
+                _ = [event async for event in client.contexts.stream("c1", "Where?")]
+            assert broken.value.code == "upstream_truncated"
+            over = {"id": "t1", "status": "completed", "output": {"deleted": True}}
+            unkind.answers = [told(202, {"id": "t1", "status": "running"}), told(200, over), told(404, PROBLEM)]
+            assert (await client.contexts.delete("c1")).task_id == "t1"
+            with pytest.raises(ForebayError) as refused:
+                await client.tasks.get("t2")
+            assert refused.value.code == "unknown_context"
+
+    asyncio.run(all_of_it())
+
+
+def test_the_seed_s_configuration(unkind: Unkind, tmp_path: Any) -> None:
+    section = {"enabled": True, "server_url": unkind.url, "api_version": "v1", "max_contexts": 1, "timeout": "60s"}
+    client = Client.from_config({"mcp": section}, "fb_key")
+    assert (client.url, client.settings.timeout) == (unkind.url, 60)
+    unkind.answers = [told(201, {"id": "c1"}), told(200, {"id": "c1", "deleted": True}), told(201, {"id": "c2"})]
+    client.contexts.create("m")
+    with pytest.raises(ForebayError) as refused:
+        client.contexts.create("m")
+    assert refused.value.code == "context_limit"
+    client.contexts.delete("c1")
+    assert client.contexts.create("m").id == "c2"
+    for wrong in (
+        {"enabled": False},
+        {"api_version": "v2"},
+        {"timeout": "soon"},
+        {"max_contexts": 0},
+        {"maxcontexts": 1},
+    ):
+        with pytest.raises(ForebayError) as refused:
+            Client.from_config({"mcp": {**section, **wrong}}, "fb_key")
+        assert refused.value.code == "invalid_config", wrong
+
+
+def test_pace_and_pauses() -> None:
+    pace = Pace(60)
+    assert [pace.wait(0) for _ in range(8)] == [0, 0, 0, 0, 0, 0, 1, 2]
+    assert pace.wait(100) == 0
+    assert Pace(None).wait(0) == 0
+    patient = Retry(attempts=4, first=1, longest=3)
+    assert [patient.pause(attempt, None, 1.0) for attempt in (1, 2, 3, 4)] == [1, 2, 3, None]
+    assert patient.pause(1, None, 0.25) == 0.25
+    assert (patient.pause(1, 2.0, 0.0), patient.pause(1, 4.0, 0.0)) == (2, None)
+    assert retry_after("7", 0) == 7
+    assert retry_after("Thu, 01 Jan 1970 00:01:00 GMT", 20) == 40
+    assert (retry_after("soon", 0), retry_after(None, 0)) == (None, None)
