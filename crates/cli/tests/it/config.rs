@@ -135,7 +135,7 @@ fn an_unknown_key_gets_a_suggestion() {
         "xyz:",
         &no_such(
             "1:1: `xyz`",
-            "Here may stand: `alerts`, `auth`, `budgets`, `limits`, `markets`, `mcp`, `metrics`, `models`, `prices`, `rentals`, `responses`, `server`, `store`, `telemetry`, `tools`, `turns`, `upstreams`.",
+            "Here may stand: `alerts`, `auth`, `budgets`, `contexts`, `limits`, `markets`, `mcp`, `metrics`, `models`, `prices`, `rentals`, `responses`, `server`, `store`, `tasks`, `telemetry`, `tools`, `turns`, `upstreams`.",
         ),
     );
 }

@@ -179,8 +179,8 @@ async fn what_an_upstream_shares_with_others_is_told() {
     assert!(line.contains("far") && line.contains("forebay"), "{line}");
     assert_eq!(
         near.log().matches("names that two definitions claim").count(),
-        2,
-        "told once for each of the gateway's own servers, `forebay` and `gpu`"
+        3,
+        "told once for each of the gateway's own servers, `contexts`, `forebay` and `gpu`"
     );
 }
 
