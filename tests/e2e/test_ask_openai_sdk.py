@@ -135,13 +135,6 @@ def test_a_response_that_is_not_to_be_kept_is_not(client: openai.OpenAI, scripte
         client.responses.retrieve(answer.id)
 
 
-def test_a_response_in_the_background_is_refused_by_name(client: openai.OpenAI, scripted: Scripted) -> None:
-    scripted.will()
-    with pytest.raises(openai.BadRequestError, match="background"):
-        client.responses.create(model="scripted", input="Later.", background=True)
-    assert scripted.heard == []
-
-
 def test_a_field_that_no_schema_knows_reaches_the_backend(client: openai.OpenAI, scripted: Scripted) -> None:
     scripted.will()
     client.chat.completions.create(**harness.chat_body("scripted"), extra_body={"x_hint": {"deep": [1, 2.5, None]}})
