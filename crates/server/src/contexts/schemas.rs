@@ -53,10 +53,8 @@ fn id(description: &str) -> Value {
 fn priority() -> Value {
     json!({
         "description": "low, medium, high or critical, or a number from 1 to 4; medium where it is left out",
-        "anyOf": [
-            {"type": "string", "enum": ["low", "medium", "high", "critical"]},
-            {"type": "integer", "minimum": 1, "maximum": 4},
-        ],
+        "type": ["string", "integer"],
+        "enum": ["low", "medium", "high", "critical", 1, 2, 3, 4],
     })
 }
 
