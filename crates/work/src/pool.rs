@@ -16,7 +16,7 @@ use forebay_domain::{
     id::TraceId,
     model::Priority,
     port::RunTask,
-    task::{Needs, Offer, TaskId, TaskOwner, TaskType, TypeLimits, WorkerId, context_lane},
+    task::{Needs, Offer, State, TaskId, TaskOwner, TaskType, TypeLimits, WorkerId, context_lane},
 };
 use forebay_runtime::{
     Clock, Entropy, Stop, Tasks,
@@ -284,7 +284,8 @@ async fn follow(inner: Arc<Inner>, stop: Stop) {
         match change {
             Ok(change) => {
                 inner.waiters.wake(&change.id);
-                if inner.running.holds(&change.id) {
+                // A run that somebody wants to end stays running; what has just been settled needs no beat.
+                if change.state == State::Running && inner.running.holds(&change.id) {
                     inner.beat.notify_one();
                 }
             }

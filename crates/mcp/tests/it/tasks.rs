@@ -225,10 +225,10 @@ impl<'a> Modern<'a> {
         let params = json!({"name": tool, "arguments": {}, "_meta": {"io.forebay/task": true}});
         let begun = self.ask("tools/call", params).await;
         serde_json::from_value::<CreateTaskResult>(begun.clone()).expect("as the Rust SDK reads it");
-        assert_eq!(
-            (&begun["resultType"], &begun["status"]),
-            (&json!("task"), &json!("working"))
-        );
+        assert_eq!(begun["resultType"], "task");
+        // A worker may have begun it, and the tool may have asked something, before the answer was written.
+        let at_once = ["working", "input_required"];
+        assert!(at_once.contains(&begun["status"].as_str().unwrap()), "{begun}");
         begun["taskId"].as_str().unwrap().to_owned()
     }
 

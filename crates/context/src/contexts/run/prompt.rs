@@ -91,9 +91,10 @@ impl Prompt {
         let metadata = said.metadata(&found.model, left_out).map_err(TaskFault::lasting)?;
         append.at = self.0.clock.now();
         append.expires_at = settings.expires_at(append.at);
-        append
-            .nodes
-            .push(said_node(&said, metadata, task, &append).map_err(TaskFault::lasting)?);
+        let answer = said_node(&said, metadata, task, &append).map_err(TaskFault::lasting)?;
+        // Paid for: it may go past the bound, and then there is no room for another prompt.
+        append.bytes_max = append.bytes_max.saturating_add(answer.weight());
+        append.nodes.push(answer);
         let (now_is, made) = self.0.append(&append).await?;
         self.answer(&now_is, &made, &body).await
     }

@@ -120,6 +120,20 @@ async fn a_context_has_so_many_nodes_and_bytes() {
 }
 
 #[tokio::test]
+async fn an_answer_that_was_paid_for_is_kept_past_the_bound() {
+    for db in TestDb::both().await {
+        let world = World::new(&db).await;
+        world.set(json!({ "bytes_max": 8 }), None);
+        let id = world.make(&ann(), &[]).await;
+        world.prompt(&ann(), &id, json!({ "prompt": "Hi" })).await.unwrap();
+        assert_eq!(world.said(&ann(), &id).await.len(), 2, "{}", db.name());
+        let refused = world.prompt(&ann(), &id, json!({ "prompt": "Hi" })).await;
+        assert_eq!(fault(refused), (Code::ContextFull, false));
+        assert_eq!(world.engine.seen().len(), 1, "and nothing more is asked");
+    }
+}
+
+#[tokio::test]
 async fn a_prompt_past_a_budget_is_refused_before_anything_is_asked() {
     let db = TestDb::sqlite();
     let world = World::with(&db, json!({ "price": { "input": 1_000, "output": 1_000 } })).await;
