@@ -5,8 +5,9 @@
 //! without them they would name something else.
 
 use super::{
+    Kind,
     characters::{Unwanted, belongs, escape_bytes, unwanted, visible},
-    definition::{DefinitionFault, Kind, members},
+    definition::{DefinitionFault, members},
     flag::{Flag, Flags},
     node::{Node, json_text},
     suspicion::{DESCRIPTION_CHARS_MAX, is_instruction_like, is_mixed_script},

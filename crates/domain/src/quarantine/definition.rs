@@ -5,14 +5,15 @@
 //! anybody here has heard of it. It is taken from what the upstream sent, before anything is cleaned.
 
 use super::{
+    Kind,
     characters::{unwanted, visible},
+    fingerprint::Fingerprint,
     hints::Hints,
     node::{DEPTH_MAX, Node, canonical_object as canonical},
 };
 use crate::json::check_strict;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Largest definition that is looked at, in bytes.
@@ -25,53 +26,6 @@ pub const NAME_BYTES_MAX: usize = 512;
 /// shows them. Of `_meta` only that may change freely which binds no user interface to a tool: what names one decides
 /// what a person sees and clicks.
 pub const NOT_COVERED: [&str; 3] = ["_meta", "execution", "icons"];
-
-/// What a definition defines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    Tool,
-    Prompt,
-    Resource,
-    ResourceTemplate,
-    /// What a server says to the model as a whole. There is one of them, and the gateway gives it its name.
-    Instructions,
-}
-
-impl Kind {
-    pub const ALL: [Self; 5] = [
-        Self::Tool,
-        Self::Prompt,
-        Self::Resource,
-        Self::ResourceTemplate,
-        Self::Instructions,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tool => "tool",
-            Self::Prompt => "prompt",
-            Self::Resource => "resource",
-            Self::ResourceTemplate => "resource_template",
-            Self::Instructions => "instructions",
-        }
-    }
-
-    /// The member that tells two definitions of this kind apart.
-    pub fn identity(self) -> &'static str {
-        match self {
-            Self::Tool | Self::Prompt | Self::Instructions => "name",
-            Self::Resource => "uri",
-            Self::ResourceTemplate => "uriTemplate",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Why a definition is refused outright.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,43 +95,6 @@ impl From<DefinitionName> for String {
 impl fmt::Display for DefinitionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// SHA-256 over a canonical form. Two definitions with one fingerprint say the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    fn of(canonical: &str) -> Self {
-        Self(Sha256::digest(canonical.as_bytes()).into())
-    }
-
-    /// Reads 64 hex digits.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl TryFrom<String> for Fingerprint {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("a fingerprint has 64 hex digits")
-    }
-}
-
-impl From<Fingerprint> for String {
-    fn from(fingerprint: Fingerprint) -> Self {
-        fingerprint.to_string()
     }
 }
 

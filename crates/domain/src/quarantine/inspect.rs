@@ -3,8 +3,9 @@
 //! It refuses what [`Definition::parse`] and [`clean`] refuse; a definition that is refused is neither offered nor held.
 
 use super::{
+    Fingerprint, Kind,
     clean::clean,
-    definition::{Definition, DefinitionFault, DefinitionName, Fingerprint, Kind},
+    definition::{Definition, DefinitionFault, DefinitionName},
     flag::Flags,
     hints::Hints,
 };

@@ -12,9 +12,11 @@ mod characters;
 mod clean;
 mod definition;
 mod diff;
+mod fingerprint;
 mod flag;
 mod hints;
 mod inspect;
+mod kind;
 mod name;
 mod node;
 mod policy;
@@ -22,12 +24,12 @@ mod suspicion;
 
 pub use characters::visible;
 pub use clean::{Cleaned, clean, clean_text};
-pub use definition::{
-    DEFINITION_BYTES_MAX, Definition, DefinitionFault, DefinitionName, Fingerprint, Kind, NAME_BYTES_MAX, NOT_COVERED,
-};
+pub use definition::{DEFINITION_BYTES_MAX, Definition, DefinitionFault, DefinitionName, NAME_BYTES_MAX, NOT_COVERED};
 pub use diff::{Change, diff, render};
+pub use fingerprint::Fingerprint;
 pub use flag::{Flag, Flags};
 pub use hints::Hints;
 pub use inspect::{Inspected, inspect};
+pub use kind::Kind;
 pub use name::{EXPOSED_NAME_CHARS_MAX, NAME_SEPARATOR, NameFault, SERVER_NAME_CHARS_MAX, ServerName, exposed_name};
 pub use policy::{OnFlags, Pinned, Policy, Reaction, Verdict, Why, decide};

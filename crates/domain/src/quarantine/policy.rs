@@ -8,7 +8,7 @@
 //! longer lists it; if it were forgotten, a server could take a tool away for a moment and bring it back changed as if
 //! it had never been seen.
 
-use super::{definition::Fingerprint, flag::Flags};
+use super::{fingerprint::Fingerprint, flag::Flags};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
