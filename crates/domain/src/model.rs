@@ -3,9 +3,13 @@
 //! Bodies stay bytes. What the gateway does not know must reach the other side as it came, so nothing here is a typed
 //! copy of somebody's API.
 
+mod heard;
+
+pub use heard::Events;
+
 use crate::Failure;
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::Stream;
 use std::pin::Pin;
 
 /// One request to a configured model.
@@ -101,8 +105,11 @@ impl Endpoint {
 /// An answer on its way. Dropping it cancels the upstream request.
 pub struct Answer {
     pub form: AnswerForm,
-    pub body: Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>,
+    pub body: Body,
 }
+
+/// The bytes of an answer as they come.
+pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
 /// How the answer is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

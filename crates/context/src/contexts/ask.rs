@@ -6,14 +6,12 @@ use forebay_api::ContextPrompt;
 use forebay_domain::{
     Code, Failure, Principal,
     event::Usage,
-    model::{AnswerForm, Endpoint, Hints, ModelRequest, Priority},
+    model::{Answer, AnswerForm, Endpoint, Hints, ModelRequest, Priority},
     port::{AskModel, Tell, Via},
 };
 use forebay_store::conversations::{METADATA_BYTES_MAX, StoredNode};
-use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
-use sse_stream::SseStream;
 use std::collections::BTreeMap;
 
 /// Larger than any answer that a node can hold, with all that comes around it.
@@ -86,8 +84,8 @@ impl Question<'_> {
         };
         let answer = models.complete(principal, request, via).await?;
         let mut said = match answer.form {
-            AnswerForm::Whole => whole(answer.body).await?,
-            AnswerForm::Events => events(answer.body, tell).await?,
+            AnswerForm::Whole => Said::whole(answer).await?,
+            AnswerForm::Events => Said::pieces(answer, tell).await?,
         };
         said.tool_calls
             .extend(std::mem::take(&mut said.begun_calls).into_values().map(Value::Object));
@@ -96,6 +94,24 @@ impl Question<'_> {
 }
 
 impl Said {
+    async fn whole(answer: Answer) -> Result<Self, Failure> {
+        let mut said = Self::default();
+        said.add(&answer.whole(ANSWER_BYTES_MAX).await?)?;
+        Ok(said)
+    }
+
+    async fn pieces(answer: Answer, tell: &dyn Tell) -> Result<Self, Failure> {
+        let mut said = Self::default();
+        let mut events = answer.events(ANSWER_BYTES_MAX);
+        while let Some(event) = events.next().await? {
+            let new = said.add(event.as_bytes())?;
+            if !new.is_empty() {
+                tell.tell(json!({ "content": new }).to_string().into());
+            }
+        }
+        Ok(said)
+    }
+
     /// What is kept beside the text. Of what is too large the calls stay: the conversation goes on from them.
     pub(super) fn metadata(&self, model: &str, left_out: usize) -> Result<Box<RawValue>, Failure> {
         let mut metadata = Map::new();
@@ -213,60 +229,4 @@ struct Choice {
 struct Message {
     content: Option<String>,
     tool_calls: Option<Vec<Map<String, Value>>>,
-}
-
-async fn whole(body: impl Stream<Item = Result<Bytes, Failure>> + Unpin) -> Result<Said, Failure> {
-    let mut bytes = Vec::new();
-    let mut body = bounded(body);
-    while let Some(piece) = body.next().await {
-        bytes.extend_from_slice(&piece?);
-    }
-    let mut said = Said::default();
-    said.add(&bytes)?;
-    Ok(said)
-}
-
-async fn events(body: impl Stream<Item = Result<Bytes, Failure>> + Unpin, tell: &dyn Tell) -> Result<Said, Failure> {
-    let mut said = Said::default();
-    let mut events = SseStream::from_bytes_stream(bounded(body));
-    while let Some(event) = events.next().await {
-        let Some(data) = event.map_err(unwrap)?.data else {
-            continue;
-        };
-        if data.trim() == "[DONE]" {
-            return Ok(said);
-        }
-        let new = said.add(data.as_bytes())?;
-        if !new.is_empty() {
-            tell.tell(json!({ "content": new }).to_string().into());
-        }
-    }
-    Err(Failure::new(Code::UpstreamTruncated, "The model's answer broke off.").hint("Try again."))
-}
-
-fn bounded(
-    body: impl Stream<Item = Result<Bytes, Failure>> + Unpin,
-) -> impl Stream<Item = Result<Bytes, Failure>> + Unpin {
-    let mut total = 0_usize;
-    body.map(move |piece| {
-        let piece = piece?;
-        total = total.saturating_add(piece.len());
-        if total > ANSWER_BYTES_MAX {
-            let message = format!("The model's answer is larger than {ANSWER_BYTES_MAX} bytes.");
-            return Err(Failure::new(Code::UpstreamTruncated, message).hint("Set `max_tokens`."));
-        }
-        Ok(piece)
-    })
-}
-
-/// A failure that came through the event parser comes out again.
-fn unwrap(fault: sse_stream::Error) -> Failure {
-    let garbled = |fault| Failure::new(Code::UpstreamFailed, "The model's answer is garbled.").caused_by(fault);
-    match fault {
-        sse_stream::Error::Body(cause) => match cause.downcast::<Failure>() {
-            Ok(failure) => *failure,
-            Err(other) => garbled(other),
-        },
-        other => garbled(Box::new(other)),
-    }
 }

@@ -7,13 +7,11 @@ use crate::call::{Client, Step};
 use bytes::Bytes;
 use forebay_domain::{
     Code, Failure, Principal,
-    model::{AnswerForm, Endpoint, Hints, ModelRequest},
+    model::{self, AnswerForm, Endpoint, Hints, ModelRequest},
     port::AskModel,
 };
-use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sse_stream::SseStream;
 use std::{sync::Arc, time::Duration};
 
 /// A small engine on a slow machine takes its time.
@@ -102,8 +100,8 @@ impl Chat {
         };
         let answer = self.models.complete(job.principal, request, job.via).await?;
         let said = match answer.form {
-            AnswerForm::Whole => whole(answer.body).await?,
-            AnswerForm::Events => events(answer.body, &job.client).await?,
+            AnswerForm::Whole => Said::whole(answer).await?,
+            AnswerForm::Events => Said::pieces(answer, &job.client).await?,
         };
         let mut structured = Map::new();
         structured.insert("model".to_owned(), Value::String(model));
@@ -172,6 +170,31 @@ struct Content {
 }
 
 impl Said {
+    async fn whole(answer: model::Answer) -> Result<Self, Failure> {
+        let mut said = Self::default();
+        said.add(&answer.whole(ANSWER_BYTES_MAX).await?)?;
+        Ok(said)
+    }
+
+    /// Tells the client how far it has come.
+    async fn pieces(answer: model::Answer, client: &Client) -> Result<Self, Failure> {
+        let mut said = Self::default();
+        let mut events = answer.events(ANSWER_BYTES_MAX);
+        while let Some(event) = events.next().await? {
+            let new = said.add(event.as_bytes())?;
+            if !new.is_empty() {
+                #[expect(clippy::cast_precision_loss, reason = "an answer has fewer than 2^52 bytes")]
+                let so_far = said.text.len() as f64;
+                client.report(Step {
+                    progress: so_far,
+                    total: None,
+                    message: Some(new),
+                });
+            }
+        }
+        Ok(said)
+    }
+
     /// Takes in a completion or a piece of one, and returns the text that is new.
     fn add(&mut self, json: &[u8]) -> Result<String, Failure> {
         let completion: Completion = serde_json::from_slice(json).map_err(|fault| {
@@ -184,67 +207,5 @@ impl Said {
         let text = message.and_then(|message| message.content).unwrap_or_default();
         self.text.push_str(&text);
         Ok(text)
-    }
-}
-
-async fn whole(body: impl Stream<Item = Result<Bytes, Failure>> + Unpin) -> Result<Said, Failure> {
-    let mut bytes = Vec::new();
-    let mut body = bounded(body);
-    while let Some(piece) = body.next().await {
-        bytes.extend_from_slice(&piece?);
-    }
-    let mut said = Said::default();
-    said.add(&bytes)?;
-    Ok(said)
-}
-
-async fn events(body: impl Stream<Item = Result<Bytes, Failure>> + Unpin, client: &Client) -> Result<Said, Failure> {
-    let mut said = Said::default();
-    let mut events = SseStream::from_bytes_stream(bounded(body));
-    while let Some(event) = events.next().await {
-        let Some(data) = event.map_err(unwrap)?.data else {
-            continue;
-        };
-        if data.trim() == "[DONE]" {
-            return Ok(said);
-        }
-        let new = said.add(data.as_bytes())?;
-        if !new.is_empty() {
-            #[expect(clippy::cast_precision_loss, reason = "an answer has fewer than 2^52 bytes")]
-            let so_far = said.text.len() as f64;
-            client.report(Step {
-                progress: so_far,
-                total: None,
-                message: Some(new),
-            });
-        }
-    }
-    Err(Failure::new(Code::UpstreamTruncated, "The model's answer broke off.").hint("Try again."))
-}
-
-fn bounded(
-    body: impl Stream<Item = Result<Bytes, Failure>> + Unpin,
-) -> impl Stream<Item = Result<Bytes, Failure>> + Unpin {
-    let mut total = 0_usize;
-    body.map(move |piece| {
-        let piece = piece?;
-        total = total.saturating_add(piece.len());
-        if total > ANSWER_BYTES_MAX {
-            let message = format!("The model's answer is larger than {ANSWER_BYTES_MAX} bytes.");
-            return Err(Failure::new(Code::UpstreamTruncated, message).hint("Set `max_tokens`."));
-        }
-        Ok(piece)
-    })
-}
-
-/// A failure that came through the event parser comes out again.
-fn unwrap(fault: sse_stream::Error) -> Failure {
-    let garbled = |fault| Failure::new(Code::UpstreamFailed, "The model's answer is garbled.").caused_by(fault);
-    match fault {
-        sse_stream::Error::Body(cause) => match cause.downcast::<Failure>() {
-            Ok(failure) => *failure,
-            Err(other) => garbled(other),
-        },
-        other => garbled(Box::new(other)),
     }
 }
