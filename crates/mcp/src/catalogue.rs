@@ -3,11 +3,18 @@
 //! In order: is there such a tool, may this caller use it, not too often, do the arguments fit, run it within its time,
 //! is the result within its bound, write it down. Nothing runs before all of the first four have said yes.
 
+mod finding;
+mod serving;
+
+pub(crate) use finding::view;
+pub use serving::RESULT_BYTES_MAX;
+pub(crate) use serving::{ending, serve};
+
 use crate::{
     builtin::{BuiltinParts, Builtins},
     call::{CallContext, Outcome},
     compose::Compose,
-    index::{Clash, Index, Listed, Scope, View},
+    index::{Clash, Index, Listed, Scope},
     ledger::{Counted, Ledger, Metrics},
     prices::{Prices, PricesConfig, Told},
     source::{Change, Naming, Source, Tool, Wanted, effects},
@@ -15,12 +22,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use forebay_domain::{
-    Action, Code, Failure, Principal,
-    event::Outcome as Ending,
-    money::Usd,
-    port::AskModel,
-    quarantine::{NAME_SEPARATOR, ServerName, exposed_name},
-    tool::CallCost,
+    Action, Code, Failure, Principal, event::Outcome as Ending, money::Usd, port::AskModel, tool::CallCost,
 };
 use forebay_runtime::{Clock, rate::RateLimiter, secret::SecretReader, telemetry::names};
 use forebay_store::EventLog;
@@ -28,9 +30,6 @@ use serde_json::{Map, Value, value::RawValue};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::broadcast;
 use tracing::{Instrument, field};
-
-/// The largest result that is passed on, of a tool, a resource or a prompt.
-pub const RESULT_BYTES_MAX: usize = 16 << 20;
 
 /// Changes that wait for a slow listener at most; one that lags further is told that it missed some.
 const CHANGES_MAX: usize = 256;
@@ -342,45 +341,6 @@ impl Catalogue {
         result
     }
 
-    /// Whether this caller finds a tool of that name in the whole catalogue, be it offered now or withheld.
-    pub fn has_tool(&self, principal: &Principal, tool: &str) -> bool {
-        self.find(principal, &Scope::Whole, tool).is_some() || self.withheld(&Scope::Whole, tool).is_some()
-    }
-
-    /// The names in the whole catalogue of the tools that a server offers.
-    pub fn tools_of(&self, server: &str) -> Vec<String> {
-        let index = self.0.index.load();
-        let view = index.view(&Scope::Server(server.into()));
-        let tools = view.into_iter().flat_map(|view| view.tools.values());
-        tools.map(|tool| tool.exposed.clone()).collect()
-    }
-
-    /// The tool of that name, where there is anything behind it for this caller.
-    pub(crate) fn find(&self, principal: &Principal, scope: &Scope, tool: &str) -> Option<Arc<Listed<Tool>>> {
-        let index = self.0.index.load();
-        let found = index.view(scope)?.tools.get(tool)?;
-        (!found.source.hides(&found.item.name, principal)).then(|| found.clone())
-    }
-
-    /// The name in the whole catalogue of a tool that its server does have, and why it is not offered.
-    pub(crate) fn withheld(&self, scope: &Scope, tool: &str) -> Option<(String, Failure)> {
-        let index = self.0.index.load();
-        let (scope, own) = match scope {
-            Scope::Server(_) => (scope.clone(), tool),
-            Scope::Whole => {
-                let (server, own) = tool.split_once(NAME_SEPARATOR)?;
-                (Scope::Server(server.into()), own)
-            }
-        };
-        let (source, _) = index.view(&scope)?.sources.first()?;
-        let why = source.withheld(own)?;
-        let exposed = match source.naming() {
-            Naming::Bare => own.to_owned(),
-            Naming::Prefixed => exposed_name(&ServerName::try_from(source.name()).ok()?, own).ok()?,
-        };
-        Some((exposed, why))
-    }
-
     /// Everything that has to say yes before a tool runs; what it makes of its arguments is its own affair.
     fn admit(&self, principal: &Principal, tool: &Listed<Tool>, action: &Action) -> Result<(), Failure> {
         principal.require(action)?;
@@ -416,72 +376,6 @@ fn counted(found: &Listed<Tool>) -> Counted {
     })
 }
 
-pub(crate) fn view<'a>(index: &'a Index, scope: &Scope) -> Result<&'a View, Failure> {
-    index.view(scope).ok_or_else(|| {
-        Failure::new(Code::UnknownServer, "There is no server of that name.")
-            .hint("`forebay upstream list` shows the upstreams; `/mcp` is all of them together.")
-    })
-}
-
 fn unknown_tool() -> Failure {
     Failure::new(Code::UnknownTool, "There is no tool of that name.").hint("`tools/list` shows what there is.")
-}
-
-/// Runs one request at its source, within its time and its bound.
-pub(crate) async fn serve(
-    principal: &Principal,
-    source: &Arc<dyn Source>,
-    wanted: Wanted<'_>,
-    context: CallContext,
-    tool: Option<&Listed<Tool>>,
-) -> Result<Outcome, Failure> {
-    let limit = tool.map_or(OTHERS_TIME_LIMIT, |tool| tool.item.time_limit);
-    let limit = context.deadline.unwrap_or(limit);
-    let (cancel, client) = (context.cancel.clone(), context.client.clone());
-    let mut work = source.serve(principal, wanted, context);
-    let outcome = loop {
-        let answered = client.answered();
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Ok(Outcome::Cancelled),
-            outcome = &mut work => break outcome?,
-            // The time in which a person thinks about a question is not the tool's: it begins anew with each answer.
-            () = tokio::time::sleep(limit) => if !client.is_being_asked() && client.answered() == answered {
-                let name = tool.map_or(source.name(), |tool| &tool.exposed);
-                let seconds = limit.as_millis().div_ceil(1_000);
-                let message = format!("`{name}` did not end within {seconds} s.");
-                return Err(Failure::new(Code::ToolTimedOut, message).hint("Ask for less, or try again later."));
-            },
-        }
-    };
-    let size = match &outcome {
-        Outcome::Complete(complete) => complete.raw.get().len(),
-        Outcome::InputRequired(raw) => raw.get().len(),
-        Outcome::Refused(_) | Outcome::Cancelled => 0,
-    };
-    if size > RESULT_BYTES_MAX {
-        let message = format!("The result has {size} bytes; at most {RESULT_BYTES_MAX} are passed on.");
-        return Err(Failure::new(Code::ResultTooLarge, message).hint("Ask for less."));
-    }
-    Ok(outcome)
-}
-
-/// How long anything but a tool call may take.
-const OTHERS_TIME_LIMIT: std::time::Duration = std::time::Duration::from_mins(1);
-
-pub(crate) fn ending(result: &Result<Outcome, Failure>) -> (Ending, usize) {
-    match result {
-        Ok(Outcome::Complete(complete)) => {
-            let ending = match complete.failed {
-                Some(code) => Ending::Failed(code),
-                None if complete.is_error => Ending::ToolError,
-                None => Ending::Ok,
-            };
-            (ending, complete.raw.get().len())
-        }
-        Ok(Outcome::InputRequired(raw)) => (Ending::Ok, raw.get().len()),
-        Ok(Outcome::Refused(_)) => (Ending::Failed(Code::UpstreamFailed), 0),
-        Ok(Outcome::Cancelled) => (Ending::Cancelled, 0),
-        Err(failure) => (Ending::Failed(failure.code), 0),
-    }
 }

@@ -6,16 +6,19 @@
 
 mod kept;
 pub(crate) mod log;
+mod owner;
 pub(crate) mod place;
 pub(crate) mod questions;
 mod row;
 pub(crate) mod shelf;
 pub(crate) mod streams;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub(crate) use self::kept::Found;
+pub use self::owner::Owner;
 use self::{
     kept::unknown,
     questions::Questions,
@@ -30,7 +33,7 @@ use crate::{
 };
 use forebay_domain::{
     Code, Failure, Principal,
-    id::{KeyId, SessionId, SubjectId, TenantId},
+    id::{KeyId, SessionId, TenantId},
 };
 use forebay_runtime::{Clock, Entropy};
 use forebay_store::Store;
@@ -62,10 +65,6 @@ impl Default for SessionLimits {
     }
 }
 
-/// Resources to whose changes one session may listen, and bytes of their addresses.
-const SUBSCRIPTIONS_MAX: usize = 1000;
-const SUBSCRIPTION_BYTES_MAX: usize = 48 << 10;
-
 /// The least severe log message that a client is sent which has not said what it wants.
 const LEVEL_DEFAULT: LogLevel = LogLevel::Info;
 
@@ -82,44 +81,6 @@ struct Inner {
     entropy: Entropy,
     shelf: Shelf,
     table: Mutex<HashMap<SessionId, Arc<Session>>>,
-}
-
-/// Whose a session or a connection is. Another key of the same subject is somebody else.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Owner {
-    tenant: TenantId,
-    subject: SubjectId,
-    key: Option<KeyId>,
-}
-
-impl Owner {
-    pub(crate) fn key(&self) -> Option<&KeyId> {
-        self.key.as_ref()
-    }
-
-    fn is(&self, principal: &Principal) -> bool {
-        let Principal {
-            tenant, subject, key, ..
-        } = principal;
-        (&self.tenant, &self.subject, &self.key) == (tenant, subject, key)
-    }
-
-    /// A text that is the same for the same owner, and for nobody else.
-    pub(crate) fn fingerprint(&self) -> String {
-        let key = self.key.as_ref().map_or("", KeyId::as_str);
-        // No identifier holds a line break, so no two owners have one text.
-        format!("{}\n{}\n{key}", self.tenant, self.subject)
-    }
-}
-
-impl From<&Principal> for Owner {
-    fn from(principal: &Principal) -> Self {
-        Self {
-            tenant: principal.tenant.clone(),
-            subject: principal.subject.clone(),
-            key: principal.key.clone(),
-        }
-    }
 }
 
 /// How a client introduced itself.
@@ -385,42 +346,6 @@ impl Session {
 
     pub(crate) fn set_level(&self, level: LogLevel) {
         *self.level.lock().expect("nobody panics while holding a level") = level;
-    }
-
-    /// Its client wants to hear of changes of a resource.
-    pub(crate) fn subscribe(&self, uri: &str) -> Result<(), Failure> {
-        let mut subscriptions = self.subscriptions();
-        let bytes: usize = subscriptions.iter().map(|uri| uri.len() + 3).sum();
-        let full = subscriptions.len() >= SUBSCRIPTIONS_MAX || bytes + uri.len() > SUBSCRIPTION_BYTES_MAX;
-        if full && !subscriptions.contains(uri) {
-            let message = format!(
-                "A session listens to {SUBSCRIPTIONS_MAX} resources at most, whose addresses have \
-                 {SUBSCRIPTION_BYTES_MAX} bytes together."
-            );
-            return Err(Failure::new(Code::Overloaded, message).hint("Unsubscribe from some."));
-        }
-        subscriptions.insert(uri.to_owned());
-        Ok(())
-    }
-
-    /// True where it listened to that resource.
-    pub(crate) fn unsubscribe(&self, uri: &str) -> bool {
-        self.subscriptions().remove(uri)
-    }
-
-    pub(crate) fn is_subscribed(&self, uri: &str) -> bool {
-        self.subscriptions().contains(uri)
-    }
-
-    /// Everything whose changes its client wants to hear of.
-    pub(crate) fn subscribed(&self) -> BTreeSet<String> {
-        self.subscriptions().clone()
-    }
-
-    fn subscriptions(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.subscriptions
-            .lock()
-            .expect("nobody panics while holding the subscriptions")
     }
 }
 

@@ -11,7 +11,7 @@ fn principal(key: &str) -> Principal {
     Principal {
         tenant: TenantId::try_from("t").unwrap(),
         project: None,
-        subject: SubjectId::try_from("s").unwrap(),
+        subject: "s".parse().unwrap(),
         key: Some(KeyId::try_from(key).unwrap()),
         session: None,
         role: Role::User,

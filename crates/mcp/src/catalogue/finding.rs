@@ -1,0 +1,60 @@
+//! Which tool a name means, and to whom.
+
+use super::Catalogue;
+use crate::{
+    index::{Index, Listed, Scope, View},
+    source::{Naming, Tool},
+};
+use forebay_domain::{
+    Code, Failure, Principal,
+    quarantine::{NAME_SEPARATOR, ServerName, exposed_name},
+};
+use std::sync::Arc;
+
+impl Catalogue {
+    /// Whether this caller finds a tool of that name in the whole catalogue, be it offered now or withheld.
+    pub fn has_tool(&self, principal: &Principal, tool: &str) -> bool {
+        self.find(principal, &Scope::Whole, tool).is_some() || self.withheld(&Scope::Whole, tool).is_some()
+    }
+
+    /// The names in the whole catalogue of the tools that a server offers.
+    pub fn tools_of(&self, server: &str) -> Vec<String> {
+        let index = self.0.index.load();
+        let view = index.view(&Scope::Server(server.into()));
+        let tools = view.into_iter().flat_map(|view| view.tools.values());
+        tools.map(|tool| tool.exposed.clone()).collect()
+    }
+
+    /// The tool of that name, where there is anything behind it for this caller.
+    pub(crate) fn find(&self, principal: &Principal, scope: &Scope, tool: &str) -> Option<Arc<Listed<Tool>>> {
+        let index = self.0.index.load();
+        let found = index.view(scope)?.tools.get(tool)?;
+        (!found.source.hides(&found.item.name, principal)).then(|| found.clone())
+    }
+
+    /// The name in the whole catalogue of a tool that its server does have, and why it is not offered.
+    pub(crate) fn withheld(&self, scope: &Scope, tool: &str) -> Option<(String, Failure)> {
+        let index = self.0.index.load();
+        let (scope, own) = match scope {
+            Scope::Server(_) => (scope.clone(), tool),
+            Scope::Whole => {
+                let (server, own) = tool.split_once(NAME_SEPARATOR)?;
+                (Scope::Server(server.into()), own)
+            }
+        };
+        let (source, _) = index.view(&scope)?.sources.first()?;
+        let why = source.withheld(own)?;
+        let exposed = match source.naming() {
+            Naming::Bare => own.to_owned(),
+            Naming::Prefixed => exposed_name(&ServerName::try_from(source.name()).ok()?, own).ok()?,
+        };
+        Some((exposed, why))
+    }
+}
+
+pub(crate) fn view<'a>(index: &'a Index, scope: &Scope) -> Result<&'a View, Failure> {
+    index.view(scope).ok_or_else(|| {
+        Failure::new(Code::UnknownServer, "There is no server of that name.")
+            .hint("`forebay upstream list` shows the upstreams; `/mcp` is all of them together.")
+    })
+}
