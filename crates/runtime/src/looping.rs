@@ -80,7 +80,8 @@ fn drive_with(tasks: &Tasks, mut work: impl Loop, period: Duration, nudge: Nudge
         let mut failures_in_a_row = 0;
         while !stop.is_draining() {
             nudge.forget();
-            let outcome = pass(&mut work, &stop).await;
+            // In a box, since a pass is seldom under way, and takes tens of kilobytes where it works with the database.
+            let outcome = Box::pin(pass(&mut work, &stop)).await;
             failures_in_a_row = tell(work.name(), &outcome, failures_in_a_row);
             if failures_in_a_row > 0 {
                 tokio::select! {

@@ -71,7 +71,8 @@ impl Tasks {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let stop = self.stop.clone();
-        let work = task(stop.clone());
+        // In a box, since a future that is moved into another one has room for itself there twice.
+        let work = Box::pin(task(stop.clone()));
         let inner = tokio::spawn(
             async move {
                 tokio::select! {
