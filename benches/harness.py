@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 
@@ -36,6 +37,27 @@ def cpu_ms(pid):
 def resident_mb(pid):
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+
+def on_each_store(binary, folder, *options):
+    """What a harness of the store prints of each database, one after the other; PostgreSQL is a private cluster."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [str(binary), *options, "--url"]
+    inner = " ".join(command) + ' "$FOREBAY_TEST_POSTGRES_URL"'
+    commands = [
+        [*command, f"sqlite://{folder}/{binary.name}.db"],
+        [str(ROOT / "scripts" / "with-postgres"), "bash", "-c", inner],
+    ]
+    seen = [subprocess.run(one, check=True, stdout=subprocess.PIPE, text=True).stdout for one in commands]
+    return [json.loads(one) for one in seen]
+
+
+def alone(name, figures):
+    """Runs one harness of the store by itself; the exit status says whether all of its targets are met."""
+    command = ["cargo", "build", "--profile", "dist", "--quiet", "-p", "forebay-benches", "--bin", name]
+    subprocess.run(command, cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
+        return 0 if all(figures(TARGET / "dist" / name, pathlib.Path(folder))) else 1
 
 
 def start_reference(binaries, kind, *options):

@@ -1,34 +1,18 @@
 """Money: exact holds a second on each store beside the bare driver, and windows over many postings. Runs alone too."""
 
-import json
 import os
 import pathlib
-import shutil
-import subprocess
 import sys
-import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import ROOT, TARGET, verdict
+from harness import alone, on_each_store, verdict
 
 SECONDS = os.environ.get("BENCH_SECONDS", "5")
 ENTRIES = os.environ.get("BENCH_ENTRIES", "1000000")
 
 
-def measured(binary, engine, folder):
-    """One database after the other; PostgreSQL in a private cluster that ends with the command."""
-    options = ["--seconds", SECONDS, "--entries", ENTRIES, "--url"]
-    if engine == "sqlite":
-        command = [str(binary), *options, f"sqlite://{folder}/ledger.db"]
-    else:
-        inner = " ".join([str(binary), *options]) + ' "$FOREBAY_TEST_POSTGRES_URL"'
-        command = [str(ROOT / "scripts" / "with-postgres"), "bash", "-c", inner]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-
-
 def figures(binary, folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    seen = [measured(binary, engine, folder) for engine in ("sqlite", "postgres")]
+    seen = on_each_store(binary, folder, "--seconds", SECONDS, "--entries", ENTRIES)
     print("\n16 writers; each hold is judged by two windows and committed before it is answered\n")
     print("| store | bare updates/s | holds/s | p50 ms | hold + settle/s | p50 ms |\n|---|---|---|---|---|---|")
     for one in seen:
@@ -44,15 +28,5 @@ def figures(binary, folder):
     return met
 
 
-def main():
-    command = ["cargo", "build", "--profile", "dist", "--quiet", "-p", "forebay-benches", "--bin", "ledger"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
-    try:
-        return 0 if all(figures(TARGET / "dist" / "ledger", folder)) else 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(alone("ledger", figures))

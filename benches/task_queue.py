@@ -1,35 +1,19 @@
 """The queue: durable cycles a second on each store beside the bare driver, claims among many, submit to start."""
 
-import json
 import os
 import pathlib
-import shutil
-import subprocess
 import sys
-import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import ROOT, TARGET, verdict
+from harness import alone, on_each_store, verdict
 
 SECONDS = os.environ.get("BENCH_SECONDS", "5")
 QUEUED = os.environ.get("BENCH_QUEUED", "1000000")
 PART = 0.8
 
 
-def measured(binary, engine, folder):
-    """One database after the other; PostgreSQL in a private cluster that ends with the command."""
-    options = ["--seconds", SECONDS, "--queued", QUEUED, "--url"]
-    if engine == "sqlite":
-        command = [str(binary), *options, f"sqlite://{folder}/queue.db"]
-    else:
-        inner = " ".join([str(binary), *options]) + ' "$FOREBAY_TEST_POSTGRES_URL"'
-        command = [str(ROOT / "scripts" / "with-postgres"), "bash", "-c", inner]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-
-
 def figures(binary, folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    seen = [measured(binary, engine, folder) for engine in ("sqlite", "postgres")]
+    seen = on_each_store(binary, folder, "--seconds", SECONDS, "--queued", QUEUED)
     print("\nbatches of 100: submitted, claimed and settled, each committed before it is answered\n")
     print(
         "| store | bare, a statement a row | bare, one a batch | cycles/s | start p50, p99 ms |\n|---|---|---|---|---|"
@@ -52,15 +36,5 @@ def figures(binary, folder):
     return met
 
 
-def main():
-    command = ["cargo", "build", "--profile", "dist", "--quiet", "-p", "forebay-benches", "--bin", "queue"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="forebay-bench-"))
-    try:
-        return 0 if all(figures(TARGET / "dist" / "queue", folder)) else 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(alone("queue", figures))

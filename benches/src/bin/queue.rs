@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 use clap::Parser;
+use forebay_benches::{Driver, measure, open_store, part_ms};
 use forebay_domain::{
     Principal, Role,
     id::TraceId,
@@ -16,26 +17,16 @@ use forebay_domain::{
 };
 use forebay_runtime::{Clock, Entropy, Tasks};
 use forebay_store::{
-    Queue, Store, StoreParts,
+    Queue,
     queue::{Claim, NewTask},
 };
 use futures_util::future::join_all;
 use serde_json::json;
-use sqlx::{
-    AssertSqlSafe, PgPool, SqlitePool,
-    postgres::PgPoolOptions,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::AssertSqlSafe;
 use std::{
     fmt::Write,
-    str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
 
 #[derive(Parser, Clone)]
 struct Options {
@@ -62,12 +53,9 @@ enum Bare {
     Batch,
 }
 
-/// The database without the store: a plain table, as one would write it by hand.
+/// A plain table in it, as one would write it by hand.
 #[derive(Clone)]
-enum Driver {
-    Sqlite(SqlitePool),
-    Postgres(PgPool),
-}
+struct Plain(Driver);
 
 const TABLE: [&str; 3] = [
     "DROP TABLE IF EXISTS bench_task",
@@ -78,7 +66,7 @@ const TABLE: [&str; 3] = [
 
 macro_rules! in_transaction {
     ($driver:expr, |$tx:ident| $body:block) => {
-        match $driver {
+        match &$driver.0 {
             Driver::Sqlite(pool) => {
                 let mut $tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
                 let value = $body;
@@ -95,29 +83,7 @@ macro_rules! in_transaction {
     };
 }
 
-impl Driver {
-    /// As the store opens it: one writer on SQLite, and flushed at each commit.
-    async fn open(url: &str) -> Self {
-        if url.starts_with("postgres") {
-            return Self::Postgres(PgPoolOptions::new().max_connections(16).connect(url).await.unwrap());
-        }
-        let options = SqliteConnectOptions::from_str(url).unwrap();
-        let options = options
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(30));
-        let pool = SqlitePoolOptions::new().max_connections(1);
-        Self::Sqlite(pool.connect_with(options).await.unwrap())
-    }
-
-    async fn run(&self, sql: &str) {
-        let sql = AssertSqlSafe(sql.to_owned());
-        match self {
-            Self::Sqlite(pool) => sqlx::raw_sql(sql).execute(pool).await.map(drop).unwrap(),
-            Self::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(drop).unwrap(),
-        }
-    }
-
+impl Plain {
     async fn insert(&self, how: Bare, ids: &[String]) {
         let per_statement = if how == Bare::Rows { 1 } else { BATCH };
         let sql = insertion(per_statement);
@@ -133,9 +99,9 @@ impl Driver {
     }
 
     async fn claim(&self) -> Vec<String> {
-        let lock = match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(_) => "FOR UPDATE SKIP LOCKED",
+        let lock = match &self.0 {
+            Driver::Sqlite(_) => "",
+            Driver::Postgres(_) => "FOR UPDATE SKIP LOCKED",
         };
         let sql = format!(
             "UPDATE bench_task SET state = 'running', worker = 'w', lease = 1, attempts = attempts + 1 WHERE id IN \
@@ -171,10 +137,8 @@ impl Driver {
              '0000000000000000000000000000000a', {now_ms} - n, '{INPUT}' FROM (WITH RECURSIVE s (n) AS \
              (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {queued}) SELECT n FROM s) AS s"
         );
-        self.run(&sql).await;
-        if let Self::Postgres(_) = self {
-            self.run("ANALYZE task").await;
-        }
+        self.0.run(&sql).await;
+        self.0.analyze("task").await;
     }
 }
 
@@ -203,6 +167,7 @@ fn work(owner: &TaskOwner, task_type: &str) -> NewTask {
         run_at: None,
         input: Bytes::from_static(INPUT.as_bytes()),
         idempotency_key: None,
+        stands_for: None,
         lane: None,
         context_id: None,
         wanted_by: None,
@@ -257,53 +222,28 @@ async fn cycle(queue: &Queue, owner: &TaskOwner) -> usize {
     claimed.len()
 }
 
-/// How many tasks a second so many loops bring to their end.
-async fn measure<F, W>(loops: usize, seconds: u64, work: W) -> f64
-where
-    F: Future<Output = usize> + Send,
-    W: Fn() -> F + Send + Sync + 'static,
-{
-    let (done, work) = (Arc::new(AtomicU64::new(0)), Arc::new(work));
-    let begun = Instant::now();
-    let end = begun + Duration::from_secs(seconds);
-    let mut tasks = JoinSet::new();
-    for _ in 0..loops {
-        let (done, work) = (done.clone(), work.clone());
-        tasks.spawn(async move {
-            while Instant::now() < end {
-                let count = work().await;
-                done.fetch_add(u64::try_from(count).unwrap(), Ordering::Relaxed);
-            }
-        });
-    }
-    tasks.join_all().await;
-    let count = u32::try_from(done.load(Ordering::Relaxed)).unwrap();
-    f64::from(count) / begun.elapsed().as_secs_f64()
-}
-
-async fn bare(options: &Options, driver: &Driver, how: Bare) -> f64 {
+async fn bare(options: &Options, plain: &Plain, how: Bare) -> f64 {
     for sql in TABLE {
-        driver.run(sql).await;
+        plain.0.run(sql).await;
     }
-    let (driver, entropy) = (driver.clone(), Entropy::system());
-    measure(options.loops, options.seconds, move || {
-        let (driver, entropy) = (driver.clone(), entropy.clone());
+    let (plain, entropy) = (plain.clone(), Entropy::system());
+    let cycles = measure(options.loops, options.seconds, move || {
+        let (plain, entropy) = (plain.clone(), entropy.clone());
         async move {
             let first = u64::from_be_bytes(entropy.bytes());
             let ids: Vec<String> = (0..BATCH).map(|number| format!("{first:020}{number:012}")).collect();
-            driver.insert(how, &ids).await;
-            let claimed = driver.claim().await;
-            driver.complete(how, &claimed).await;
+            plain.insert(how, &ids).await;
+            let claimed = plain.claim().await;
+            plain.complete(how, &claimed).await;
             claimed.len()
         }
-    })
-    .await
+    });
+    cycles.await.0
 }
 
 fn median_ms(mut took: Vec<Duration>) -> (f64, f64) {
     took.sort();
-    let at = |part: usize| took[(took.len() - 1) * part / 100].as_secs_f64() * 1_000.0;
-    (at(50), at(99))
+    (part_ms(&took, 50), part_ms(&took, 99))
 }
 
 /// From the submission to the claim of a worker that waits for a nudge.
@@ -346,28 +286,21 @@ async fn claiming(queue: &Queue, at_most: u32) -> (f64, f64) {
 async fn main() {
     let options = Options::parse();
     let tasks = Tasks::new();
-    let parts = StoreParts {
-        clock: Clock::system(),
-        entropy: Entropy::system(),
-        tasks: tasks.clone(),
-    };
-    let store = Store::open(&options.url, parts).await.unwrap();
+    let store = open_store(&options.url, &tasks).await;
     let (queue, owner) = (store.queue(), owner());
-    let driver = Driver::open(&options.url).await;
+    let plain = Plain(Driver::open(&options.url).await);
 
-    let rows = bare(&options, &driver, Bare::Rows).await;
-    let batch = bare(&options, &driver, Bare::Batch).await;
+    let rows = bare(&options, &plain, Bare::Rows).await;
+    let batch = bare(&options, &plain, Bare::Batch).await;
     let (cycling, of) = (queue.clone(), owner.clone());
-    let cycles = measure(options.loops, options.seconds, move || {
+    let (cycles, _) = measure(options.loops, options.seconds, move || {
         let (queue, owner) = (cycling.clone(), of.clone());
         async move { cycle(&queue, &owner).await }
     })
     .await;
     let (start_ms, start_p99_ms) = starting(&queue, &owner).await;
 
-    driver
-        .fill(options.queued, Clock::system().now().as_millisecond())
-        .await;
+    plain.fill(options.queued, Clock::system().now().as_millisecond()).await;
     let (one_ms, one_p99_ms) = claiming(&queue, 1).await;
     let (many_ms, many_p99_ms) = claiming(&queue, 100).await;
     let begun = Instant::now();
