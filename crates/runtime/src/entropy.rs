@@ -1,6 +1,5 @@
 //! The one source of randomness.
 
-use forebay_domain::id::TraceId;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::sync::{Arc, Mutex};
 
@@ -32,14 +31,6 @@ impl Entropy {
             Source::Seeded(rng) => rng.lock().expect("nobody panics while drawing").fill_bytes(&mut bytes),
         }
         bytes
-    }
-
-    pub fn trace_id(&self) -> TraceId {
-        loop {
-            if let Some(id) = TraceId::from_bytes(self.bytes()) {
-                return id;
-            }
-        }
     }
 
     /// A number in `0..bound`; 0 where the bound is 0.

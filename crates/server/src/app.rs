@@ -25,7 +25,7 @@ use forebay_context::{
 use forebay_domain::{
     Action, Code, Failure, Principal,
     event::{Intent, Surface},
-    id::KeyId,
+    id::{KeyId, TraceId},
     ledger::BudgetRule,
     port::AskModel,
 };
@@ -317,7 +317,7 @@ impl App {
     async fn announce(&self, action: &'static str, reason: &str) -> Result<(), Failure> {
         let intent = Intent {
             surface: Surface::System,
-            trace: self.entropy.trace_id(),
+            trace: TraceId::new(self.clock.now(), self.entropy.bytes()),
             actor: None,
             action: action.to_owned(),
             reason: Some(reason.to_owned()),

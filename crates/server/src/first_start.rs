@@ -6,7 +6,7 @@
 use forebay_domain::{
     Action, Code, Failure, Role,
     event::{Intent, Surface},
-    id::{SubjectId, TenantId},
+    id::{SubjectId, TenantId, TraceId},
     key::ApiKey,
 };
 use forebay_runtime::{Clock, Entropy};
@@ -55,7 +55,7 @@ pub async fn ensure_admin(store: &Store, data: &Path, clock: &Clock, entropy: &E
     };
     let intent = Intent {
         surface: Surface::System,
-        trace: entropy.trace_id(),
+        trace: TraceId::new(clock.now(), entropy.bytes()),
         actor: None,
         action: Action::KEYS_WRITE.to_string(),
         reason: Some("first start: the administrator's key".to_owned()),

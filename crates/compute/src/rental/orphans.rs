@@ -10,6 +10,7 @@ use super::{
 use crate::market::{Machine, MachineState};
 use forebay_domain::{
     event::{Intent, Surface},
+    id::TraceId,
     market::Provider,
 };
 use std::collections::BTreeMap;
@@ -62,7 +63,7 @@ impl Rentals {
         self.0.metrics.orphan(provider);
         let intent = Intent {
             surface: Surface::System,
-            trace: self.0.entropy.trace_id(),
+            trace: TraceId::new(self.now(), self.0.entropy.bytes()),
             actor: None,
             action: "gpu:destroy".to_owned(),
             reason: Some(format!("orphan {id} at {provider}, labelled {label}")),

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use forebay_domain::{
     Code, Event, Failure,
     event::{Actor, Class, Outcome, Surface},
-    id::SubjectId,
+    id::{SubjectId, TraceId},
 };
 use forebay_runtime::{
     Clock, Entropy, Tasks,
@@ -218,7 +218,7 @@ impl Alerts {
             at: self.0.clock.now(),
             class: Class::Activity,
             surface: Surface::System,
-            trace: self.0.entropy.trace_id(),
+            trace: TraceId::new(self.0.clock.now(), self.0.entropy.bytes()),
             actor,
             action: format!("alert:{}", alert.kind.as_str()),
             outcome: Outcome::Ok,

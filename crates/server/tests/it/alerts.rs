@@ -7,6 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use forebay_domain::{
     Role,
+    id::TraceId,
     ledger::{Ask, Payer, Purpose, PurposeKind},
     money::UsdRate,
 };
@@ -88,7 +89,7 @@ async fn ask(rig: &Rig, usd: &str) -> bool {
             amount: usd.parse().unwrap(),
             rate: UsdRate::ZERO,
         },
-        trace: app.entropy.trace_id(),
+        trace: TraceId::new(app.clock.now(), app.entropy.bytes()),
         idempotency_key: None,
         lapses_at: app.clock.now() + jiff::SignedDuration::from_hours(1),
         needs_limit: false,

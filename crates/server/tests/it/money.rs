@@ -3,6 +3,7 @@
 use crate::rig::{Rig, eventually};
 use forebay_domain::{
     Role,
+    id::TraceId,
     ledger::{Ask, Payer, Purpose, PurposeKind},
     money::{Usd, UsdRate},
 };
@@ -38,7 +39,7 @@ async fn hold(rig: &Rig, payer: Payer, usd: &str) -> Result<Hold, HoldError> {
             amount: usd.parse().unwrap(),
             rate: UsdRate::ZERO,
         },
-        trace: app.entropy.trace_id(),
+        trace: TraceId::new(app.clock.now(), app.entropy.bytes()),
         idempotency_key: None,
         lapses_at: app.clock.now() + jiff::SignedDuration::from_hours(1),
         needs_limit: false,
@@ -342,7 +343,7 @@ async fn the_history_is_the_readers_own_in_pages_and_as_csv() {
             name: "=cmd|'/c calc'!A1".to_owned(),
         },
         amount: Usd::from_micros(5_000),
-        trace: app.entropy.trace_id(),
+        trace: TraceId::new(app.clock.now(), app.entropy.bytes()),
         estimated: true,
     });
     let of = |key: String, query: &'static str| {

@@ -12,6 +12,7 @@ mod runs;
 use bytes::Bytes;
 use forebay_domain::{
     Code, Failure, Principal, Role,
+    id::TraceId,
     key::KeyHash,
     port::{BoxFuture, RunTask, TaskRun},
     task::{Retry, TaskFault, TaskId, TypeLimits},
@@ -110,7 +111,7 @@ impl Rig {
 
 impl Process {
     pub(crate) fn draft(&self, principal: &Principal, input: &Value) -> NewTask {
-        let trace = Entropy::system().trace_id();
+        let trace = TraceId::new(Clock::system().now(), Entropy::system().bytes());
         let input = Bytes::from(serde_json::to_vec(input).unwrap());
         self.pool.draft("stage", principal, input, trace).unwrap()
     }

@@ -4,7 +4,7 @@
 
 use super::{Args, outcome};
 use crate::{cmd::serve, connect::Context};
-use forebay_domain::{Code, Failure, Principal};
+use forebay_domain::{Code, Failure, Principal, id::TraceId};
 use forebay_mcp::stdio;
 use forebay_runtime::lifecycle;
 use forebay_server::{Gateway, Opens};
@@ -51,7 +51,8 @@ async fn talk(
 ) -> Result<tokio::sync::oneshot::Receiver<std::io::Result<()>>, Failure> {
     let principal = principal(gateway, context).await?;
     let app = &gateway.app;
-    let (handle, messages) = app.front.connect(principal, args.scope(), app.entropy.trace_id())?;
+    let trace = TraceId::new(app.clock.now(), app.entropy.bytes());
+    let (handle, messages) = app.front.connect(principal, args.scope(), trace)?;
     let (tell, told) = tokio::sync::oneshot::channel();
     gateway.tasks().spawn("stdio", |stop| async move {
         let ended = stdio::serve(tokio::io::stdin(), tokio::io::stdout(), handle, messages).await;

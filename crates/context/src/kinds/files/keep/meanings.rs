@@ -5,7 +5,7 @@ use crate::embed::{BATCH_MAX, Embedder, normal};
 use forebay_domain::{
     Failure, Principal, Role,
     event::Surface,
-    id::{SubjectId, TenantId},
+    id::{SubjectId, TenantId, TraceId},
     port::Via,
 };
 use forebay_store::passages::StoredPassage;
@@ -103,7 +103,8 @@ impl Keeper {
     async fn vectors(&self, embedder: &Embedder, texts: &[&str]) -> Result<Vec<Vec<f32>>, Failure> {
         let via = Via {
             surface: Surface::System,
-            trace: self.entropy.trace_id(),
+            trace: TraceId::new(self.clock.now(), self.entropy.bytes()),
+            in_task: false,
         };
         embedder.all(&gateway(), via, texts).await
     }
