@@ -1,12 +1,14 @@
 //! vast.ai: machines of many hosts, by the second.
 //!
 //! Its traps, and what is done about them: prices without the disk (every search says which disk), 64 offers at most
-//! whatever the limit (paged by price), filters that are not always applied (all checked again), a 404 for a wrong key
+//! whatever the limit (paged by price, over minutes), filters that are not always applied (all checked again), a 404 for a wrong key
 //! (never taken for "gone"), creates without an idempotency key (asked once; anything but a clear yes or no is open until
 //! the label is looked for), 429 in several shapes (each route keeps to its documented pace).
 
 mod ask;
+mod cards;
 mod create;
+mod known;
 mod listing;
 mod logs;
 mod money;
@@ -25,6 +27,7 @@ use forebay_domain::{
 };
 use forebay_runtime::{Clock, Secret, SecretRef, http::Guarded};
 use http::Method;
+use known::Known;
 use listing::Listing;
 use reqwest::Client;
 use schemars::JsonSchema;
@@ -67,6 +70,7 @@ pub struct Vast {
     /// For logs, which lie at somebody else's.
     guarded: Guarded,
     listing: Listing,
+    known: Known,
     /// What it said last that it had charged, by the machine.
     charged: moka::sync::Cache<String, Usd>,
 }
@@ -80,6 +84,7 @@ impl Vast {
             paces: Paces::new(),
             guarded: logs::guarded(&config.url),
             listing: Listing::default(),
+            known: Known::new(),
             charged: moka::sync::Cache::new(CHARGED_MAX),
         }
     }

@@ -188,6 +188,9 @@ pub(crate) struct Body {
     pub idle: Option<Duration>,
     pub used_at: Option<Timestamp>,
     pub reported_at: Option<Timestamp>,
+    /// Of what the machine has drawn for itself and keeps on its disk, in hex.
+    #[serde(default)]
+    pub proof: Option<String>,
     pub seen: Option<Seen>,
     /// It was seen running at least once.
     pub has_run: bool,
@@ -218,7 +221,50 @@ pub(crate) struct Refusal {
     pub message: String,
 }
 
+/// What was agreed on before anybody was asked.
+pub(crate) struct Agreed {
+    pub ordered: Ordered,
+    pub rate: UsdRate,
+    pub paying: Paying,
+    pub lifetime: Duration,
+    pub ends_by: Timestamp,
+}
+
 impl Body {
+    /// Of a machine that nobody was asked for yet.
+    pub(crate) fn new(agreed: Agreed) -> Self {
+        Self {
+            key: None,
+            session: None,
+            trace: String::new(),
+            request: String::new(),
+            ordered: agreed.ordered,
+            nanos_per_hour: agreed.rate.nanos_per_hour(),
+            paying: agreed.paying,
+            money: Money::default(),
+            asked_at: None,
+            lifetime: agreed.lifetime,
+            ends_by: agreed.ends_by,
+            extended: Vec::new(),
+            idle: None,
+            used_at: None,
+            reported_at: None,
+            proof: None,
+            seen: None,
+            has_run: false,
+            exited_since: None,
+            misses: 0,
+            missed_at: None,
+            absent_since: None,
+            ending: Ending::default(),
+            ended_at: None,
+            why: None,
+            fault: None,
+            refusal: None,
+            account: None,
+        }
+    }
+
     pub(crate) fn rate(&self) -> UsdRate {
         UsdRate::from_nanos_per_hour(self.nanos_per_hour)
     }

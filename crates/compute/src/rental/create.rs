@@ -2,7 +2,7 @@
 
 use super::{
     Rentals,
-    body::{Body, Ending, Money, Ordered},
+    body::{Agreed, Body, Money, Ordered},
     bootstrap::{self, TOKEN_VARIABLE, Token, URL_VARIABLE},
     check, label,
     quote::{HORIZON, Terms, Wish},
@@ -321,11 +321,7 @@ fn order(request: &CreateRequest, terms: &Terms, label: &str, url: Option<&str>,
 }
 
 fn body(principal: &Principal, request: &CreateRequest, terms: Terms, bare: bool, now: jiff::Timestamp) -> Body {
-    Body {
-        key: principal.key.clone(),
-        session: principal.session.clone(),
-        trace: request.trace.to_string(),
-        request: digest(request),
+    let agreed = Agreed {
         ordered: Ordered {
             gpu: terms.offer.gpu,
             gpus: terms.offer.gpus,
@@ -337,30 +333,21 @@ fn body(principal: &Principal, request: &CreateRequest, terms: Terms, bare: bool
             ports: request.ports.clone(),
             bare,
         },
-        nanos_per_hour: terms.offer.rate.nanos_per_hour(),
+        rate: terms.offer.rate,
         paying: terms.paying,
+        lifetime: terms.lifetime,
+        ends_by: after(now, terms.lifetime),
+    };
+    Body {
+        key: principal.key.clone(),
+        session: principal.session.clone(),
+        trace: request.trace.to_string(),
+        request: digest(request),
         money: Money {
             first_hold: terms.first_hold,
             ..Money::default()
         },
-        asked_at: None,
-        lifetime: terms.lifetime,
-        ends_by: after(now, terms.lifetime),
-        extended: Vec::new(),
         idle: terms.idle,
-        used_at: None,
-        reported_at: None,
-        seen: None,
-        has_run: false,
-        exited_since: None,
-        misses: 0,
-        missed_at: None,
-        absent_since: None,
-        ending: Ending::default(),
-        ended_at: None,
-        why: None,
-        fault: None,
-        refusal: None,
-        account: None,
+        ..Body::new(agreed)
     }
 }

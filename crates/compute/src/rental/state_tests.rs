@@ -2,7 +2,7 @@
 //! is never given up, and one that is to end does.
 
 use super::{
-    body::{Body, Ending, Money, Ordered, Paying, Why},
+    body::{Agreed, Body, Ordered, Paying, Why},
     record::{Record, after},
     state::{self, Fact, Sight, Todo},
 };
@@ -47,11 +47,7 @@ fn record() -> Record {
         version: 1,
         body: RawValue::NULL.to_owned(),
     };
-    let body = Body {
-        key: None,
-        session: None,
-        trace: String::new(),
-        request: String::new(),
+    let agreed = Agreed {
         ordered: Ordered {
             gpu: String::new(),
             gpus: 1,
@@ -63,32 +59,13 @@ fn record() -> Record {
             ports: Vec::new(),
             bare: true,
         },
-        nanos_per_hour: UsdRate::per_hour("0.4".parse().unwrap()).nanos_per_hour(),
+        rate: UsdRate::per_hour("0.4".parse().unwrap()),
         paying: Paying::Accrues,
-        money: Money {
-            hold: Some("h1".parse().unwrap()),
-            ..Money::default()
-        },
-        asked_at: None,
         lifetime: Duration::from_hours(24),
         ends_by: after(start(), Duration::from_hours(24)),
-        extended: Vec::new(),
-        idle: None,
-        used_at: None,
-        reported_at: None,
-        seen: None,
-        has_run: false,
-        exited_since: None,
-        misses: 0,
-        missed_at: None,
-        absent_since: None,
-        ending: Ending::default(),
-        ended_at: None,
-        why: None,
-        fault: None,
-        refusal: None,
-        account: None,
     };
+    let mut body = Body::new(agreed);
+    body.money.hold = Some("h1".parse().unwrap());
     Record {
         row,
         body: Box::new(body),

@@ -2,7 +2,7 @@
 
 use crate::market::{
     Created, Destroyed, MarketFault, names,
-    said::{is_about_credit, is_definite, mentions},
+    said::{self, mentions},
     wire::Answer,
 };
 use http::StatusCode;
@@ -52,31 +52,14 @@ fn words(problem: &Value) -> String {
 
 /// Why it did not do what it was asked.
 pub(super) fn fault(answer: &Answer) -> MarketFault {
-    let status = answer.status;
-    let problem = problem(answer);
-    let text = problem.as_ref().map_or_else(|| answer.words(), words);
-    let is_refusal = status.is_client_error() && !matches!(status.as_u16(), 404 | 408);
-    match status.as_u16() {
-        429 => MarketFault::RateLimited {
-            retry_after: answer.retry_after(),
-        },
-        402 => MarketFault::NoCredit(text),
-        _ if status.is_client_error() && is_about_credit(&text) => MarketFault::NoCredit(text),
-        401 | 403 => MarketFault::LockedOut(text),
-        _ if is_refusal && problem.is_some() => MarketFault::Refused(text),
-        _ => MarketFault::Broken(format!("{status}: {text}")),
-    }
+    said::fault(answer, problem(answer).as_ref().map(words))
 }
 
 /// What became of an order.
 pub(super) fn created(answer: &Answer) -> Created {
-    let id = pod_id(answer);
+    let id = said::id_at(answer, &["/id", "/podId", "/pod/id"]);
     if !answer.status.is_success() {
-        let why = order_fault(answer);
-        return match id {
-            None if is_definite(answer.status, &why) => Created::Refused(why),
-            id => Created::Ambiguous { why, id },
-        };
+        return said::not_accepted(answer, order_fault(answer), id);
     }
     let status = answer
         .json()
@@ -105,13 +88,6 @@ fn order_fault(answer: &Answer) -> MarketFault {
     }
 }
 
-fn pod_id(answer: &Answer) -> Option<String> {
-    let json = answer.json()?;
-    let ids = ["/id", "/podId", "/pod/id"];
-    let mut ids = ids.iter().filter_map(|place| json.pointer(place)?.as_str());
-    ids.find(|id| names::is_id(id)).map(str::to_owned)
-}
-
 /// What became of a wish to end one, where it was not refused.
 pub(super) fn destroyed(answer: &Answer) -> Result<Destroyed, MarketFault> {
     if answer.body.is_empty() || answer.json().is_some_and(|json| json.is_object()) {
@@ -123,22 +99,14 @@ pub(super) fn destroyed(answer: &Answer) -> Result<Destroyed, MarketFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderMap;
+    use crate::market::said::tests::{answer, meaning};
     use proptest::prelude::*;
-
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::new(),
-            body: body.to_owned().into(),
-        }
-    }
 
     #[test]
     fn each_answer_to_an_order_means_one_thing() {
-        for (status, body, meaning) in [
-            (201, r#"{"id":"p1","status":"PROVISIONING"}"#, "confirmed"),
-            (200, r#"{"id":"p1"}"#, "confirmed"),
+        for (status, body, expected) in [
+            (201, r#"{"id":"p1","status":"PROVISIONING"}"#, "confirmed p1"),
+            (200, r#"{"id":"p1"}"#, "confirmed p1"),
             (201, r#"{"id":"p1","status":"ERROR"}"#, "ambiguous p1"),
             (201, r#"{"id":"a/../b"}"#, "ambiguous"),
             (201, "", "ambiguous"),
@@ -184,21 +152,9 @@ mod tests {
             (500, r#"{"title":"Internal","status":500,"podId":"p1"}"#, "ambiguous p1"),
             (504, "", "ambiguous"),
         ] {
-            let said = match created(&answer(status, body)) {
-                Created::Confirmed { id } => {
-                    assert_eq!(id, "p1");
-                    "confirmed".to_owned()
-                }
-                Created::Refused(why) => format!("refused: {why}"),
-                Created::Ambiguous { id: None, .. } => "ambiguous".to_owned(),
-                Created::Ambiguous { id: Some(id), .. } => format!("ambiguous {id}"),
-            };
-            let is_it = if meaning.starts_with("refused") {
-                said.starts_with(meaning)
-            } else {
-                said == meaning
-            };
-            assert!(is_it, "{status} {body}: {said}");
+            let told = meaning(created(&answer(status, body)));
+            let is_it = told == expected || (expected.starts_with("refused") && told.starts_with(expected));
+            assert!(is_it, "{status} {body}: {told}");
         }
     }
 
@@ -212,11 +168,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_pod(status in 200_u16..600, body in prop::collection::vec(any::<u8>(), 0..200)) {
-            let answer = Answer {
-                status: StatusCode::from_u16(status).unwrap(),
-                headers: HeaderMap::new(),
-                body: body.into(),
-            };
+            let answer = answer(status, body);
             let is_confirmed = matches!(created(&answer), Created::Confirmed { .. });
             prop_assert!(!is_confirmed || answer.json().is_some());
             let _ = (fault(&answer), destroyed(&answer));

@@ -22,6 +22,7 @@ impl Vast {
         let call = Call::new(Method::PUT, format!("/api/v0/asks/{id}/")).json(body);
         let answer = self.ask_once(Route::Create, call).await;
         self.listing.forget();
+        self.known.forget(&order.offer);
         match answer {
             Ok(answer) => outcome(&answer),
             Err(Lost {

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn offers_are_what_runs_containers_and_costs_what_it_will_cost() {
-    let (_fake, market) = kind().await;
+    let (_fake, market) = kind::<fake::IoNet>().await;
     let offers = market.offers(&wanted()).await.unwrap();
     let all = [
         "caas:77:1:US",
@@ -38,7 +38,7 @@ async fn offers_are_what_runs_containers_and_costs_what_it_will_cost() {
 
 #[tokio::test]
 async fn whoever_wants_24_gb_gets_no_less() {
-    let (_fake, market) = kind().await;
+    let (_fake, market) = kind::<fake::IoNet>().await;
     let least = |vram_gb| Wanted {
         vram_gb_min: Some(vram_gb),
         ..wanted()
@@ -78,7 +78,7 @@ async fn whoever_wants_24_gb_gets_no_less() {
 
 #[tokio::test]
 async fn an_offer_is_gone_only_where_it_is_said() {
-    let (fake, market) = kind().await;
+    let (fake, market) = kind::<fake::IoNet>().await;
     for gone in [
         "caas:999:1:US",
         "caas:203:1:JP",
@@ -89,9 +89,9 @@ async fn an_offer_is_gone_only_where_it_is_said() {
     ] {
         assert_eq!(market.offer(gone, 50).await.unwrap(), None, "{gone}");
     }
-    fake.fault("places", named("no-replicas"));
+    fake.fault("places", named::<fake::IoNet>("no-replicas"));
     assert_eq!(market.offer(OFFER, 50).await.unwrap(), None);
-    fake.fault("price", named("no-replicas"));
+    fake.fault("price", named::<fake::IoNet>("no-replicas"));
     assert_eq!(market.offer(OFFER, 50).await.unwrap(), None);
     assert!(matches!(market.offer(OFFER, 2_000).await, Err(MarketFault::Refused(_))));
     for (route, name) in [
@@ -100,7 +100,7 @@ async fn an_offer_is_gone_only_where_it_is_said() {
         ("price", "empty-500"),
         ("hardware", "garbage"),
     ] {
-        fake.fault(route, named(name));
+        fake.fault(route, named::<fake::IoNet>(name));
         assert!(market.offer(OFFER, 50).await.unwrap_err().is_blind(), "{route} {name}");
     }
 }

@@ -1,6 +1,6 @@
 //! What was charged, by the provider's own account, and prices that are to rise.
 
-use crate::world::{World, hourly};
+use super::world::{World, hourly};
 use forebay_compute::market::{ChargeQuery, Market, MarketFault};
 use forebay_domain::money::Usd;
 use std::time::Duration;
@@ -82,7 +82,7 @@ async fn a_part_of_a_bill_is_not_believed_at_once() {
     assert_eq!(world.market.charged(&ask(false)).await, Ok(None), "it has just changed");
     assert_eq!(world.market.charged(&ask(false)).await, Ok(Some(whole)), "said twice");
 
-    let anew = || crate::world::client(&world.fake.url(), forebay_testkit::markets::vast::KEY);
+    let anew = || super::world::client(&world.fake.url(), forebay_testkit::markets::vast::KEY);
     assert_eq!(
         anew().charged(&ask(false)).await,
         Ok(None),

@@ -1,6 +1,6 @@
 //! Whatever the provider does, nothing is taken for gone unless it says so to somebody whom it lets in.
 
-use crate::world::World;
+use super::world::World;
 use forebay_compute::market::{Market, MarketFault};
 use std::time::Duration;
 

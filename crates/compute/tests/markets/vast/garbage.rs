@@ -1,6 +1,7 @@
 //! Any bytes at all: the client neither panics nor believes in a machine that is not there.
 
-use crate::world::{World, order};
+use super::world::{World, order};
+use crate::tried::{odd_body, odd_json};
 use forebay_compute::market::{ChargeQuery, Created, Destroyed, Market, Wanted};
 use forebay_testkit::markets::{Answer, Fault};
 use proptest::{
@@ -12,15 +13,7 @@ use std::time::Duration;
 
 /// JSON of the kinds and keys that the client looks for, in no order that makes sense.
 fn nonsense() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(|number| json!(number)),
-        "[ -~]{0,12}".prop_map(Value::from),
-        Just(json!("running")),
-    ];
-    let key = prop::sample::select(vec![
+    let keys = vec![
         "success",
         "error",
         "msg",
@@ -54,14 +47,8 @@ fn nonsense() -> impl Strategy<Value = Value> {
         "cpu_ram",
         "storage_cost",
         "retry_after",
-    ]);
-    leaf.prop_recursive(4, 40, 6, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((key.clone(), inner), 0..8)
-                .prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
-        ]
-    })
+    ];
+    odd_json(keys, vec!["running"])
 }
 
 /// Bytes, JSON, and JSON that begins as an answer does.
@@ -75,8 +62,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     });
     let list = (prop::sample::select(lists.to_vec()), prop::collection::vec(row, 0..4));
     prop_oneof![
-        prop::collection::vec(any::<u8>(), 0..200),
-        nonsense().prop_map(|value| value.to_string().into_bytes()),
+        odd_body(nonsense()),
         list.prop_map(|(key, rows)| json!({ "success": true, key: rows }).to_string().into_bytes()),
     ]
 }

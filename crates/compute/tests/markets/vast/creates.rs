@@ -1,6 +1,6 @@
 //! Renting: each way in which it can end, and that it is asked once.
 
-use crate::world::{World, order};
+use super::world::{World, order};
 use forebay_compute::market::{Created, Market, MarketFault, Order};
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ async fn where_nobody_listens_nothing_was_sent() {
     let world = World::new().await;
     let url = world.fake.url();
     drop(world);
-    let market = crate::world::client(&url, "key");
+    let market = super::world::client(&url, "key");
     // The listener goes with its task; until then connections end without an answer.
     loop {
         match market.create(&order("fb:acme:1")).await {

@@ -1,6 +1,6 @@
 //! What is known of machines: states, addresses, ends.
 
-use crate::world::{World, order};
+use super::world::{World, order};
 use forebay_compute::market::{Created, Destroyed, Machine, MachineState, Market, MarketFault, Order};
 use forebay_testkit::markets::vast::Fate;
 use std::{collections::BTreeMap, time::Duration};
@@ -29,7 +29,7 @@ async fn a_machine_walks_to_where_it_can_be_reached() {
         endpoint.starts_with("http://203.0.113.42:40"),
         "{endpoint:?} has no line break"
     );
-    assert_eq!(machine.rate, Some(crate::world::hourly("0.399417")));
+    assert_eq!(machine.rate, Some(super::world::hourly("0.399417")));
     assert_eq!(
         machine.started_at.map(|at| at.to_string()).as_deref(),
         Some("2026-11-20T00:00:00Z")
@@ -62,7 +62,7 @@ async fn who_is_outbid_or_out_of_money_is_stopped_and_still_there() {
     let stopped = seen(&world, &id).await;
     assert_eq!(stopped.state, MachineState::Stopped);
     // Its disk costs on: 50 GB of $0.15 a month.
-    assert_eq!(stopped.rate, Some(crate::world::hourly("0.010417")));
+    assert_eq!(stopped.rate, Some(super::world::hourly("0.010417")));
 
     let world = World::new().await;
     world.fake.with(|vast| vast.credit = "0.50".parse().unwrap());

@@ -1,8 +1,9 @@
 //! What is offered, and what of it is believed.
 
-use crate::world::{World, hourly};
-use forebay_compute::market::{Market, MarketFault, Wanted};
+use super::world::{World, hourly, order};
+use forebay_compute::market::{Created, Market, MarketFault, Order, Wanted};
 use forebay_domain::market::{Billing, Offer};
+use forebay_testkit::markets::vast::Slot;
 use std::time::Duration;
 
 fn wanted() -> Wanted {
@@ -11,6 +12,12 @@ fn wanted() -> Wanted {
         limit: 1_000,
         ..Wanted::default()
     }
+}
+
+/// How many offers there are that are shown.
+fn verified(world: &World) -> usize {
+    let is_verified = |offer: &&Slot| offer.verification == "verified";
+    world.fake.with(|vast| vast.offers.iter().filter(is_verified).count())
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,14 +123,9 @@ async fn every_bound_is_checked_again() {
         );
     }
     let unbounded = world.market.offers(&wanted()).await.unwrap();
-    let unverified = world.fake.with(|vast| {
-        vast.offers
-            .iter()
-            .filter(|offer| offer.verification != "verified")
-            .count()
-    });
+    let verified = verified(&world);
     assert!(
-        unverified > 0 && unbounded.len() == 64 - unverified,
+        verified < 64 && unbounded.len() == verified,
         "unverified hosts are left out"
     );
 }
@@ -151,13 +153,7 @@ async fn offers_beyond_the_64th_are_found_by_their_price_and_none_twice() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), offers.len());
-    let verified = world.fake.with(|vast| {
-        vast.offers
-            .iter()
-            .filter(|offer| offer.verification == "verified")
-            .count()
-    });
-    assert_eq!(offers.len(), verified);
+    assert_eq!(offers.len(), verified(&world));
     let searches = world.fake.seen_at("search");
     assert_eq!(searches.len(), 5);
     assert!(searches[1].json()["dph_total"]["gte"].is_number());
@@ -165,6 +161,86 @@ async fn offers_beyond_the_64th_are_found_by_their_price_and_none_twice() {
     let few = world.market.offers(&Wanted { limit: 10, ..wanted() }).await.unwrap();
     assert_eq!(few, offers[..10], "the cheapest");
     assert_eq!(world.fake.seen_at("search").len(), 6, "no page more than it takes");
+}
+
+/// Six pages a minute, and a list for the same goes on where the last one stopped. The fake refuses whatever is too much.
+#[tokio::test(start_paused = true)]
+async fn a_long_list_is_read_over_minutes_until_it_is_whole() {
+    let world = World::with(1_000).await;
+    world.fake.with(|vast| vast.enforces_rates = true);
+    let all = Wanted {
+        limit: 2_000,
+        ..wanted()
+    };
+    let mut lengths = vec![world.market.offers(&all).await.unwrap().len()];
+    for _ in 0..3 {
+        tokio::time::advance(Duration::from_mins(1)).await;
+        lengths.push(world.market.offers(&all).await.unwrap().len());
+    }
+    let verified = verified(&world);
+    assert!((300..=384).contains(&lengths[0]), "{lengths:?}");
+    assert!(lengths.is_sorted() && lengths[1] > lengths[0] + 200, "{lengths:?}");
+    assert_eq!(lengths[3], verified, "{lengths:?}");
+}
+
+/// Whoever asks next for something narrower is not told to come again in a minute.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_finds_the_minute_used_up_has_what_the_others_were_told() {
+    let world = World::with(1_000).await;
+    world.fake.with(|vast| vast.enforces_rates = true);
+    let all = Wanted {
+        limit: 2_000,
+        ..wanted()
+    };
+    let told = world.market.offers(&all).await.unwrap();
+    let asked = world.fake.seen_at("search").len();
+    let narrower = Wanted {
+        vram_gb_min: Some(24),
+        rate_max: Some(hourly("0.60")),
+        ..all.clone()
+    };
+    let found = world.market.offers(&narrower).await.unwrap();
+    let fitting = told
+        .iter()
+        .filter(|offer| offer.vram_gb >= 24 && offer.rate <= hourly("0.60"));
+    assert!(!found.is_empty() && found.iter().eq(fitting), "{}", found.len());
+    assert_eq!(world.fake.seen_at("search").len(), asked, "nothing was sent");
+    let other_disk = Wanted {
+        disk_gb: 100,
+        ..narrower
+    };
+    let fault = world.market.offers(&other_disk).await.unwrap_err();
+    assert!(
+        matches!(fault, MarketFault::RateLimited { .. }),
+        "prices with another disk are others: {fault:?}"
+    );
+}
+
+/// What lies deep is read less often, and still nothing is shown for long that is not there.
+#[tokio::test(start_paused = true)]
+async fn what_is_rented_goes_from_the_list() {
+    let world = World::with(300).await;
+    let offers = world.market.offers(&wanted()).await.unwrap();
+    let order = Order {
+        offer: offers[150].id.id().to_owned(),
+        ..order("fb:acme:1")
+    };
+    let created = world.market.create(&order).await;
+    assert!(matches!(created, Created::Confirmed { .. }), "{created:?}");
+    let (near, far) = (offers[5].id.id().to_owned(), offers[250].id.id().to_owned());
+    world.fake.with(|vast| {
+        vast.offers
+            .retain(|offer| offer.id.to_string() != near && offer.id.to_string() != far);
+    });
+    let has = |offers: &[Offer], id: &str| offers.iter().any(|offer| offer.id.id() == id);
+    tokio::time::advance(Duration::from_mins(1)).await;
+    let soon = world.market.offers(&wanted()).await.unwrap();
+    assert!(!has(&soon, &order.offer), "it is ours");
+    assert!(!has(&soon, &near), "the cheapest page is read each time");
+    tokio::time::advance(Duration::from_mins(5)).await;
+    let later = world.market.offers(&wanted()).await.unwrap();
+    assert!(!has(&later, &far), "the others after five minutes");
+    assert_eq!(later.len(), offers.len() - 3, "and all others are there");
 }
 
 /// More than a page of one price would be paged for ever.

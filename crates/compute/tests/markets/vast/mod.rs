@@ -1,11 +1,6 @@
 //! vast.ai against its fake: every fault that is known, and what the client must conclude of it.
 //!
 //! Time is paused, so that waiting for a turn costs none; the fake's own clock is moved by hand.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a part that does not work shall fail its test at once"
-)]
 
 mod blind;
 mod creates;

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn offers_are_priced_for_all_gpus_and_the_disk() {
-    let (_fake, market) = kind().await;
+    let (_fake, market) = kind::<fake::RunPod>().await;
     let offers = market.offers(&wanted()).await.unwrap();
     // 72 GB at 0.10 a month are a cent an hour.
     let cheapest = &offers[0];
@@ -34,7 +34,7 @@ async fn offers_are_priced_for_all_gpus_and_the_disk() {
 
 #[tokio::test]
 async fn whoever_wants_24_gb_gets_no_less() {
-    let (_fake, market) = kind().await;
+    let (_fake, market) = kind::<fake::RunPod>().await;
     let least = Wanted {
         vram_gb_min: Some(24),
         ..wanted()
@@ -59,7 +59,7 @@ async fn whoever_wants_24_gb_gets_no_less() {
 
 #[tokio::test]
 async fn whoever_wants_a_country_gets_its_data_centres() {
-    let (fake, market) = kind().await;
+    let (fake, market) = kind::<fake::RunPod>().await;
     let romanian = Wanted {
         country: Some("ro".to_owned()),
         limit: 1,
@@ -70,7 +70,12 @@ async fn whoever_wants_a_country_gets_its_data_centres() {
     assert_eq!(offers[0].country.as_deref(), Some("RO"));
     let offer = offers[0].id.id().to_owned();
     assert!(matches!(
-        market.create(&Order { offer, ..order(0) }).await,
+        market
+            .create(&Order {
+                offer,
+                ..fake::RunPod::order(0)
+            })
+            .await,
         Created::Confirmed { .. }
     ));
     assert_eq!(fake.seen_at("create")[0].json()["dataCenterIds"], json!(["EU-RO-1"]));
@@ -81,7 +86,7 @@ async fn whoever_wants_a_country_gets_its_data_centres() {
     assert!(market.offers(&nowhere).await.unwrap().is_empty());
     let nowhere = Order {
         offer: "NVIDIA%20L4:SECURE:1:JP".to_owned(),
-        ..order(1)
+        ..fake::RunPod::order(1)
     };
     assert_eq!(said(&market.create(&nowhere).await), "refused OfferGone");
     assert_eq!(fake.seen_at("create").len(), 1);
@@ -89,7 +94,7 @@ async fn whoever_wants_a_country_gets_its_data_centres() {
 
 #[tokio::test]
 async fn an_offer_is_gone_only_where_it_is_said() {
-    let (fake, market) = kind().await;
+    let (fake, market) = kind::<fake::RunPod>().await;
     for gone in [
         "NVIDIA%20X:SECURE:1",
         "NVIDIA%20L4:COMMUNITY:1",
@@ -107,7 +112,7 @@ async fn an_offer_is_gone_only_where_it_is_said() {
         "forbidden",
         "drop-after",
     ] {
-        fake.fault("gpu", named(name));
+        fake.fault("gpu", named::<fake::RunPod>(name));
         assert!(market.offer(OFFER, 50).await.unwrap_err().is_blind(), "{name}");
     }
 }
