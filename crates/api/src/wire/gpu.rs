@@ -225,6 +225,9 @@ pub struct GpuInstance {
     pub endpoints: Vec<GpuEndpoint>,
     /// `none` where there is no address of the gateway that it could come home to, `waited_for`, or `reported`.
     pub agent: String,
+    /// When it reported itself last: once, and again where its container was started again on the same disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_reported_at: Option<Timestamp>,
     pub tenant: String,
     /// Who rented it.
     pub subject: String,
@@ -285,4 +288,7 @@ pub struct GpuReport {
     pub version: String,
     #[serde(default)]
     pub cpus: u32,
+    /// What the machine has drawn for itself and keeps on its disk: whoever brings it along again is the same machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
 }

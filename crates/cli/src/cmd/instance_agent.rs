@@ -1,12 +1,16 @@
 //! `forebay instance-agent`: what runs on a rented machine. The gateway's own start script starts it there.
 
 use crate::connect::Context;
-use forebay_compute::agent::{self, AgentFault, AgentParts};
+use forebay_compute::{
+    agent::{self, AgentFault, AgentParts},
+    rental::DIR_VARIABLE,
+};
 use forebay_domain::{Code, Failure};
-use forebay_runtime::{Secret, Stop, http, lifecycle};
+use forebay_runtime::{Entropy, Secret, Stop, http, lifecycle};
 use futures_util::StreamExt;
+use std::path::PathBuf;
 
-/// Report a rented machine to its gateway, once, and stay (started by the machine itself)
+/// Report a rented machine to its gateway, and stay (started by the machine itself)
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -21,6 +25,8 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
         url: of("FOREBAY_URL")?.to_owned(),
         token: Secret::new(of("FOREBAY_TOKEN")?.to_owned()),
         http: http::trusted(),
+        dir: context.env.get(DIR_VARIABLE).map(PathBuf::from),
+        entropy: Entropy::system(),
     };
     let (stop, mut signals) = (Stop::new(), lifecycle::signals());
     let mut agent = std::pin::pin!(agent::run(parts, stop.clone()));

@@ -15,6 +15,8 @@ pub const AGENT_WORDS: [&str; 1] = ["instance-agent"];
 /// The variables that a machine gets; nobody else may set them.
 pub(crate) const URL_VARIABLE: &str = "FOREBAY_URL";
 pub(crate) const TOKEN_VARIABLE: &str = "FOREBAY_TOKEN";
+/// Where the agent keeps what it drew for itself; set by the script.
+pub const DIR_VARIABLE: &str = "FOREBAY_DIR";
 /// Names of variables that are the gateway's.
 pub(crate) const OUR_VARIABLES: &str = "FOREBAY_";
 
@@ -58,9 +60,10 @@ const LEAVE: &str = r#"[ -x "$bin" ] && nohup "$bin" instance-agent >"$dir/agent
 /// It needs a shell and one of curl, wget and python3, and leaves the machine as it is where there is none. The token
 /// never stands in it, nor in the arguments of a program that outlives a moment.
 const FETCH: &str = r#"#!/bin/sh
-# Fetches the gateway's own binary and runs the agent, which reports this machine once.
+# Fetches the gateway's own binary and runs the agent, which reports this machine.
 dir="${FOREBAY_DIR:-/opt/forebay}"
 mkdir -p "$dir" 2>/dev/null || dir="$(mktemp -d)"
+export FOREBAY_DIR="$dir"
 bin="$dir/forebay"
 url="$FOREBAY_URL/dist/forebay?os=linux&arch=$(uname -m)"
 fetch() {

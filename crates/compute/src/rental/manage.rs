@@ -148,27 +148,33 @@ impl Rentals {
         }
     }
 
-    /// A machine reports itself. Its token is good for this once; whoever shows it again is told that the machine is known,
-    /// so that a container that was started again goes on.
-    pub async fn redeem(&self, token: &str) -> Done<Rental> {
+    /// A machine reports itself. Its token is good for this once, and from then on only beside what the machine drew for
+    /// itself and brought along: a container that was started again on the same disk. Whoever shows the token alone is told
+    /// that the machine is known, so that it goes on.
+    pub async fn redeem(&self, token: &str, proof: Option<&str>) -> Done<Rental> {
         let record = self.of_token(token).await?;
-        let now = self.now();
+        let (now, proof) = (self.now(), proof.map(|proof| hex::encode(bootstrap::hash(proof))));
         // Of two with the same token one is the first to write; what the other reads then has been reported.
-        let is_first = AtomicBool::new(false);
+        let is_taken = AtomicBool::new(false);
         let redeemed = self
             .change(record, |record| {
-                let is_good = record.body.reported_at.is_none();
-                is_first.store(is_good, Ordering::Relaxed);
-                if is_good {
-                    record.body.reported_at = Some(now);
-                    record.body.used_at = Some(now);
+                let body = &mut record.body;
+                let is_first = body.reported_at.is_none();
+                let is_again = proof.is_some() && body.proof == proof;
+                is_taken.store(is_first || is_again, Ordering::Relaxed);
+                if is_first {
+                    body.used_at = Some(now);
+                    body.proof.clone_from(&proof);
+                }
+                if is_first || is_again {
+                    body.reported_at = Some(now);
                 }
                 Vec::new()
             })
             .await?;
-        if !is_first.into_inner() {
+        if !is_taken.into_inner() {
             return Err(Failure::new(Code::Conflict, "this machine has reported itself before")
-                .hint("A container that was started again is the same machine, and has nothing to report."));
+                .hint("A container that was started again on another disk is the same machine, and has nothing to report."));
         }
         redeemed.view()
     }

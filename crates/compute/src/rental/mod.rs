@@ -32,7 +32,7 @@ mod work;
 
 pub use body::{Paying, Why};
 pub(crate) use bootstrap::OUR_VARIABLES;
-pub use bootstrap::{AGENT_WORDS, DIST_PATH, REPORT_PATH};
+pub use bootstrap::{AGENT_WORDS, DIR_VARIABLE, DIST_PATH, REPORT_PATH};
 pub use check::IMAGE_BYTES_MAX;
 pub(crate) use state::Fact;
 pub use steps::Step;

@@ -186,11 +186,26 @@ async fn a_machine_is_its_owners_and_a_token_is_good_once() {
     assert_eq!(env["FOREBAY_URL"], "https://gateway.example.com");
     let token = env["FOREBAY_TOKEN"].as_str().unwrap();
     assert_eq!(gateway.rentals.recognise(token).await.unwrap().id, rental.id);
-    let (one, two) = tokio::join!(gateway.rentals.redeem(token), gateway.rentals.redeem(token));
+    let (one, two) = tokio::join!(
+        gateway.rentals.redeem(token, Some("drawn by the one")),
+        gateway.rentals.redeem(token, Some("drawn by the other"))
+    );
     assert_eq!(u8::from(one.is_ok()) + u8::from(two.is_ok()), 1, "good once");
-    // Whoever was started again with the same token is told that it is known, and gets nothing for it.
-    let known = gateway.rentals.redeem(token).await.unwrap_err();
-    assert_eq!(known.code.as_str(), "conflict");
+    // Whoever was started again with the same token alone is told that it is known, and gets nothing for it.
+    let (kept, other) = if one.is_ok() {
+        ("drawn by the one", "drawn by the other")
+    } else {
+        ("drawn by the other", "drawn by the one")
+    };
+    world.clock.advance(MINUTE);
+    for proof in [None, Some(""), Some(other), Some("guessed")] {
+        let known = gateway.rentals.redeem(token, proof).await.unwrap_err();
+        assert_eq!(known.code.as_str(), "conflict", "{proof:?}");
+    }
+    let first = gateway.get(&rental.id).await.reported_at.unwrap();
+    // On its own disk it has what it brought along the first time.
+    let again = gateway.rentals.redeem(token, Some(kept)).await.unwrap();
+    assert!(again.reported_at.unwrap() > first, "{again:?}");
     assert_eq!(
         gateway.rentals.recognise(token).await.unwrap_err().code.as_str(),
         "invalid_token"

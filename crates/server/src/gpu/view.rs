@@ -242,6 +242,7 @@ pub(crate) fn instance(rental: &Rental) -> GpuInstance {
         trouble: rental.fault.clone(),
         endpoints: rental.endpoints.iter().map(endpoint).collect(),
         agent: agent.to_owned(),
+        agent_reported_at: rental.reported_at,
         tenant: rental.tenant().to_string(),
         subject: rental.subject().to_string(),
     }

@@ -1,5 +1,6 @@
 //! What a rented machine asks of its gateway: the gateway's own binary, and to be known. Its token stands for it alone:
-//! it is no key, passes no other route, and is good for the report once.
+//! it is no key, passes no other route, and is good for the report once. A machine that is started again on its own disk
+//! reports itself with what it kept there besides.
 
 use crate::{
     app::App,
@@ -63,7 +64,7 @@ pub(crate) async fn binary(
     handed.map_err(|failure| ApiError(failure, arrival.trace))
 }
 
-/// A machine says that it is there. Its token is good for this once.
+/// A machine says that it is there. Its token is good for this once, and again with the `proof` that it brought then.
 #[utoipa::path(post, path = "/api/v1/gpu/agent", tag = "machines", request_body = GpuReport,
     responses((status = 204), (status = 401, body = Problem)))]
 pub(crate) async fn report(
@@ -75,7 +76,7 @@ pub(crate) async fn report(
         let (parts, sent) = request.into_parts();
         let token = token(&parts.headers)?.to_owned();
         let report: GpuReport = body::parse(&body::read(sent, REPORT_BYTES_MAX).await?)?;
-        let rental = app.rentals.redeem(&token).await?;
+        let rental = app.rentals.redeem(&token, report.proof.as_deref()).await?;
         let version: String = report.version.chars().filter(char::is_ascii_graphic).take(40).collect();
         tracing::info!(rental.id, agent.version = version, "a machine has reported itself");
         Ok(StatusCode::NO_CONTENT)
