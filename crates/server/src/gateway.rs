@@ -67,6 +67,14 @@ struct Listeners {
 }
 
 impl Listeners {
+    async fn open(opens: Opens, config: &AppConfig, metrics: Option<SocketAddr>) -> Result<Self, Failure> {
+        match opens {
+            Opens::Nothing => Ok(Self::default()),
+            Opens::Work => Self::for_metrics(metrics).await,
+            Opens::Listeners => Self::bind(config, metrics).await,
+        }
+    }
+
     /// The one for metrics alone, where it is wanted.
     async fn for_metrics(address: Option<SocketAddr>) -> Result<Self, Failure> {
         let metrics = match address {
@@ -94,6 +102,15 @@ impl Listeners {
             metrics,
         })
     }
+
+    fn serve(self, tasks: &Tasks, app: &Arc<App>) {
+        for listener in [self.main, self.mcp].into_iter().flatten() {
+            listen::serve(tasks, listener, http::router(app));
+        }
+        if let Some(listener) = self.metrics {
+            listen::serve(tasks, listener, http::metrics_router(app));
+        }
+    }
 }
 
 /// A gateway that serves.
@@ -120,15 +137,7 @@ impl Gateway {
             clock,
             entropy,
         } = parts;
-        let Listeners {
-            main,
-            mcp: mcp_listener,
-            metrics: metrics_listener,
-        } = match opens {
-            Opens::Nothing => Listeners::default(),
-            Opens::Work => Listeners::for_metrics(metrics.listen).await?,
-            Opens::Listeners => Listeners::bind(&config, metrics.listen).await?,
-        };
+        let listeners = Listeners::open(opens, &config, metrics.listen).await?;
         let (tasks, store_tasks) = (Tasks::new(), Tasks::new());
         let store_parts = StoreParts {
             clock: clock.clone(),
@@ -153,20 +162,15 @@ impl Gateway {
                 tasks: tasks.clone(),
                 secrets,
                 launcher,
-                bound: main.as_ref().map_or(Ok(config.server.listen), address)?,
-                mcp_bound: mcp_listener.as_ref().map(address).transpose()?,
-                metrics_bound: metrics_listener.as_ref().map(address).transpose()?,
+                bound: listeners.main.as_ref().map_or(Ok(config.server.listen), address)?,
+                mcp_bound: listeners.mcp.as_ref().map(address).transpose()?,
+                metrics_bound: listeners.metrics.as_ref().map(address).transpose()?,
                 opens,
                 binary,
             },
         )?;
         loops::start(&app);
-        for listener in [main, mcp_listener].into_iter().flatten() {
-            listen::serve(&tasks, listener, http::router(&app));
-        }
-        if let Some(listener) = metrics_listener {
-            listen::serve(&tasks, listener, http::metrics_router(&app));
-        }
+        listeners.serve(&tasks, &app);
         tracing::info!("{}", surfaces::line(&app.surfaces()));
         Ok(Self {
             app,

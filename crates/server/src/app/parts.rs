@@ -4,6 +4,7 @@ use super::AppConfig;
 use crate::{
     alerts::{self, Alerts, AlertsParts},
     config::McpConfig,
+    contexts::ContextServer,
     door::{Door, DoorConfig, per_minute, token::Outside},
     gateway::Opens,
     gpu::Gpu,
@@ -14,7 +15,7 @@ use forebay_context::{
     Providers, ProvidersParts,
     contexts::{Contexts, ContextsMetrics, ContextsParts},
 };
-use forebay_domain::{Failure, ledger::BudgetRule, port::RunTask};
+use forebay_domain::{Failure, ledger::BudgetRule};
 use forebay_llm::{Router, RouterParts, Settings};
 use forebay_mcp::{
     Catalogue, CatalogueParts, Front, FrontParts, ServerInfo, SessionLimits, Sessions, StatusSource,
@@ -218,26 +219,37 @@ impl AppParts {
         Rentals::new(parts)
     }
 
-    /// What tools are done later with.
-    pub(super) fn later(&self) -> Later {
-        Later::new(self.store.queue(), self.entropy.clone())
+    /// Conversations that are kept, and the tools for that.
+    pub(super) fn contexts(
+        &self,
+        config: &AppConfig,
+        models: &Arc<Router>,
+        catalogue: &Catalogue,
+        metrics: &mut Metrics,
+    ) -> Result<(Arc<ContextServer>, Contexts), Failure> {
+        let parts = ContextsParts {
+            conversations: self.store.conversations(),
+            models: models.clone(),
+            clock: self.clock.clone(),
+            metrics: ContextsMetrics::register(metrics.registry()),
+        };
+        let talk = ContextServer::new()?;
+        catalogue.join(talk.clone());
+        Ok((talk, Contexts::new(config.contexts(), parts)))
     }
 
-    /// Everything that can be done later here.
-    pub(super) fn runs(
+    /// Who does later what was put off, once it is started, and what tools are put off with.
+    pub(super) fn work(
         &self,
+        config: &AppConfig,
         contexts: &Contexts,
-        models: &Arc<Router>,
-        (catalogue, later): (&Catalogue, &Later),
-    ) -> Vec<Arc<dyn RunTask>> {
+        (models, catalogue): (&Arc<Router>, &Catalogue),
+        metrics: &mut Metrics,
+    ) -> (Pool, Later) {
+        let later = Later::new(self.store.queue(), self.entropy.clone());
         let mut runs = contexts.runs();
         runs.push(later.call_task(catalogue));
         runs.push(models.work_later(self.store.queue()));
-        runs
-    }
-
-    /// Who does later what was put off, once it is started.
-    pub(super) fn work(&self, config: &AppConfig, runs: Vec<Arc<dyn RunTask>>, metrics: &mut Metrics) -> Pool {
         let parts = PoolParts {
             store: self.store.clone(),
             clock: self.clock.clone(),
@@ -248,27 +260,14 @@ impl AppParts {
             patience: Duration::from_secs(config.server.drain_seconds).saturating_sub(GIVE_BACK),
             metrics: forebay_work::Metrics::register(metrics.registry()),
         };
-        Pool::new(parts, runs)
+        (Pool::new(parts, runs), later)
     }
 
-    /// Conversations that are kept.
-    pub(super) fn contexts(&self, config: &AppConfig, models: &Arc<Router>, metrics: &mut Metrics) -> Contexts {
-        let parts = ContextsParts {
-            conversations: self.store.conversations(),
-            models: models.clone(),
-            clock: self.clock.clone(),
-            metrics: ContextsMetrics::register(metrics.registry()),
-        };
-        Contexts::new(config.contexts(), parts)
-    }
-
-    pub(super) fn sessions(&self) -> Sessions {
+    /// Where MCP is spoken, and the sessions there.
+    pub(super) fn front(&self, catalogue: &Catalogue, door: &Door, later: Later) -> (Front, Sessions) {
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
-        Sessions::new(SessionLimits::default(), clock, entropy, &self.store)
-    }
-
-    pub(super) fn front(&self, catalogue: &Catalogue, sessions: &Sessions, door: &Door) -> Front {
-        Front::new(FrontParts {
+        let sessions = Sessions::new(SessionLimits::default(), clock, entropy, &self.store);
+        let front = Front::new(FrontParts {
             catalogue: catalogue.clone(),
             sessions: sessions.clone(),
             server: server_info(),
@@ -276,7 +275,9 @@ impl AppParts {
             entropy: self.entropy.clone(),
             states: forebay_mcp::StateKeys::new(self.clock.clone(), self.entropy.clone()),
             charge: door.charge(),
-        })
+        });
+        front.work_later(later);
+        (front, sessions)
     }
 }
 
