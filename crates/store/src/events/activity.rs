@@ -6,10 +6,7 @@
 use forebay_domain::{Event, event::Class};
 use forebay_runtime::Stop;
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::{Notify, mpsc},
-    time::Instant,
-};
+use tokio::sync::{Notify, mpsc};
 use tracing::{error, warn};
 
 use super::{
@@ -22,7 +19,7 @@ use crate::db::Db;
 
 /// From the first event of a batch to its flush; with the commit this stays within the 100 ms that a crash may lose.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
-const BATCH_EVENTS_MAX: usize = 1024;
+pub(super) const BATCH_EVENTS_MAX: usize = 1024;
 /// Between two attempts to write the same batch.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Attempts to write a batch once the store drains.
@@ -33,6 +30,8 @@ pub(super) struct Flusher {
     pub(super) queue: mpsc::Receiver<Event>,
     pub(super) health: Health,
     pub(super) flushed: Arc<Notify>,
+    /// Woken while a whole batch waits.
+    pub(super) plenty: Arc<Notify>,
 }
 
 impl Flusher {
@@ -51,24 +50,27 @@ impl Flusher {
     /// The next batch; an empty one says that there will be no more.
     async fn gather(&mut self, stop: &Stop) -> Vec<Event> {
         let mut batch = Vec::new();
-        let mut deadline = None;
-        while batch.len() < BATCH_EVENTS_MAX {
-            let room = BATCH_EVENTS_MAX - batch.len();
-            let due = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
+        while batch.is_empty() {
             tokio::select! {
-                taken = self.queue.recv_many(&mut batch, room) => match taken {
-                    0 => break,
-                    _ => deadline = deadline.or_else(|| Some(Instant::now() + FLUSH_AFTER)),
+                taken = self.queue.recv_many(&mut batch, BATCH_EVENTS_MAX) => if taken == 0 {
+                    return batch;
                 },
-                () = due => break,
                 // What is queued is still flushed: a closed queue hands out what it has, then nothing.
                 () = stop.draining(), if !self.queue.is_closed() => self.queue.close(),
             }
+        }
+        // Nobody listens to the queue meanwhile, since each event would wake this task, in the middle of a request.
+        if batch.len() + self.queue.len() < BATCH_EVENTS_MAX {
+            tokio::select! {
+                () = tokio::time::sleep(FLUSH_AFTER) => {}
+                () = self.plenty.notified() => {}
+                () = stop.draining() => {}
+            }
+        }
+        while batch.len() < BATCH_EVENTS_MAX
+            && let Ok(event) = self.queue.try_recv()
+        {
+            batch.push(event);
         }
         batch
     }

@@ -41,6 +41,8 @@ pub struct EventLog {
     health: Health,
     /// Woken after each batch.
     flushed: Arc<Notify>,
+    /// Woken while a whole batch waits.
+    plenty: Arc<Notify>,
 }
 
 /// Whether the last thing that the log tried to write was written.
@@ -68,12 +70,13 @@ pub(crate) fn start(tasks: &Tasks, db: Db) -> EventLog {
     let (activity, activity_queue) = mpsc::channel(ACTIVITY_QUEUE_MAX);
     let (audit, audit_queue) = mpsc::channel(AUDIT_QUEUE_MAX);
     let health = Health(Arc::new(AtomicBool::new(true)));
-    let wake = Arc::new(Notify::new());
+    let (wake, plenty) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let flusher = activity::Flusher {
         db: db.clone(),
         queue: activity_queue,
         health: health.clone(),
         flushed: wake.clone(),
+        plenty: plenty.clone(),
     };
     tasks.spawn("store.activity", |stop| flusher.run(stop));
     let chain = audit::ChainWriter::new(db.clone(), audit_queue);
@@ -84,6 +87,7 @@ pub(crate) fn start(tasks: &Tasks, db: Db) -> EventLog {
         audit,
         health,
         flushed: wake,
+        plenty,
     }
 }
 
@@ -93,6 +97,9 @@ impl EventLog {
     pub fn record(&self, event: Event) {
         if self.activity.try_send(event).is_err() {
             self.db.metrics().events_dropped.inc();
+        }
+        if self.activity.capacity() <= ACTIVITY_QUEUE_MAX - activity::BATCH_EVENTS_MAX {
+            self.plenty.notify_one();
         }
     }
 
