@@ -13,18 +13,19 @@ import harness
 from harness import Gateway, Key
 
 FAKES = harness.TARGET / "debug" / "forebay-fakes"
-# The key that the fake vast.ai begins with.
+# The keys that the fakes begin with.
 VAST_KEY = "vast-key-0123456789abcdef"
+IONET_KEY = "io-v2-fake"
 LIMITS = {"requests_per_minute": 1_000_000, "tool_calls_per_minute": 1_000_000}
 BUDGETS = [{"scope": "tenant", "window": "24h", "limit_usd": 50}]
 
 
-class Vast:
-    """The fake vast.ai; its machines are up at once."""
+class Fake:
+    """One provider."""
 
-    def __init__(self, **settings: Any) -> None:
-        words = [f"{name}={json.dumps(value)}" for name, value in {"boot_step_ms": 0, **settings}.items()]
-        command = [str(FAKES), "vast", *(part for word in words for part in ("--set", word))]
+    def __init__(self, provider: str, **settings: Any) -> None:
+        words = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+        command = [str(FAKES), provider, *(part for word in words for part in ("--set", word))]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         self.url = json.loads(self.process.stdout.readline())["url"]
@@ -37,19 +38,46 @@ class Vast:
         return self.http.get("/_fake/log").json()
 
     def set(self, name: str, value: Any) -> None:
-        answer = self.http.post("/_fake/set", json={"name": name, "value": value})
-        assert answer.is_success, answer.text
+        self.steer("set", name=name, value=value)
 
-    def config(self, **more: Any) -> dict[str, Any]:
-        """The configuration of a gateway that rents here."""
-        vast = {"api_key": {"env": "VAST_KEY"}, "url": self.url}
-        return {"budgets": BUDGETS, "limits": LIMITS, "markets": {"vast": vast}} | more
+    def advance(self, seconds: float) -> None:
+        """So much time passes at once, there."""
+        self.steer("advance", seconds=seconds)
+
+    def steer(self, what: str, **how: Any) -> None:
+        answer = self.http.post(f"/_fake/{what}", json=how)
+        assert answer.is_success, answer.text
 
     def close(self) -> None:
         self.http.close()
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(harness.WAIT_SECONDS_MAX)
+
+
+class Vast(Fake):
+    """The fake vast.ai; its machines are up at once."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("vast", **{"boot_step_ms": 0, **settings})
+
+    def section(self) -> dict[str, Any]:
+        """Of `markets:`."""
+        return {"vast": {"api_key": {"env": "VAST_KEY"}, "url": self.url}}
+
+    def config(self, **more: Any) -> dict[str, Any]:
+        """The configuration of a gateway that rents here."""
+        return {"budgets": BUDGETS, "limits": LIMITS, "markets": self.section()} | more
+
+
+class IoNet(Fake):
+    """The fake io.net, where hours are paid before they begin."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("ionet", **settings)
+
+    def section(self) -> dict[str, Any]:
+        return {"ionet": {"api_key": {"env": "IONET_KEY"}, "url": self.url}}
 
 
 def told(gateway: Gateway, key: Key, tool: str, **arguments: Any) -> dict[str, Any]:
