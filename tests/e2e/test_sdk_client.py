@@ -18,6 +18,7 @@ import harness
 sys.path.insert(0, str(harness.ROOT / "sdk" / "python" / "src"))
 from forebay import AsyncClient, Client, ForebayError, Retry
 from forebay.retry import Pace, retry_after
+from forebay.settings import Settings
 
 Answer = tuple[int, dict[str, str], bytes]
 QUICK = Retry(attempts=3, first=0.001, longest=2.0)
@@ -154,6 +155,35 @@ def test_a_task_that_fails_tells_why(unkind: Unkind, client: Client) -> None:
     with pytest.raises(ForebayError, match=r"It broke\. Wait\.") as refused:
         client.contexts.prompt("c1", "Where?")
     assert refused.value.code == "upstream_failed"
+
+
+def test_a_failure_names_its_task(unkind: Unkind, client: Client) -> None:
+    unkind.answers = [told(409, PROBLEM, x_task_id="t1")]
+    with pytest.raises(ForebayError) as refused:
+        client.contexts.prompt("c1", "Where?")
+    assert (refused.value.task_id, unkind.asked[0][2]["prefer"]) == ("t1", "wait=20")
+    running = {"id": "t1", "status": "running"}
+    unkind.answers = [told(200, running)] * 2
+    with pytest.raises(ForebayError, match="running") as unfinished:
+        client.tasks.wait("t1", timeout=0)
+    assert (unfinished.value.task_id, unfinished.value.code) == ("t1", "timed_out")
+
+
+def test_what_will_be_made_counts_too(unkind: Unkind) -> None:
+    client = Client(unkind.url, "fb_key", settings=Settings.of(unkind.url, "fb_key", max_contexts=1, retry=QUICK))
+    begun = {"id": "t1", "type": "mcp.create_context", "status": "pending"}
+    unkind.answers = [told(202, begun)]
+    client.contexts.create("m", respond_async=True)
+    with pytest.raises(ForebayError) as refused:
+        client.contexts.create("m")
+    assert refused.value.code == "context_limit"
+    done = begun | {"status": "completed", "output": {"id": "c1"}}
+    unkind.answers = [told(200, done), told(200, {"id": "c1", "deleted": True}), told(202, begun | {"id": "t2"})]
+    client.contexts.delete(client.tasks.wait("t1").output.id)
+    client.contexts.create("m", respond_async=True)
+    unkind.answers = [told(200, begun | {"id": "t2", "status": "failed"}), told(201, {"id": "c2"})]
+    client.tasks.get("t2")
+    assert client.contexts.create("m").id == "c2", "what failed made none"
 
 
 def test_answered_later_is_not_waited_for(unkind: Unkind, client: Client) -> None:

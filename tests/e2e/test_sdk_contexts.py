@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import pathlib
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +15,10 @@ import harness
 import scripted as script
 from harness import Gateway, Key
 from scripted import Scripted
+from test_tasks import held
 
 sys.path.insert(0, str(harness.ROOT / "sdk" / "python" / "src"))
-from forebay import AsyncClient, Client, ForebayError
+from forebay import AsyncClient, Client, ForebayError, Retry
 
 NODES = [{"content": "You are brief.", "role": "system"}]
 
@@ -84,6 +86,23 @@ def test_tasks(client: Client, scripted: Scripted) -> None:
         client.tasks.requeue(done.id)
     assert client.health().status == "ok"
     assert "scripted" in [model.id for model in client.models().models]
+
+
+def test_a_client_that_waits_for_short_answers_alone_follows_a_long_task(
+    talking: Gateway, ann: Key, scripted: Scripted
+) -> None:
+    go = threading.Event()
+    with Client(talking.url, ann.key, timeout=0.5, retry=Retry(attempts=1)) as hasty:
+        made = hasty.contexts.create("scripted", NODES)
+        scripted.will(held(go, "At last."))
+        with pytest.raises(ForebayError) as unfinished:
+            hasty.contexts.prompt(made.id, "Take your time.")
+        assert unfinished.value.code == "timed_out" and unfinished.value.task_id
+        later = threading.Timer(1.0, go.set)
+        later.start()
+        done = hasty.tasks.wait(unfinished.value.task_id, timeout=harness.WAIT_SECONDS_MAX)
+        later.join()
+    assert done.output.node.content == "At last."
 
 
 def test_the_same_for_programs_that_await(talking: Gateway, ann: Key, scripted: Scripted) -> None:

@@ -13,6 +13,7 @@ import httpx
 from forebay import calls
 from forebay.client import heard
 from forebay.errors import ForebayError
+from forebay.made import Made
 from forebay.record import Record
 from forebay.retry import PASSING, Pace, Retry, retry_after
 from forebay.settings import TIMEOUT_S, Settings
@@ -37,6 +38,7 @@ class AsyncClient:
         )
         self.http = http or httpx.AsyncClient(timeout=self.settings.timeout, trust_env=False, follow_redirects=False)
         self._pace = Pace(self.settings.requests_per_minute)
+        self.made = Made(self.settings.max_contexts)
         self.contexts = AsyncContexts(self)
         self.tasks = AsyncTasks(self)
 
@@ -52,27 +54,24 @@ class AsyncClient:
 
     async def do(self, call: calls.Call) -> Record:
         """Sends it, again where that is safe and may help, and waits for its task where it is to be waited for."""
-        attempt = 0
+        attempt, call = 0, call.patient(self.settings.timeout)
+        how: dict[str, Any] = {"timeout": self.settings.timeout + call.held_s} if call.held_s else {}
+        how |= {"json": call.body, "params": call.params, "headers": {**self._headers, **call.headers}}
         while True:
             attempt += 1
             await self._keep_pace()
             try:
                 with heard():
-                    answer = await self.http.request(
-                        call.method,
-                        self.settings.url + call.path,
-                        json=call.body,
-                        params=call.params,
-                        headers={**self._headers, **call.headers},
-                    )
+                    answer = await self.http.request(call.method, self.settings.url + call.path, **how)
             except ForebayError as fault:
                 await self._pause(call, attempt, fault, None)
                 continue
+            task = answer.headers.get("x-task-id")
             if answer.status_code in PASSING:
                 told = retry_after(answer.headers.get("retry-after"), time.time())
-                await self._pause(call, attempt, ForebayError.of(answer.status_code, answer.content), told)
+                await self._pause(call, attempt, ForebayError.of(answer.status_code, answer.content, task), told)
                 continue
-            body = calls.read(answer.status_code, answer.content)
+            body = calls.read(answer.status_code, answer.content, task)
             if answer.status_code == 202 and call.waits:
                 return calls.outcome(await self.tasks.wait(body.id))
             return body
@@ -80,12 +79,12 @@ class AsyncClient:
     async def events(self, call: calls.Call) -> AsyncIterator[Record]:
         events = calls.Events()
         await self._keep_pace()
-        headers = {**self._headers, **call.headers}
+        headers = {**self._headers, **call.name}
         url = self.settings.url + call.path
         with heard():
             async with self.http.stream(call.method, url, json=call.body, headers=headers) as answer:
                 if answer.status_code != 200:
-                    calls.read(answer.status_code, await answer.aread())
+                    calls.read(answer.status_code, await answer.aread(), answer.headers.get("x-task-id"))
                 async for line in answer.aiter_lines():
                     event = events.line(line)
                     if event is not None:
@@ -125,14 +124,13 @@ class AsyncContexts:
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
-        self._made: set[str] = set()
+        self._made = client.made
 
     async def create(self, model_id: str, nodes: Any = (), **more: Any) -> Record:
-        most = self._client.settings.max_contexts
-        if most is not None and len(self._made) >= most:
-            raise ForebayError(f"this client has made {most} contexts, its `max_contexts`", code="context_limit")
-        made = await self._client.do(calls.create_context(model_id, nodes, **more))
-        self._made.add(made.id)
+        call = calls.create_context(model_id, nodes, **more)
+        self._made.check()
+        made = await self._client.do(call)
+        self._made.add(made)
         return made
 
     async def get(self, context_id: str) -> Record:
@@ -143,7 +141,7 @@ class AsyncContexts:
 
     async def delete(self, context_id: str, **more: Any) -> Record:
         gone = await self._client.do(calls.delete_context(context_id, **more))
-        self._made.discard(context_id)
+        self._made.remove(context_id)
         return gone
 
     async def prompt(self, context_id: str, text: str, **more: Any) -> Record:
@@ -172,7 +170,9 @@ class AsyncTasks:
         return await self._client.do(calls.list_tasks(**more))
 
     async def get(self, task_id: str, **more: Any) -> Record:
-        return await self._client.do(calls.get_task(task_id, **more))
+        task = await self._client.do(calls.get_task(task_id, **more))
+        self._client.made.hear(task)
+        return task
 
     async def cancel(self, task_id: str, **more: Any) -> Record:
         return await self._client.do(calls.cancel_task(task_id, **more))
@@ -188,4 +188,4 @@ class AsyncTasks:
             if task.status in calls.OVER:
                 return task
             if left <= 0:
-                raise ForebayError(f"the task {task_id} is not over yet: it is {task.status}", code="timed_out")
+                raise calls.unfinished(task)

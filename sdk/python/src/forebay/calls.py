@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -30,6 +30,8 @@ class Call:
     # Whether a task that is not over yet is waited for, or asked to be answered with at once.
     waits: bool = False
     respond_async: bool = False
+    # For so many seconds the gateway is asked to hold its answer back, beside the time that an answer takes.
+    held_s: int = 0
 
     @property
     def repeats(self) -> bool:
@@ -37,8 +39,20 @@ class Call:
 
     @property
     def headers(self) -> dict[str, str]:
-        prefer = {"Prefer": "respond-async"} if self.respond_async else {}
-        return prefer | ({} if self.idempotency_key is None else {"Idempotency-Key": self.idempotency_key})
+        prefer = {}
+        if self.respond_async:
+            prefer = {"Prefer": "respond-async"}
+        elif self.waits:
+            prefer = {"Prefer": f"wait={self.held_s}"}
+        return prefer | self.name
+
+    @property
+    def name(self) -> dict[str, str]:
+        return {} if self.idempotency_key is None else {"Idempotency-Key": self.idempotency_key}
+
+    def patient(self, timeout: float) -> Call:
+        """The same by a client that waits so long at most."""
+        return replace(self, held_s=int(min(WAIT_S, timeout))) if self.waits else self
 
 
 def _told(**members: Any) -> dict[str, Any]:
@@ -168,8 +182,9 @@ def list_tasks(
 
 
 def get_task(task_id: str, *, wait_s: float | None = None, with_input: bool = False) -> Call:
-    wait = None if wait_s is None else f"{max(1, round(wait_s))}s"
-    return Call("GET", _path("tasks", task_id), params=_told(wait=wait, input="true" if with_input else None))
+    held_s = 0 if wait_s is None else max(1, round(wait_s))
+    told = _told(wait=f"{held_s}s" if held_s else None, input="true" if with_input else None)
+    return Call("GET", _path("tasks", task_id), params=told, held_s=held_s)
 
 
 def cancel_task(task_id: str, *, idempotency_key: str | None = None) -> Call:
@@ -180,15 +195,15 @@ def requeue_task(task_id: str, *, idempotency_key: str | None = None) -> Call:
     return Call("POST", _path("tasks", task_id, "requeue"), idempotency_key=_key(idempotency_key))
 
 
-def read(status: int, content: bytes) -> Record:
-    """An answer in one piece, or the error that it tells."""
+def read(status: int, content: bytes, task_id: str | None = None) -> Record:
+    """An answer in one piece, or the error that it tells; `task_id` is the task that it names, if it names one."""
     try:
         body = parse(content)
     except json.JSONDecodeError:
         body = None
     if 200 <= status < 300 and isinstance(body, Record):
         return body
-    raise ForebayError.read(body, status)
+    raise ForebayError.read(body, status, task_id)
 
 
 def outcome(task: Record) -> Record:
@@ -197,7 +212,14 @@ def outcome(task: Record) -> Record:
         return Record({**(task.get("output") or {}), "task_id": task.id})
     error = task.get("error") or {}
     words = " ".join(str(error[part]) for part in ("message", "hint") if error.get(part))
-    raise ForebayError(words or f"the task {task.id} ended as {task.status}", code=error.get("code") or task.status)
+    code = error.get("code") or task.status
+    raise ForebayError(words or f"the task {task.id} ended as {task.status}", code=code, task_id=task.id)
+
+
+def unfinished(task: Record) -> ForebayError:
+    """Nobody waits any longer; it goes on."""
+    words = f"the task {task.id} is not over yet: it is {task.status}"
+    return ForebayError(words, code="timed_out", task_id=task.id)
 
 
 class Events:

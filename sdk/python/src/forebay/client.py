@@ -14,6 +14,7 @@ import httpx
 from forebay import calls
 from forebay.contexts import Contexts, Tasks
 from forebay.errors import ForebayError, unreachable
+from forebay.made import Made
 from forebay.record import Record, parse
 from forebay.retry import PASSING, Pace, Retry, retry_after
 from forebay.settings import TIMEOUT_S, Settings
@@ -42,6 +43,7 @@ class Client:
         # The key goes to this gateway alone: no redirect is followed, and no proxy of the environment is asked.
         self.http = http or httpx.Client(timeout=self.settings.timeout, trust_env=False, follow_redirects=False)
         self._pace = Pace(self.settings.requests_per_minute)
+        self.made = Made(self.settings.max_contexts)
         self.chat = Chat(self)
         self.contexts = Contexts(self)
         self.tasks = Tasks(self)
@@ -76,19 +78,22 @@ class Client:
 
     def do(self, call: calls.Call) -> Record:
         """Sends it, again where that is safe and may help, and waits for its task where it is to be waited for."""
-        attempt = 0
+        attempt, call = 0, call.patient(self.settings.timeout)
+        how: dict[str, Any] = {"timeout": self.settings.timeout + call.held_s} if call.held_s else {}
+        how |= {"json": call.body, "params": call.params, "headers": call.headers}
         while True:
             attempt += 1
             try:
-                answer = self.request(call.method, call.path, json=call.body, params=call.params, headers=call.headers)
+                answer = self.request(call.method, call.path, **how)
             except ForebayError as fault:
                 self._pause(call, attempt, fault, None)
                 continue
+            task = answer.headers.get("x-task-id")
             if answer.status_code in PASSING:
                 told = retry_after(answer.headers.get("retry-after"), time.time())
-                self._pause(call, attempt, ForebayError.of(answer.status_code, answer.content), told)
+                self._pause(call, attempt, ForebayError.of(answer.status_code, answer.content, task), told)
                 continue
-            body = calls.read(answer.status_code, answer.content)
+            body = calls.read(answer.status_code, answer.content, task)
             if answer.status_code == 202 and call.waits:
                 return calls.outcome(self.tasks.wait(body.id))
             return body
@@ -97,10 +102,10 @@ class Client:
         """The events of a stream. It is not sent again: whoever asks again under the same key meets the same task."""
         events = calls.Events()
         self._keep_pace()
-        headers = {**self._headers, **call.headers}
+        headers = {**self._headers, **call.name}
         with heard(), self.http.stream(call.method, self.url + call.path, json=call.body, headers=headers) as answer:
             if answer.status_code != 200:
-                calls.read(answer.status_code, answer.read())
+                calls.read(answer.status_code, answer.read(), answer.headers.get("x-task-id"))
             for line in answer.iter_lines():
                 event = events.line(line)
                 if event is not None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from forebay import calls
-from forebay.errors import ForebayError
 from forebay.record import Record
 
 if TYPE_CHECKING:
@@ -19,15 +18,14 @@ class Contexts:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._made: set[str] = set()
+        self._made = client.made
 
     def create(self, model_id: str, nodes: Any = (), **more: Any) -> Record:
         """A new context; `more` as in `forebay.calls.create_context`. With `respond_async=True` its task."""
-        most = self._client.settings.max_contexts
-        if most is not None and len(self._made) >= most:
-            raise ForebayError(f"this client has made {most} contexts, its `max_contexts`", code="context_limit")
-        made = self._client.do(calls.create_context(model_id, nodes, **more))
-        self._made.add(made.id)
+        call = calls.create_context(model_id, nodes, **more)
+        self._made.check()
+        made = self._client.do(call)
+        self._made.add(made)
         return made
 
     def get(self, context_id: str) -> Record:
@@ -39,7 +37,7 @@ class Contexts:
 
     def delete(self, context_id: str, **more: Any) -> Record:
         gone = self._client.do(calls.delete_context(context_id, **more))
-        self._made.discard(context_id)
+        self._made.remove(context_id)
         return gone
 
     def prompt(self, context_id: str, text: str, **more: Any) -> Record:
@@ -71,7 +69,9 @@ class Tasks:
         return self._client.do(calls.list_tasks(**more))
 
     def get(self, task_id: str, **more: Any) -> Record:
-        return self._client.do(calls.get_task(task_id, **more))
+        task = self._client.do(calls.get_task(task_id, **more))
+        self._client.made.hear(task)
+        return task
 
     def cancel(self, task_id: str, **more: Any) -> Record:
         return self._client.do(calls.cancel_task(task_id, **more))
@@ -88,4 +88,4 @@ class Tasks:
             if task.status in calls.OVER:
                 return task
             if left <= 0:
-                raise ForebayError(f"the task {task_id} is not over yet: it is {task.status}", code="timed_out")
+                raise calls.unfinished(task)
