@@ -126,3 +126,18 @@ def test_a_task_is_cancelled_while_it_runs(start: Callable[..., Gateway], script
     harness.wait_for("the model to be asked", lambda: len(scripted.heard) > heard)
     assert client.ask("tasks/cancel", {"taskId": task})["resultType"] == "complete"
     assert client.until(task, *FINAL)["status"] == "cancelled"
+
+
+def test_the_configuration_counts_for_tools_that_run_as_tasks(
+    start: Callable[..., Gateway], scripted: Scripted
+) -> None:
+    scripted.will(script.silent)
+    tasks = LEASE["tasks"] | {"result_hours": 2, "types": {"tools/call": {"timeout_s": 1, "attempts_max": 1}}}
+    models = {"scripted": {"backends": [{"url": scripted.url}]}}
+    gateway = start({"models": models} | LEASE | {"tasks": tasks})
+    client = Modern(gateway, gateway.new_key("user"))
+    task = client.begin({"name": "chat", "arguments": {"prompt": "Hello?", "model": "scripted"}})
+    ended = client.until(task, *FINAL)
+    assert ended["status"] == "failed" and "within 1 s" in ended["error"]["message"], ended
+    done = client.until(client.begin(CALCULATOR), "completed")
+    assert abs(done["ttlMs"] - 7_200_000) < 60_000, done

@@ -3,6 +3,7 @@
 mod later;
 mod offered;
 
+use later::Later;
 pub use later::RespondLater;
 use offered::Offered;
 
@@ -32,7 +33,7 @@ use forebay_runtime::{
     Clock, Entropy, Tasks,
     looping::{Nudge, drive},
 };
-use forebay_store::{EventLog, Responses, ledger::Ledger, queue::Queue};
+use forebay_store::{EventLog, Responses, ledger::Ledger};
 use futures_util::{future::ready, stream};
 use reqwest::Client;
 use serde_json::json;
@@ -63,7 +64,7 @@ pub struct Router {
     offered: Offered,
     means: OnceLock<Means>,
     /// Where responses go that nobody waits for.
-    queue: OnceLock<Queue>,
+    later: OnceLock<Later>,
 }
 
 impl Router {
@@ -86,7 +87,7 @@ impl Router {
             },
             offered: Offered::default(),
             means: OnceLock::new(),
-            queue: OnceLock::new(),
+            later: OnceLock::new(),
         };
         router
             .desk
@@ -165,9 +166,9 @@ impl Router {
     }
 
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {
-        match self.queue.get() {
-            Some(queue) if wants_background(request.endpoint, &request.body) => {
-                self.put_off(queue, principal, request, via).await
+        match self.later.get() {
+            Some(later) if wants_background(request.endpoint, &request.body) => {
+                self.put_off(later, principal, request, via).await
             }
             Some(_) | None => self.ask_now(principal, request, via, None).await,
         }

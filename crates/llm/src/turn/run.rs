@@ -151,7 +151,7 @@ impl Turn {
         let (sender, words) = stream::pipe();
         let mut writer = Writer::new(self.asked.clone(), sender, !self.offered.is_empty());
         let talks = async move {
-            if let Err(failure) = self.talk(begun, record, &mut writer).await {
+            if let Err(failure) = Box::pin(self.talk(begun, record, &mut writer)).await {
                 writer.abort(failure).await;
             }
         };

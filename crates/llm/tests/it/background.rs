@@ -10,15 +10,43 @@ use forebay_domain::{
     task::{Ended, Offer, TaskError, TaskType, WorkerId},
 };
 use forebay_llm::RespondLater;
-use forebay_store::queue::{Claim, Claimed};
-use forebay_testkit::openai::{ANSWER, Reply};
+use forebay_runtime::Entropy;
+use forebay_store::{
+    queue::{Body, Claim, Claimed, Scope},
+    responses::ResponseOwner,
+};
+use forebay_testkit::{
+    db::TestDb,
+    openai::{ANSWER, Reply},
+};
+use forebay_work::{Metrics, Pool, PoolParts, TasksConfig, TypeConfig};
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    sync::Arc,
+    time::Duration,
+};
 
 /// A gateway with tasks, and what runs them.
 async fn world() -> (World, Arc<RespondLater>) {
-    let world = World::new().await;
-    let run = world.router.work_later(world.queue.clone());
+    with_tasks(World::new().await, TasksConfig::default())
+}
+
+fn with_tasks(world: World, config: TasksConfig) -> (World, Arc<RespondLater>) {
+    let run = Arc::new(RespondLater::new(&world.router));
+    let parts = PoolParts {
+        store: world.store.clone(),
+        clock: world.clock.clone(),
+        entropy: Entropy::system(),
+        tasks: world.tasks.clone(),
+        config,
+        patience: Duration::ZERO,
+        metrics: Metrics::register(&mut Registry::default()),
+    };
+    // It is never started: tests do its work.
+    let pool = Pool::new(parts, vec![run.clone()]);
+    world.router.work_later(Arc::new(pool.submitter()), world.queue.clone());
     (world, run)
 }
 
@@ -51,6 +79,7 @@ async fn carry_out(run: &RespondLater, claimed: &Claimed) -> Ended {
         input: &claimed.input,
         attempt: claimed.task.attempts,
         attempts_max: claimed.task.attempts_max,
+        priority: claimed.task.priority,
         trace: claimed.task.trace,
         deadline: jiff::Timestamp::MAX,
         cancelled: &Never,
@@ -229,7 +258,7 @@ async fn it_is_cancelled_before_it_is_made_or_while_it_is() {
     world.router.cancel_response(&user(), id).await.unwrap();
     assert_eq!(
         read(&world, &user(), id).await.unwrap()["status"],
-        "cancelled",
+        "in_progress",
         "its run ends as soon as it hears"
     );
     let ended = Ended::Cancelled;
@@ -246,6 +275,111 @@ async fn it_is_cancelled_before_it_is_made_or_while_it_is() {
         assert_eq!(failure.code, Code::InvalidRequest, "{id}");
     }
     drop(run);
+}
+
+#[tokio::test]
+async fn what_comes_to_its_end_was_never_cancelled() {
+    for db in TestDb::both().await {
+        let (world, run) = with_tasks(World::on(db).await, TasksConfig::default());
+        let queued = ask(&world, &question("Why?")).await;
+        let id = queued["id"].as_str().unwrap();
+        let claimed = claim(&world).await.remove(0);
+        let ended = carry_out(&run, &claimed).await;
+        // Too late: the answer is there, and its worker is about to say so.
+        world.router.cancel_response(&user(), id).await.unwrap();
+        let told = read(&world, &user(), id).await.unwrap();
+        assert_eq!(told["status"], "in_progress");
+        world
+            .queue
+            .settle(&claimed.task.id, claimed.fence, ended)
+            .await
+            .unwrap();
+        assert_eq!(read(&world, &user(), id).await.unwrap()["status"], "completed");
+    }
+}
+
+/// Deletes it, as the route does: the task, then what was kept.
+async fn delete(world: &World, id: &str) -> (bool, bool) {
+    let owner = ResponseOwner::from(&user());
+    (
+        world.router.forget_response(&user(), id).await.unwrap(),
+        world.store.responses().delete(id, &owner).await.unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_not_made_again() {
+    for db in TestDb::both().await {
+        let (world, run) = with_tasks(World::on(db).await, TasksConfig::default());
+        let queued = ask(&world, &question("Why?")).await;
+        let id = queued["id"].as_str().unwrap();
+        let claimed = claim(&world).await.remove(0);
+        carry_out(&run, &claimed).await;
+        // Its worker died before it could say so; another one is about to begin, or has just begun.
+        assert_eq!(delete(&world, id).await, (true, true));
+        let again = carry_out(&run, &claimed).await;
+        assert!(
+            matches!(&again, Ended::Failed { error, retryable: false } if error.code == "cancelled"),
+            "{again:?}"
+        );
+        assert_eq!(world.engine.seen().len(), 1, "nobody is asked again");
+        assert_eq!(read(&world, &user(), id).await, None);
+        assert_eq!(delete(&world, id).await, (false, false));
+    }
+}
+
+#[tokio::test]
+async fn what_failed_or_was_cancelled_can_be_deleted() {
+    for db in TestDb::both().await {
+        let (world, run) = with_tasks(World::on(db).await, TasksConfig::default());
+        let failed = ask(&world, &question("Why?")).await;
+        world
+            .engine
+            .will(Reply::json(400, &json!({"error": {"message": "No such luck."}})));
+        work(&world, &run).await;
+        let cancelled = ask(&world, &question("Why not?")).await;
+        world
+            .router
+            .cancel_response(&user(), cancelled["id"].as_str().unwrap())
+            .await
+            .unwrap();
+        for (response, status) in [(failed, "failed"), (cancelled, "cancelled")] {
+            let id = response["id"].as_str().unwrap();
+            assert_eq!(read(&world, &user(), id).await.unwrap()["status"], status);
+            let mut stranger = user();
+            stranger.subject = "bob".parse().unwrap();
+            assert!(!world.router.forget_response(&stranger, id).await.unwrap());
+            assert_eq!(delete(&world, id).await, (true, false));
+            assert_eq!(read(&world, &user(), id).await, None, "with all that was asked");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_says_how_long_and_how_often() {
+    let mut config = TasksConfig {
+        result_hours: NonZeroU32::new(5).unwrap(),
+        ..TasksConfig::default()
+    };
+    let responses = TypeConfig {
+        concurrency: None,
+        timeout_s: NonZeroU64::new(120),
+        attempts_max: NonZeroU32::new(2),
+    };
+    config.types.insert("responses".to_owned(), responses);
+    let (world, run) = with_tasks(World::new().await, config);
+    ask(&world, &question("Why?")).await;
+    let claimed = claim(&world).await.remove(0);
+    assert_eq!(
+        (claimed.task.attempts_max, claimed.task.timeout),
+        (2, Duration::from_mins(2))
+    );
+    let ended = carry_out(&run, &claimed).await;
+    let (id, fence) = (&claimed.task.id, claimed.fence);
+    world.queue.settle(id, fence, ended).await.unwrap();
+    let task = world.queue.get(&Scope::All, id, Body::Output).await.unwrap().unwrap();
+    let kept = task.expires_at.unwrap().duration_since(task.completed_at.unwrap());
+    assert_eq!(kept.as_hours(), 5);
 }
 
 #[tokio::test]

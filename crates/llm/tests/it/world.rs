@@ -25,6 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) router: Arc<Router>,
+    pub(crate) store: Store,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
@@ -36,12 +37,17 @@ pub(crate) struct World {
 impl World {
     /// One model, `qwen`, on one engine, which calls it `org/Qwen`.
     pub(crate) async fn new() -> Self {
-        Self::with(|engine| {
+        Self::on(TestDb::sqlite()).await
+    }
+
+    /// The same with this database.
+    pub(crate) async fn on(db: TestDb) -> Self {
+        let one = |engine: &str| {
             let backend =
                 json!({ "url": engine, "engine": "vllm", "model": "org/Qwen", "api_key": { "env": "ENGINE_KEY" } });
             json!({ "qwen": { "backends": [backend] } })
-        })
-        .await
+        };
+        Self::begin(db, Clock::system(), one).await
     }
 
     /// The section `models:`, given the address of the engine.
@@ -55,8 +61,11 @@ impl World {
     }
 
     async fn at(clock: Clock, config: impl FnOnce(&str) -> Value) -> Self {
+        Self::begin(TestDb::sqlite(), clock, config).await
+    }
+
+    async fn begin(db: TestDb, clock: Clock, config: impl FnOnce(&str) -> Value) -> Self {
         let engine = Engine::start().await;
-        let db = TestDb::sqlite();
         let (tasks, mut registry) = (Tasks::new(), Registry::default());
         let store = open(&db, &tasks).await;
         let router = Arc::new(Router::new(RouterParts {
@@ -75,6 +84,7 @@ impl World {
             queue: store.queue(),
             clock,
             ledger: store.ledger(),
+            store,
             registry,
             tasks,
             db,
@@ -199,6 +209,7 @@ pub(crate) fn via() -> Via {
     Via {
         surface: Surface::OpenAi,
         trace: trace(),
+        in_task: false,
     }
 }
 

@@ -4,6 +4,10 @@
 //! call becomes a task where the tool's definition says that it takes long (`execution.taskSupport`), or where the client
 //! says in `_meta` that it would rather not wait. No other version knows tasks, and in those nothing here exists.
 
+mod begin;
+
+pub(crate) use begin::with_support;
+
 use super::{
     Front,
     method::{cancelled, unknown_method},
@@ -12,28 +16,21 @@ use super::{
 use crate::{
     call::AskFault,
     era::Version,
-    index::Listed,
     params::{Params, invalid, text},
     raw::{Members, with_member},
     rpc::{Ending, Fault, array, object},
-    source::{Naming, Tool},
     tasks::{
-        Begin, Later, Seen,
-        input::Circumstances,
-        requests,
+        Later, Seen, requests,
         wire::{self, Status},
     },
 };
 use forebay_domain::{Action, Code, Failure, task::TaskId};
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
-use std::{borrow::Cow, collections::BTreeSet, time::Duration};
+use serde_json::{json, value::RawValue};
+use std::{collections::BTreeSet, time::Duration};
 
 /// The extension's name.
 pub(crate) const EXTENSION: &str = "io.modelcontextprotocol/tasks";
-/// What a client of the extension puts into the `_meta` of a call that it will not wait for.
-const WISH: &str = "io.forebay/task";
 /// What names the task that a message of 2025-11-25 is about.
 const RELATED: &str = "io.modelcontextprotocol/related-task";
 
@@ -61,104 +58,7 @@ impl Knows {
     }
 }
 
-/// What the definition of a tool says about tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Support {
-    Unsaid,
-    Optional,
-    Required,
-}
-
-impl Support {
-    fn of(tool: &Listed<Tool>) -> Self {
-        #[derive(Deserialize)]
-        struct Definition<'a> {
-            #[serde(borrow)]
-            execution: Option<Execution<'a>>,
-        }
-        #[derive(Deserialize)]
-        struct Execution<'a> {
-            #[serde(borrow, rename = "taskSupport")]
-            task_support: Option<Cow<'a, str>>,
-        }
-        let text = tool.raw.get();
-        if !text.contains("\"taskSupport\"") {
-            return Self::Unsaid;
-        }
-        let definition = serde_json::from_str::<Definition<'_>>(text).ok();
-        let said = definition.and_then(|definition| definition.execution?.task_support);
-        match said.as_deref() {
-            // An upstream's tool runs as a task of this gateway, whatever the upstream could do itself.
-            Some("required") if tool.source.naming() == Naming::Bare => Self::Required,
-            Some("required" | "optional") => Self::Optional,
-            _ => Self::Unsaid,
-        }
-    }
-}
-
-/// How long a client wants its result to be kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Kept(Option<Duration>);
-
 impl Front {
-    /// Whether a call is to become a task, and for how long its result is to be kept.
-    pub(crate) fn as_task(&self, params: &Params<'_>, name: &str, turn: &Turn) -> Result<Option<Kept>, Failure> {
-        let Some(_) = self.later() else { return Ok(None) };
-        let knows = Knows::of(turn);
-        if knows == Knows::Nothing {
-            return Ok(None);
-        }
-        let found = self.catalogue().find(&turn.principal, &turn.scope, name);
-        let support = found.as_deref().map_or(Support::Unsaid, Support::of);
-        match (knows, support) {
-            (Knows::Core, _) => match params.task {
-                Some(raw) => kept(raw, "task", "ttl").map(Some),
-                None if support == Support::Required => Err(unknown_method("tools/call")
-                    .hint("This tool runs as a task only: send `task` in the params of the call.")),
-                None => Ok(None),
-            },
-            (Knows::Unnamed, Support::Required) => Err(unnamed()),
-            (Knows::Extension, _) if turn.again.is_some() => Ok(None),
-            (Knows::Extension, _) => match params.meta().task {
-                Some(raw) if raw.get() == "false" || raw.get() == "null" => Ok(None),
-                Some(raw) if raw.get() == "true" => Ok(Some(Kept::default())),
-                Some(raw) => kept(raw, WISH, "ttlMs").map(Some),
-                None if support == Support::Unsaid => Ok(None),
-                None => Ok(Some(Kept::default())),
-            },
-            (Knows::Unnamed | Knows::Nothing, _) => Ok(None),
-        }
-    }
-
-    /// Begins a task for a call: once this has answered, the task is there, whatever becomes of the gateway.
-    pub(crate) async fn begin_task(&self, name: &str, params: &RawValue, kept: Kept, turn: &Turn) -> Ending {
-        let entry = self.note(&Action::TASKS_WRITE, turn);
-        let result = self.try_begin_task(name, params, kept, turn).await;
-        entry.settle(&result);
-        Ok(result?)
-    }
-
-    async fn try_begin_task(&self, name: &str, params: &RawValue, kept: Kept, turn: &Turn) -> Result<String, Failure> {
-        let later = self.need_later("tools/call")?;
-        let around = Circumstances {
-            scope: turn.scope.clone(),
-            version: Some(turn.dialect.version()),
-            caps: turn.client.caps.clone(),
-        };
-        let begin = Begin {
-            name,
-            params,
-            around: &around,
-            kept: kept.0,
-            trace: turn.trace,
-        };
-        let seen = later.begin(self.catalogue(), &turn.principal, begin).await?;
-        Ok(match Knows::of(turn) {
-            Knows::Core => object(&[("task", &wire::core(&seen))]),
-            Knows::Extension | Knows::Unnamed | Knows::Nothing => self.envelope("\"task\"", &[&wire::extension(&seen)]),
-        })
-    }
-
     /// `tasks/get`.
     pub(crate) async fn get_task(&self, params: &Params<'_>, turn: &Turn) -> Ending {
         let later = self.known(turn, "tasks/get")?;
@@ -172,7 +72,8 @@ impl Front {
         })
     }
 
-    /// `tasks/update` of the extension: answers to what a task asks. What it does not ask, or no longer, is ignored.
+    /// `tasks/update` of the extension: answers to what a task asks. What it does not ask, or no longer, is ignored; but a
+    /// task that runs elsewhere hears nothing of it, and its client is told so.
     pub(crate) async fn update_task(&self, params: &Params<'_>, turn: &Turn) -> Ending {
         let later = self.known(turn, "tasks/update")?;
         let seen = later.get(&turn.principal, &task_id(params)?).await?;
@@ -181,6 +82,10 @@ impl Front {
             .ok_or_else(|| invalid("`inputResponses` is required.".to_owned()))?;
         let responses =
             Members::of(responses).ok_or_else(|| invalid("`inputResponses` must be an object.".to_owned()))?;
+        let is_over = Status::of_extension(&seen).is_final();
+        if !responses.0.is_empty() && !is_over && !later.runs_here(&seen.id) {
+            return Err(not_here().into());
+        }
         for (key, answer) in &responses.0 {
             if let Ok(answer) = RawValue::from_string(answer.clone().into_owned()) {
                 later.answer(&seen.id, key, Ok(answer));
@@ -310,30 +215,6 @@ fn task_id(params: &Params<'_>) -> Result<TaskId, Failure> {
     TaskId::try_from(&*id).map_err(|_| crate::tasks::unknown())
 }
 
-/// `{"ttl": 60000}`, or its like.
-fn kept(raw: &RawValue, name: &str, member: &str) -> Result<Kept, Failure> {
-    let wrong = || {
-        invalid(format!(
-            "`{name}` must be an object whose `{member}`, if any, is a number of milliseconds."
-        ))
-    };
-    let members = Members::of(raw).ok_or_else(wrong)?;
-    match members.get(member) {
-        None | Some("null") => Ok(Kept::default()),
-        Some(text) => {
-            let value: Value = serde_json::from_str(text).map_err(|_| wrong())?;
-            let ms = value.as_f64().filter(|ms| *ms >= 0.0).ok_or_else(wrong)?;
-            // A float beyond it becomes the largest number, which is bounded where it is used.
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "it is not negative, and the cast saturates"
-            )]
-            Ok(Kept(Some(Duration::from_millis(ms as u64))))
-        }
-    }
-}
-
 /// An object that says which task it belongs to.
 fn related(raw: Option<&RawValue>, id: &TaskId) -> Box<RawValue> {
     let none = RawValue::from_string("{}".to_owned()).expect("an empty object is JSON");
@@ -345,6 +226,15 @@ fn related(raw: Option<&RawValue>, id: &TaskId) -> Box<RawValue> {
         .filter(|meta| meta.get().starts_with('{'));
     let meta = with_member(meta.as_deref().unwrap_or(&none), RELATED, &task);
     with_member(raw, "_meta", meta.get())
+}
+
+/// Answers have come to a process that does not run the task.
+fn not_here() -> Failure {
+    Failure::new(
+        Code::Conflict,
+        "The task does not run in this process, and has asked nothing here.",
+    )
+    .hint("Its questions are in `tasks/get`; send the answers to where they stand.")
 }
 
 /// The client has not named the extension without which it cannot be served.
@@ -361,28 +251,4 @@ fn stopping() -> Failure {
     Failure::new(Code::Overloaded, "The gateway is about to stop; the task goes on.")
         .hint("Ask again in a moment.")
         .retry_after(Duration::from_secs(1))
-}
-
-/// The definition of a tool as clients of 2025-11-25 see it: every one of them can run as a task.
-pub(crate) fn with_support(definition: &str) -> String {
-    const OPTIONAL: &str = r#""execution":{"taskSupport":"optional"}"#;
-    let text = definition.trim_end();
-    if !text.contains("\"execution\"") && text.ends_with('}') {
-        let comma = if text[1..].trim_start().starts_with('}') {
-            ""
-        } else {
-            ","
-        };
-        return [&text[..text.len() - 1], comma, OPTIONAL, "}"].concat();
-    }
-    let Ok(raw) = serde_json::from_str::<&RawValue>(text) else {
-        return definition.to_owned();
-    };
-    let execution = Members::of(raw).and_then(|members| members.get("execution").map(str::to_owned));
-    if execution.is_some_and(|execution| execution.contains("\"required\"")) {
-        return definition.to_owned();
-    }
-    with_member(raw, "execution", r#"{"taskSupport":"optional"}"#)
-        .get()
-        .to_owned()
 }

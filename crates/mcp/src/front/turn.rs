@@ -36,6 +36,7 @@ impl Turn {
             via: Via {
                 surface: Surface::Mcp,
                 trace: self.trace,
+                in_task: false,
             },
             cancel: self.cancel.clone(),
             deadline: None,

@@ -10,6 +10,7 @@ use crate::{
 };
 use forebay_domain::task::TaskId;
 use forebay_runtime::Entropy;
+use forebay_store::Store;
 use serde_json::value::RawValue;
 use std::{
     collections::HashMap,
@@ -21,16 +22,29 @@ use tokio::sync::watch;
 const QUESTIONS_MAX: usize = 16;
 /// Random bytes in the name of a question: no name ever stands for two of them.
 const KEY_BYTES: usize = 6;
+/// The same of the name of a desk.
+const NAME_BYTES: usize = 8;
+/// The desk of the only process that there is.
+const ALONE: &str = "alone";
 
 /// The questions of all tasks that run here. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub(crate) struct Desk(Arc<Inner>);
+pub struct Desk(Arc<Inner>);
 
 struct Inner {
+    name: String,
     entropy: Entropy,
-    open: Mutex<HashMap<TaskId, Vec<Waiting>>>,
+    open: Mutex<HashMap<TaskId, Place>>,
     /// Changes with every question that comes.
     rung: watch::Sender<u64>,
+}
+
+/// What one run has asked.
+#[derive(Debug)]
+struct Place {
+    /// Which run, among those of this process.
+    run: u64,
+    waiting: Vec<Waiting>,
 }
 
 #[derive(Debug)]
@@ -53,49 +67,76 @@ pub(crate) struct Asked {
 pub(crate) struct Sitting {
     desk: Desk,
     task: TaskId,
+    run: u64,
 }
 
 impl Drop for Sitting {
     fn drop(&mut self) {
-        self.desk.open().remove(&self.task);
+        let mut open = self.desk.open();
+        // Another run may have begun here before this one was given up.
+        if open.get(&self.task).is_some_and(|place| place.run == self.run) {
+            open.remove(&self.task);
+        }
     }
 }
 
 impl Desk {
-    pub(crate) fn new(entropy: Entropy) -> Self {
+    pub fn new(store: &Store, entropy: Entropy) -> Self {
+        // SQLite belongs to one process, and the next one is as good as this one: whoever comes for a task comes to it.
+        let name = match store.engine() {
+            "sqlite" => ALONE.to_owned(),
+            _ => hex::encode(entropy.bytes::<NAME_BYTES>()),
+        };
         Self(Arc::new(Inner {
+            name,
             entropy,
             open: Mutex::default(),
             rung: watch::Sender::new(0),
         }))
     }
 
+    /// Tells the processes apart to which clients come.
+    pub(crate) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whether there can be no other process that runs tasks.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.0.name == ALONE
+    }
+
     /// To be held while a task runs.
     pub(crate) fn sit(&self, task: &TaskId) -> Sitting {
+        let run = u64::from_ne_bytes(self.0.entropy.bytes());
+        let waiting = Vec::new();
+        self.open().insert(task.clone(), Place { run, waiting });
         Sitting {
             desk: self.clone(),
             task: task.clone(),
+            run,
         }
+    }
+
+    /// Whether a task runs here, and so whether it can ask anything here.
+    pub(crate) fn has(&self, task: &TaskId) -> bool {
+        self.open().contains_key(task)
     }
 
     /// The questions of a task that wait for answers, oldest first.
     pub(crate) fn of(&self, task: &TaskId) -> Vec<Asked> {
         let open = self.open();
-        let waiting = open.get(task).map(Vec::as_slice).unwrap_or_default();
+        let waiting = open.get(task).map(|place| place.waiting.as_slice()).unwrap_or_default();
         waiting.iter().map(|waiting| waiting.asked.clone()).collect()
     }
 
     /// Answers one question of a task; nothing where it does not wait, or no longer.
     pub(crate) fn answer(&self, task: &TaskId, key: &str, answer: Result<Box<RawValue>, RpcError>) {
         let mut open = self.open();
-        let Some(waiting) = open.get_mut(task) else { return };
-        let Some(place) = waiting.iter().position(|waiting| waiting.asked.key == key) else {
+        let Some(place) = open.get_mut(task) else { return };
+        let Some(at) = place.waiting.iter().position(|waiting| waiting.asked.key == key) else {
             return;
         };
-        let answered = waiting.remove(place);
-        if waiting.is_empty() {
-            open.remove(task);
-        }
+        let answered = place.waiting.remove(at);
         drop(open);
         // The tool may have given up in the meantime.
         let _gone = answered.question.reply.send(answer);
@@ -106,7 +147,7 @@ impl Desk {
         self.0.rung.subscribe()
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<TaskId, Vec<Waiting>>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<TaskId, Place>> {
         self.0.open.lock().expect("nobody panics while holding questions")
     }
 }
@@ -120,7 +161,10 @@ impl Sitting {
             params: question.params.clone(),
         };
         let mut open = self.desk.open();
-        let waiting = open.entry(self.task.clone()).or_default();
+        let Some(place) = open.get_mut(&self.task).filter(|place| place.run == self.run) else {
+            return;
+        };
+        let waiting = &mut place.waiting;
         // What the tool has given up waiting for is no question any more.
         waiting.retain(|waiting| !waiting.question.reply.is_closed());
         if waiting.len() < QUESTIONS_MAX {

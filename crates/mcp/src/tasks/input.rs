@@ -3,15 +3,15 @@
 //! Whoever submits such a task by other ways than MCP names a tool and its arguments, and that is all there has to be.
 
 use crate::{
-    call::ClientCaps,
+    call::{ClientCaps, Retry},
     era::Version,
     index::Scope,
     params::{Params, invalid, text},
     raw::Members,
 };
 use forebay_domain::Failure;
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::{borrow::Cow, sync::Arc};
 
 /// The member that holds what the client's connection said and its params did not.
@@ -26,6 +26,10 @@ pub(crate) struct Circumstances {
     /// The version that its client speaks; none where it did not come over MCP.
     pub(crate) version: Option<Version>,
     pub(crate) caps: Arc<ClientCaps>,
+    /// What the client answered before the call became a task.
+    pub(crate) again: Option<Retry>,
+    /// The desk at which the client can be asked; nowhere where there is none.
+    pub(crate) desk: Option<String>,
 }
 
 /// One call, as its task has it.
@@ -37,33 +41,55 @@ pub(crate) struct Input<'a> {
     pub(crate) around: Circumstances,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 struct Ours<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     #[serde(borrow)]
     capabilities: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    responses: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    desk: Option<String>,
 }
 
 /// Writes down a call that a client makes.
 pub(crate) fn write(params: &RawValue, around: &Circumstances) -> Box<RawValue> {
     let mut members = Members::of(params).unwrap_or_default();
     members.0.retain(|(key, _)| !NOT_OF_THE_CALL.contains(&&**key));
-    let mut ours = json!({});
-    if let Scope::Server(name) = &around.scope {
-        ours["server"] = json!(**name);
-    }
-    if let Some(version) = around.version {
-        ours["version"] = json!(version.as_str());
-    }
-    let caps: Option<Value> = serde_json::from_str(around.caps.raw().get()).ok();
-    ours["capabilities"] = caps.unwrap_or_default();
-    members.set(OURS, ours.to_string());
+    let again = around.again.as_ref();
+    let ours = Ours {
+        server: match &around.scope {
+            Scope::Server(name) => Some(name.to_string()),
+            Scope::Whole => None,
+        },
+        version: around.version.map(|version| version.as_str().to_owned()),
+        capabilities: Some(around.caps.raw()),
+        responses: again.and_then(|again| again.input_responses.as_deref()),
+        state: again.and_then(|again| again.request_state.clone()),
+        desk: around.desk.clone(),
+    };
+    let ours = serde_json::to_string(&ours).expect("texts and raw JSON are JSON");
+    members.set(OURS, ours);
     members.write()
 }
 
 impl<'a> Input<'a> {
+    /// Reads what somebody submits by another way than MCP, who cannot know what the protocol says of a call.
+    pub(crate) fn from_outside(bytes: &'a [u8]) -> Result<Self, Failure> {
+        let whole: Option<&RawValue> = serde_json::from_slice(bytes).ok();
+        let members = whole.and_then(Members::of);
+        if members.is_some_and(|members| members.get(OURS).is_some()) {
+            return Err(own_use());
+        }
+        Self::read(bytes)
+    }
+
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Failure> {
         let whole: &RawValue =
             serde_json::from_slice(bytes).map_err(|_| invalid("The input must be a JSON object.".to_owned()))?;
@@ -96,13 +122,20 @@ impl Circumstances {
             scope: Scope::Whole,
             version: None,
             caps: Arc::default(),
+            again: None,
+            desk: None,
         }
     }
 
     fn read(text: &str) -> Result<Self, Failure> {
-        let ours: Ours<'_> = serde_json::from_str(text)
-            .map_err(|_| invalid(format!("`{OURS}` is for the gateway's own use; leave it out.")))?;
+        let ours: Ours<'_> = serde_json::from_str(text).map_err(|_| own_use())?;
+        let again = (ours.responses.is_some() || ours.state.is_some()).then(|| Retry {
+            input_responses: ours.responses.map(ToOwned::to_owned),
+            request_state: ours.state,
+        });
         Ok(Self {
+            again,
+            desk: ours.desk,
             scope: ours.server.map_or(Scope::Whole, |name| Scope::Server(name.into())),
             version: ours.version.as_deref().and_then(Version::parse),
             caps: ours
@@ -110,6 +143,10 @@ impl Circumstances {
                 .map_or_else(Arc::default, |raw| Arc::new(ClientCaps::new(raw))),
         })
     }
+}
+
+fn own_use() -> Failure {
+    invalid(format!("`{OURS}` is for the gateway's own use; leave it out."))
 }
 
 #[cfg(test)]
@@ -124,6 +161,11 @@ mod tests {
             scope: Scope::Server("docs".into()),
             version: Some(Version::V2025_11_25),
             caps: Arc::new(ClientCaps::new(&caps)),
+            again: Some(Retry {
+                input_responses: Some(raw(r#"{"who":{"action":"accept"}}"#)),
+                request_state: Some("mine".to_owned()),
+            }),
+            desk: Some("d".to_owned()),
         };
         let params = raw(r#"{"name":"a","task":{"ttl":1},"arguments":{"b":1.0},"requestState":"x","_meta":{"c":2}}"#);
         let written = write(&params, &around);
@@ -136,12 +178,19 @@ mod tests {
         assert_eq!(read.around.scope, around.scope);
         assert_eq!(read.around.version, around.version);
         assert!(read.around.caps.has(crate::call::Capability::Elicitation));
+        assert_eq!(read.around.desk.as_deref(), Some("d"));
+        let again = read.around.again.unwrap();
+        assert_eq!(again.input_responses.unwrap().get(), r#"{"who":{"action":"accept"}}"#);
+        assert_eq!(again.request_state.as_deref(), Some("mine"));
+        let outside = Input::from_outside(written.get().as_bytes()).err().unwrap();
+        assert!(outside.message.contains("own use"), "{outside:?}");
     }
 
     #[test]
     fn a_name_and_arguments_are_enough() {
         let read = Input::read(br#"{"name":"a"}"#).unwrap();
         assert_eq!((&*read.name, &*read.arguments, read.around.version), ("a", "{}", None));
+        assert!(read.around.again.is_none() && read.around.desk.is_none());
         for bad in [
             "[]",
             "{}",

@@ -5,11 +5,12 @@
 //! is lost, the task fails and says so. Here is what becomes of a call, and how its client follows it; [`run`] is what a
 //! worker does.
 
-pub(crate) mod desk;
+mod desk;
 pub(crate) mod input;
 mod run;
 pub(crate) mod wire;
 
+pub use desk::Desk;
 pub(crate) use desk::requests;
 pub use run::{CallTask, TYPE};
 
@@ -21,16 +22,15 @@ use crate::{
     source::{Tool, effects},
 };
 use bytes::Bytes;
-use desk::{Asked, Desk};
+use desk::Asked;
 use forebay_domain::{
     Action, Code, Failure, Principal,
     id::TraceId,
     model::Priority,
-    task::{Needs, Retry, State, TaskError, TaskId, TaskOwner, TaskType},
+    port::{DoLater, Errand},
+    task::{State, TaskError, TaskId, TaskType},
 };
-use forebay_runtime::Entropy;
-use forebay_store::queue::{self, Body, NewTask, Queue, Task, TaskChange, TaskQuery};
-use futures_util::future::try_join_all;
+use forebay_store::queue::{self, Body, Queue, Task, TaskChange, TaskQuery};
 use input::Circumstances;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -40,9 +40,6 @@ use tokio::sync::{
     watch,
 };
 
-/// How long a result is kept where its client does not say, and at most.
-const KEPT: Duration = Duration::from_hours(24);
-const KEPT_MIN: Duration = Duration::from_secs(1);
 /// How often a tool that may be called twice is begun at most.
 const ATTEMPTS_MAX: u32 = 3;
 /// Tasks of one page.
@@ -53,6 +50,7 @@ const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// What tools are done later with. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Later {
+    tasks: Arc<dyn DoLater>,
     queue: Queue,
     desk: Desk,
 }
@@ -61,7 +59,7 @@ pub struct Later {
 pub(crate) struct Begin<'a> {
     pub(crate) name: &'a str,
     pub(crate) params: &'a RawValue,
-    pub(crate) around: &'a Circumstances,
+    pub(crate) around: Circumstances,
     /// How long its result is to be kept.
     pub(crate) kept: Option<Duration>,
     pub(crate) trace: TraceId,
@@ -77,7 +75,10 @@ pub(crate) struct Seen {
     pub(crate) updated_at: Timestamp,
     /// How long after its creation it is forgotten; nobody knows before it has ended.
     pub(crate) ttl_ms: Option<u64>,
+    /// Lists come without.
     pub(crate) output: Option<Box<RawValue>>,
+    /// Its output says that the tool failed.
+    pub(crate) is_error: bool,
     pub(crate) error: Option<TaskError>,
     pub(crate) asked: Vec<Asked>,
 }
@@ -88,19 +89,9 @@ pub(crate) struct Page {
 }
 
 impl Later {
-    pub fn new(queue: Queue, entropy: Entropy) -> Self {
-        Self {
-            queue,
-            desk: Desk::new(entropy),
-        }
-    }
-
-    /// What runs these tasks.
-    pub fn call_task(&self, catalogue: &Catalogue) -> Arc<CallTask> {
-        Arc::new(CallTask {
-            catalogue: catalogue.clone(),
-            desk: self.desk.clone(),
-        })
+    /// `tasks` is what queues them; what tools ask lies on the desk of the [`CallTask`] that runs them here.
+    pub fn new(tasks: Arc<dyn DoLater>, queue: Queue, desk: Desk) -> Self {
+        Self { tasks, queue, desk }
     }
 
     /// Queues a call. Who may not make it now is told so at once; whether it may be made is asked again when it runs.
@@ -111,28 +102,22 @@ impl Later {
         begin: Begin<'_>,
     ) -> Result<Seen, Failure> {
         let found = catalogue.admits(principal, &begin.around.scope, begin.name)?;
-        let attempts_max = if may_repeat(&found) { ATTEMPTS_MAX } else { 1 };
-        let task = NewTask {
-            task_type: task_type(),
-            owner: TaskOwner::of(principal),
+        let mut around = begin.around;
+        // Where nobody comes with answers a tool is better told so than left waiting.
+        let can_be_asked = around.caps.has_questions() && self.tasks.works();
+        around.desk = can_be_asked.then(|| self.desk.name().to_owned());
+        let errand = Errand {
+            task_type: TYPE,
+            principal,
+            input: Bytes::from(input::write(begin.params, &around).get().to_owned()),
             priority: Priority::default(),
-            run_at: None,
-            input: Bytes::from(input::write(begin.params, begin.around).get().to_owned()),
-            idempotency_key: None,
-            lane: None,
-            context_id: None,
-            wanted_by: None,
-            retry: Retry {
-                attempts_max,
-                ..Retry::default()
-            },
-            timeout: run::TIME_MAX,
-            result_ttl: begin.kept.unwrap_or(KEPT).clamp(KEPT_MIN, KEPT),
+            attempts_max: if may_repeat(&found) { ATTEMPTS_MAX } else { 1 },
+            kept: begin.kept,
+            is_wanted_here: can_be_asked && !self.desk.is_alone(),
             trace: begin.trace,
-            needs: Needs::default(),
         };
-        let submitted = self.queue.submit(task).await?;
-        self.get(principal, &submitted.id).await
+        let id = self.tasks.submit(errand).await?;
+        Ok(self.get(principal, &id).await?.at_its_beginning())
     }
 
     /// A task of this caller's.
@@ -156,18 +141,8 @@ impl Later {
             limit: PAGE,
         };
         let page = self.queue.list(&query).await?;
-        // What a tool's result says of itself is told with the task, and lists come without results.
-        let whole = page.tasks.into_iter().map(|task| async move {
-            if task.state != State::Completed {
-                return Ok(Some(task));
-            }
-            self.queue
-                .get(&queue::Scope::own(principal), &task.id, Body::Output)
-                .await
-        });
-        let tasks = try_join_all(whole).await?;
         Ok(Page {
-            tasks: tasks.into_iter().flatten().map(|task| self.seen(task)).collect(),
+            tasks: page.tasks.into_iter().map(|task| self.seen(task)).collect(),
             next: page.next.map(|id| id.as_str().to_owned()),
         })
     }
@@ -180,6 +155,11 @@ impl Later {
             Ok(_) | Err(queue::TaskError::Refused(_)) => self.get(principal, id).await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether a task runs in this process, and may ask here.
+    pub(crate) fn runs_here(&self, id: &TaskId) -> bool {
+        self.desk.has(id)
     }
 
     /// Answers what a task asks; nothing where it does not ask that.
@@ -212,6 +192,7 @@ impl Later {
             created_at: task.created_at,
             updated_at,
             ttl_ms: lives.map(|ms| u64::try_from(ms).unwrap_or(0).max(1)),
+            is_error: task.is_error,
             output: task.output.and_then(|output| serde_json::from_slice(&output).ok()),
             error: task.error,
         }
@@ -219,6 +200,22 @@ impl Later {
 }
 
 impl Seen {
+    /// Every task begins at work, whatever has become of it since.
+    fn at_its_beginning(self) -> Self {
+        Self {
+            state: State::Pending,
+            cancel_wanted: false,
+            attempts: 0,
+            updated_at: self.created_at,
+            ttl_ms: None,
+            output: None,
+            is_error: false,
+            error: None,
+            asked: Vec::new(),
+            ..self
+        }
+    }
+
     /// Why it has no result.
     pub(crate) fn failure(&self) -> Failure {
         let Some(error) = &self.error else {

@@ -15,10 +15,10 @@ use forebay_domain::{
     Code, ErrorKind, Failure, Principal,
     event::Surface,
     port::{BoxFuture, RunTask, TaskRun, Via},
-    task::{BODY_BYTES_MAX, Retry, TaskFault, TypeLimits},
+    task::{BODY_BYTES_MAX, Retry, Share, TaskFault, TypeLimits},
 };
 use serde_json::value::RawValue;
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -28,14 +28,23 @@ pub const TYPE: &str = "tools/call";
 /// How often a tool may ask before it has to answer.
 const ROUNDS_MAX: usize = 16;
 /// How long one may take, with the time in which people think about questions. A tool's own limit is shorter.
-pub(super) const TIME_MAX: Duration = Duration::from_hours(1);
+const TIME_MAX: Duration = Duration::from_hours(1);
 /// Calls that run as tasks at one time in one process: some of them wait for people.
 const CONCURRENCY: u32 = 64;
 
 /// Runs tasks of the type `tools/call`.
 pub struct CallTask {
-    pub(super) catalogue: Catalogue,
-    pub(super) desk: Desk,
+    catalogue: Catalogue,
+    desk: Desk,
+}
+
+impl CallTask {
+    pub fn new(catalogue: &Catalogue, desk: &Desk) -> Self {
+        Self {
+            catalogue: catalogue.clone(),
+            desk: desk.clone(),
+        }
+    }
 }
 
 impl RunTask for CallTask {
@@ -52,8 +61,13 @@ impl RunTask for CallTask {
         }
     }
 
+    /// It may wait for people.
+    fn share(&self) -> Share {
+        Share::Half
+    }
+
     fn accept(&self, principal: &Principal, input: &[u8]) -> Result<(), Failure> {
-        let input = Input::read(input)?;
+        let input = Input::from_outside(input)?;
         self.catalogue
             .admits(principal, &input.around.scope, &input.name)
             .map(drop)
@@ -70,7 +84,14 @@ impl CallTask {
         let sitting = self.desk.sit(run.id);
         let version = input.around.version;
         let shown = version.unwrap_or(crate::era::Version::LEGACY_NEWEST);
-        let (mut client, mut said) = Client::listening(shown, input.around.caps.clone());
+        let can_be_asked = input.around.desk.as_deref() == Some(self.desk.name());
+        let caps = if can_be_asked {
+            input.around.caps.clone()
+        } else {
+            // Nobody comes here for its questions: a tool that has any is to hear so at once.
+            Arc::new(input.around.caps.without_questions())
+        };
+        let (mut client, mut said) = Client::listening(shown, caps);
         client.wants_progress = true;
         let cancel = CancellationToken::new();
         // Whatever drops this future takes the call back, that part of it too that somebody else finishes for us.
@@ -79,6 +100,7 @@ impl CallTask {
             via: Via {
                 surface: Surface::Mcp,
                 trace: run.trace,
+                in_task: true,
             },
             cancel: cancel.clone(),
             deadline: None,
@@ -99,7 +121,7 @@ impl CallTask {
             }
         };
         let dialect = version.map(Dialect::Streamable);
-        match ended.and_then(bounded) {
+        match ended.and_then(bounded).map_err(|end| end.explained(&input)) {
             Ok(raw) => Ok(Bytes::from(raw.get().to_owned())),
             // Its client would have been told this as a result, and is told so now.
             Err(End::Failed(failure)) if dialect.is_some_and(|dialect| rpc::is_for_the_model(&failure, dialect)) => {
@@ -114,7 +136,7 @@ impl CallTask {
     /// Calls the tool until it has answered.
     async fn pursue(&self, principal: &Principal, input: &Input<'_>, context: CallContext) -> Result<Complete, End> {
         let arguments: &RawValue = serde_json::from_str(&input.arguments).expect("it was read as an object");
-        let mut retry = None;
+        let mut retry = input.around.again.clone();
         for _ in 0..ROUNDS_MAX {
             let call = Call {
                 scope: &input.around.scope,
@@ -146,6 +168,22 @@ enum End {
     /// An error of somebody else's making, which is no result of a tool.
     Refused(RpcError),
     Cancelled,
+}
+
+impl End {
+    /// Says why the tool could not ask, where its client could have been asked.
+    fn explained(self, input: &Input<'_>) -> Self {
+        match self {
+            Self::Failed(failure)
+                if failure.code == Code::MissingClientCapability && input.around.caps.has_questions() =>
+            {
+                let hint =
+                    "The task runs in a process that its client does not speak to. Call the tool without a task.";
+                Self::Failed(failure.hint(hint))
+            }
+            Self::Failed(_) | Self::Refused(_) | Self::Cancelled => self,
+        }
+    }
 }
 
 impl From<Failure> for End {

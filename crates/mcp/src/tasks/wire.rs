@@ -8,7 +8,6 @@
 use super::Seen;
 use crate::rpc::object;
 use forebay_domain::task::State;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// How often clients are to ask, in milliseconds.
@@ -38,7 +37,7 @@ impl Status {
     pub(crate) fn of_core(seen: &Seen) -> Self {
         match seen.state {
             _ if seen.cancel_wanted => Self::Cancelled,
-            State::Completed if seen.output.as_deref().is_some_and(is_error) => Self::Failed,
+            State::Completed if seen.is_error => Self::Failed,
             _ => Self::of_extension(seen),
         }
     }
@@ -59,16 +58,6 @@ impl Status {
             Self::Working | Self::InputRequired => false,
         }
     }
-}
-
-/// Whether a tool's result says that the tool failed.
-fn is_error(result: &serde_json::value::RawValue) -> bool {
-    #[derive(Deserialize)]
-    struct Looked {
-        #[serde(default, rename = "isError")]
-        is_error: bool,
-    }
-    serde_json::from_str::<Looked>(result.get()).is_ok_and(|looked| looked.is_error)
 }
 
 /// `Task` of 2025-11-25.

@@ -276,6 +276,7 @@ mod tests {
             via: Via {
                 surface: Surface::Mcp,
                 trace: TraceId::from_bytes([1; 16]).unwrap(),
+                in_task: false,
             },
             client: crate::call::Client::nobody(),
         };

@@ -50,8 +50,19 @@ fn form(message: &str) -> Value {
     json!({"message": message, "requestedSchema": {"type": "object", "properties": {}}})
 }
 
-const TOOLS: [&str; 11] = [
-    "ask", "ask_two", "ask_wait", "input", "loud", "marked", "polling", "refuse", "routed", "wait", "write",
+const TOOLS: [&str; 12] = [
+    "ask",
+    "ask_two",
+    "ask_wait",
+    "input",
+    "input_first",
+    "loud",
+    "marked",
+    "polling",
+    "refuse",
+    "routed",
+    "wait",
+    "write",
 ];
 
 impl Actor {
@@ -66,6 +77,8 @@ impl Actor {
                 raw: raw(&match *name {
                     "routed" => json!({"name": name, "inputSchema": {"type": "object", "properties": {
                         "region": {"type": "string", "x-mcp-header": "Region"}}}}),
+                    "input_first" => json!({"name": name, "inputSchema": {"type": "object"},
+                        "execution": {"taskSupport": "optional"}, "_meta": {"io.forebay/asks-first": true}}),
                     _ => json!({"name": name, "inputSchema": {"type": "object"}}),
                 }),
                 hints: Hints {
@@ -138,7 +151,7 @@ impl Actor {
                 self.released().await;
                 Ok(text("waited"))
             }
-            "input" => Ok(input(&context)),
+            "input" | "input_first" => Ok(input(&context)),
             "loud" => {
                 for level in [LogLevel::Debug, LogLevel::Info, LogLevel::Error] {
                     client.log(level, "actor", &json!(level.as_str()));

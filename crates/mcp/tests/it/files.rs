@@ -45,6 +45,7 @@ fn context() -> CallContext {
         via: Via {
             surface: Surface::Mcp,
             trace: trace(),
+            in_task: false,
         },
         cancel: CancellationToken::new(),
         deadline: None,

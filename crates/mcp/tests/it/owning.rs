@@ -76,6 +76,7 @@ async fn read(gate: &Gate, reader: &Principal, scope: &Scope, uri: &str) -> Resu
         via: Via {
             surface: Surface::Mcp,
             trace: trace(),
+            in_task: false,
         },
         cancel: CancellationToken::new(),
         deadline: None,

@@ -17,6 +17,7 @@ fn via() -> Via {
     Via {
         surface: Surface::Mcp,
         trace: trace(),
+        in_task: false,
     }
 }
 
@@ -73,7 +74,7 @@ async fn who_may_not_call_a_tool_does_not_find_it() {
         let tools = port.of_server(&user, server);
         tools.into_iter().map(|tool| tool.name).collect()
     };
-    assert_eq!(names(NAME).len(), 11);
+    assert_eq!(names(NAME).len(), 12);
     assert_eq!(names("forebay"), ["calculator", "chat", "gateway_status"]);
     assert!(names("nothing").is_empty());
     assert!(port.of_server(&principal(Role::Viewer), NAME).is_empty());

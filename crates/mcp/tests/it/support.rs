@@ -9,7 +9,9 @@ use forebay_domain::{
 };
 use forebay_mcp::{
     Catalogue, CatalogueParts, Front, FrontParts, HttpIn, Metrics, Reply, ReplyBody, Scope, ServerInfo, SessionLimits,
-    Sessions, StateKeys, tasks::Later, tools,
+    Sessions, StateKeys,
+    tasks::{CallTask, Desk, Later},
+    tools,
 };
 use forebay_runtime::{
     Clock, Entropy, Stop, Tasks,
@@ -21,6 +23,7 @@ use forebay_store::{
     events::{EventQuery, Order},
 };
 use forebay_testkit::db::TestDb;
+use forebay_work::{Pool, PoolParts, TasksConfig};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
@@ -95,6 +98,8 @@ pub(crate) struct Wish {
     pub(crate) sessions: SessionLimits,
     /// Whether tools may run as tasks.
     pub(crate) tasks: bool,
+    /// What the configuration says of tasks.
+    pub(crate) work: TasksConfig,
 }
 
 impl Default for Wish {
@@ -106,6 +111,7 @@ impl Default for Wish {
             batched_per_minute: 100_000,
             sessions: SessionLimits::default(),
             tasks: false,
+            work: TasksConfig::default(),
         }
     }
 }
@@ -121,6 +127,9 @@ pub(crate) struct Gate {
     pub(crate) store: Store,
     pub(crate) database: Arc<TestDb>,
     pub(crate) later: Later,
+    pub(crate) call_task: Arc<CallTask>,
+    /// Who would claim tasks here. It is never started: tests do its work.
+    pub(crate) pool: Pool,
     /// How many gateways there were on this database before.
     restarts: u64,
     frozen: AtomicBool,
@@ -138,7 +147,10 @@ impl Gate {
 
     /// Another gateway on the same database, at the same time.
     pub(crate) async fn another(&self) -> Self {
-        let wish = Wish::default();
+        self.another_with(Wish::default()).await
+    }
+
+    pub(crate) async fn another_with(&self, wish: Wish) -> Self {
         Self::begin(self.database.clone(), self.clock.clone(), wish, self.restarts + 1).await
     }
 
@@ -206,7 +218,19 @@ impl Gate {
         let sessions = Sessions::new(wish.sessions, clock.clone(), Entropy::seeded(100 + restarts), &store);
         let tasks = Tasks::new();
         let stop = tasks.stop().clone();
-        let later = Later::new(store.queue(), Entropy::seeded(5));
+        let desk = Desk::new(&store, Entropy::seeded(5 + restarts));
+        let call_task = Arc::new(CallTask::new(&catalogue, &desk));
+        let parts = PoolParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            entropy: Entropy::seeded(200 + restarts),
+            tasks: tasks.clone(),
+            config: wish.work,
+            patience: Duration::ZERO,
+            metrics: forebay_work::Metrics::register(&mut Registry::default()),
+        };
+        let pool = Pool::new(parts, vec![call_task.clone()]);
+        let later = Later::new(Arc::new(pool.submitter()), store.queue(), desk);
         let front = Front::new(FrontParts {
             catalogue: catalogue.clone(),
             sessions: sessions.clone(),
@@ -240,6 +264,8 @@ impl Gate {
             store,
             database,
             later,
+            call_task,
+            pool,
             restarts,
             frozen: AtomicBool::new(false),
         }

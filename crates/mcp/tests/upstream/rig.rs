@@ -189,6 +189,7 @@ pub(crate) fn context() -> CallContext {
         via: Via {
             surface: Surface::Mcp,
             trace: TraceId::from_bytes([7; 16]).unwrap(),
+            in_task: false,
         },
         cancel: CancellationToken::new(),
         deadline: None,

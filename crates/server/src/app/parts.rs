@@ -16,11 +16,11 @@ use forebay_context::{
     contexts::{Contexts, ContextsMetrics, ContextsParts},
 };
 use forebay_domain::{Failure, ledger::BudgetRule};
-use forebay_llm::{Router, RouterParts, Settings};
+use forebay_llm::{RespondLater, Router, RouterParts, Settings};
 use forebay_mcp::{
     Catalogue, CatalogueParts, Front, FrontParts, ServerInfo, SessionLimits, Sessions, StatusSource,
     declared::{self, Declared, DeclaredParts},
-    tasks::Later,
+    tasks::{CallTask, Desk, Later},
     upstream::{Kit, Upstreams, UpstreamsParts},
 };
 use forebay_runtime::{Clock, Entropy, Tasks, child::Launcher, rate::RateLimiter, secret::SecretReader};
@@ -229,6 +229,7 @@ impl AppParts {
     ) -> Result<(Arc<ContextServer>, Contexts), Failure> {
         let parts = ContextsParts {
             conversations: self.store.conversations(),
+            queue: self.store.queue(),
             models: models.clone(),
             clock: self.clock.clone(),
             metrics: ContextsMetrics::register(metrics.registry()),
@@ -246,10 +247,10 @@ impl AppParts {
         (models, catalogue): (&Arc<Router>, &Catalogue),
         metrics: &mut Metrics,
     ) -> (Pool, Later) {
-        let later = Later::new(self.store.queue(), self.entropy.clone());
+        let (queue, desk) = (self.store.queue(), Desk::new(&self.store, self.entropy.clone()));
         let mut runs = contexts.runs();
-        runs.push(later.call_task(catalogue));
-        runs.push(models.work_later(self.store.queue()));
+        runs.push(Arc::new(CallTask::new(catalogue, &desk)));
+        runs.push(Arc::new(RespondLater::new(models)));
         let parts = PoolParts {
             store: self.store.clone(),
             clock: self.clock.clone(),
@@ -260,7 +261,10 @@ impl AppParts {
             patience: Duration::from_secs(config.server.drain_seconds).saturating_sub(GIVE_BACK),
             metrics: forebay_work::Metrics::register(metrics.registry()),
         };
-        (Pool::new(parts, runs), later)
+        let pool = Pool::new(parts, runs);
+        models.work_later(Arc::new(pool.submitter()), queue.clone());
+        let later = Later::new(Arc::new(pool.submitter()), queue, desk);
+        (pool, later)
     }
 
     /// Where MCP is spoken, and the sessions there.

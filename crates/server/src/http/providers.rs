@@ -109,6 +109,7 @@ pub(crate) async fn test(
         let via = Via {
             surface: Surface::Api,
             trace: caller.trace,
+            in_task: false,
         };
         let found = app
             .providers

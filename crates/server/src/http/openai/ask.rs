@@ -63,6 +63,7 @@ async fn ask(app: &App, caller: &Caller, endpoint: Endpoint, request: Request) -
     let via = Via {
         surface: Surface::OpenAi,
         trace: caller.trace,
+        in_task: false,
     };
     app.models.complete(&caller.principal, request, via).await
 }

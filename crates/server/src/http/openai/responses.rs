@@ -11,13 +11,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use forebay_domain::{Action, Code, Failure};
-use forebay_store::responses::{ResponseOwner, StoredResponse};
+use forebay_store::{
+    queue::Scope,
+    responses::{ResponseOwner, StoredResponse},
+};
 use http::header;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use utoipa::IntoParams;
 
+/// How long a request waits for the end of what it cancels.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
 const ITEMS_DEFAULT: usize = 20;
 const ITEMS_MAX: usize = 100;
 
@@ -134,7 +139,10 @@ async fn one(
 
 async fn cancelled(app: &App, caller: &Caller, id: &str) -> Result<Response, Failure> {
     find(app, caller, id).await?;
-    app.models.cancel_response(&caller.principal, id).await?;
+    let task = app.models.cancel_response(&caller.principal, id).await?;
+    // Its run may come to its end all the same; what it came to is known a moment later.
+    let scope = Scope::own(&caller.principal);
+    app.work.watch().wait(&scope, &task, CANCEL_PATIENCE).await?;
     let ended = find(app, caller, id).await?;
     Ok((
         [(header::CONTENT_TYPE, "application/json")],
@@ -149,12 +157,10 @@ async fn gone(app: &App, caller: &Caller, id: &str) -> Result<Response, Failure>
         let message = "The response is not there yet, and so cannot be deleted.";
         return Err(Failure::new(Code::Conflict, message).hint("Cancel it, or wait until it is there."));
     }
-    if app
-        .store
-        .responses()
-        .delete(id, &ResponseOwner::from(&caller.principal))
-        .await?
-    {
+    // The task goes first: a run of it that begins after this makes the response anew no more.
+    let was_asked = app.models.forget_response(&caller.principal, id).await?;
+    let owner = ResponseOwner::from(&caller.principal);
+    if app.store.responses().delete(id, &owner).await? || was_asked {
         Ok(Json(json!({"id": id, "object": "response", "deleted": true})).into_response())
     } else {
         Err(unknown())

@@ -72,6 +72,7 @@ async fn run(app: &App, caller: &Caller, tool: &str, arguments: &RawValue) -> Re
         via: Via {
             surface: Surface::Mcp,
             trace: caller.trace,
+            in_task: false,
         },
         cancel: CancellationToken::new(),
         deadline: None,

@@ -45,6 +45,7 @@ pub(crate) async fn read(
             via: Via {
                 surface: Surface::Mcp,
                 trace: caller.trace,
+                in_task: false,
             },
             cancel: CancellationToken::new(),
             deadline: None,
