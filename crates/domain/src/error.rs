@@ -134,6 +134,8 @@ codes! {
     /// A budget counts, and nobody can say what this would cost at most.
     UnpricedModel = "unpriced_model": OverBudget,
     RateLimited = "rate_limited": RateLimited,
+    /// A tenant has as many tasks that have not ended as it may have.
+    QueueFull = "queue_full": RateLimited,
     /// A backend answered with an error of its own, or with nonsense.
     UpstreamFailed = "upstream_failed": UpstreamFailed,
     /// A backend's answer broke off, or went past its limit.

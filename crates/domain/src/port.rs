@@ -8,13 +8,13 @@ use crate::{
     context::{Context, ContextQuery},
     event::Surface,
     id::{TaskId, TraceId},
-    model::{Answer, ModelInfo, ModelRequest},
-    task::{Queued, TaskFault, TypeLimits},
+    model::{Answer, ModelInfo, ModelRequest, Priority},
+    task::{Queued, Share, TaskFault, TypeLimits},
     tool::{ToolAnswer, ToolCall, ToolInfo},
 };
 use bytes::Bytes;
 use jiff::Timestamp;
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -23,6 +23,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Via {
     pub surface: Surface,
     pub trace: TraceId,
+    /// Whether a task is at work. What it calls must not wait for tasks: they may wait for its place.
+    pub in_task: bool,
 }
 
 /// Ask a model. Implemented by `llm::Router` alone; used by the MCP tool `chat`, and by providers of context for their
@@ -80,6 +82,33 @@ pub trait FindContext: Send + Sync {
     ) -> BoxFuture<'a, Result<Context, Failure>>;
 }
 
+/// Do later. Implemented by `forebay-work` alone; used by `mcp` for tools that run as tasks, and by `llm` for responses that
+/// nobody waits for.
+pub trait DoLater: Send + Sync {
+    /// Queues it, with what the configuration says for its type. Once this has answered, it outlives the process.
+    fn submit<'a>(&'a self, errand: Errand<'a>) -> BoxFuture<'a, Result<TaskId, Failure>>;
+
+    /// Whether this process runs tasks itself.
+    fn works(&self) -> bool;
+}
+
+/// What a capability puts off.
+pub struct Errand<'a> {
+    /// A [`crate::id::TaskType`] that somebody here can run.
+    pub task_type: &'a str,
+    pub principal: &'a Principal,
+    /// JSON.
+    pub input: Bytes,
+    pub priority: Priority,
+    /// How often it may be begun. The configuration may want it less often, and never more.
+    pub attempts_max: u32,
+    /// How long its output is wanted; the configuration says how long it is kept at most, and where this says nothing.
+    pub kept: Option<Duration>,
+    /// Whether this process is to run it, where it has a place for it within a moment.
+    pub is_wanted_here: bool,
+    pub trace: TraceId,
+}
+
 /// One run of a task: what it is about, until when, and whom to tell how it goes.
 #[derive(Clone, Copy)]
 pub struct TaskRun<'a> {
@@ -91,6 +120,7 @@ pub struct TaskRun<'a> {
     /// The first is 1.
     pub attempt: u32,
     pub attempts_max: u32,
+    pub priority: Priority,
     pub trace: TraceId,
     /// The run is given up then.
     pub deadline: Timestamp,
@@ -121,6 +151,11 @@ pub trait RunTask: Send + Sync {
 
     fn limits(&self) -> TypeLimits;
 
+    /// How much of a process its runs may take up. What waits long for others leaves room.
+    fn share(&self) -> Share {
+        Share::Whole
+    }
+
     /// Whether such a task may be submitted from outside. It is asked before anything is queued.
     fn accept(&self, _principal: &Principal, _input: &[u8]) -> Result<(), Failure> {
         Ok(())
@@ -131,6 +166,8 @@ pub trait RunTask: Send + Sync {
         Queued {
             retry: self.limits().retry,
             context_id: None,
+            priority: None,
+            stands_for: None,
         }
     }
 

@@ -8,11 +8,12 @@ use forebay_domain::{
     key::KeyHash,
 };
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::{
     StoreError,
     db::Db,
+    many::lists,
     row::{known, moment},
     sql::{Both, Tx, on_both, row_on_both},
 };
@@ -121,6 +122,7 @@ const INSERT: &str = concat!(
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, NULL)"
 );
 const FIND: &str = concat!("SELECT ", columns!(), " FROM api_key WHERE id = $1");
+const FIND_ALL: &str = concat!("SELECT ", columns!(), " FROM api_key WHERE id IN ");
 const LIST: &str = concat!(
     "SELECT ",
     columns!(),
@@ -161,6 +163,31 @@ impl Keys {
             })
             .await?;
         row.map(StoredKey::try_from).transpose()
+    }
+
+    /// Those of these keys that there are, in no order.
+    pub async fn find_all(&self, ids: &[KeyId]) -> Result<Vec<StoredKey>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for list in lists(ids) {
+            let places: Vec<String> = (1..=list.len()).map(|number| format!("${number}")).collect();
+            let sql = format!("{FIND_ALL}({})", places.join(", "));
+            let rows: Vec<KeyRow> = self
+                .0
+                .read(async {
+                    on_both!(self.0.pools(), |pool| {
+                        let mut query = sqlx::query_as(AssertSqlSafe(sql));
+                        for id in &list {
+                            query = query.bind(id.as_str());
+                        }
+                        query.fetch_all(pool).await
+                    })
+                })
+                .await?;
+            for row in rows {
+                found.push(StoredKey::try_from(row)?);
+            }
+        }
+        Ok(found)
     }
 
     /// One page; if it is full, there may be more after its last key.

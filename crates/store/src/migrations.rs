@@ -108,6 +108,18 @@ const ALL: &[(i64, &str, &str, &str)] = &[
         include_str!("../migrations/sqlite/0016_budget_change.sql"),
         include_str!("../migrations/postgres/0016_budget_change.sql"),
     ),
+    (
+        17,
+        "task_names",
+        include_str!("../migrations/sqlite/0017_task_names.sql"),
+        include_str!("../migrations/postgres/0017_task_names.sql"),
+    ),
+    (
+        18,
+        "removals",
+        include_str!("../migrations/sqlite/0018_removals.sql"),
+        include_str!("../migrations/postgres/0018_removals.sql"),
+    ),
 ];
 
 fn migrator(engine: Engine) -> Migrator {

@@ -1,10 +1,12 @@
 //! Why a task failed.
 
-use crate::Failure;
+use crate::{Code, ErrorKind, Failure};
 
 /// Bounds of what is kept of an error, in bytes.
 const CODE_BYTES_MAX: usize = 64;
 const TEXT_BYTES_MAX: usize = 4 << 10;
+/// In the details of a failure: which tools had run before.
+const RAN: &str = "ran";
 
 /// Why one run failed, and whether another might not.
 #[derive(Debug)]
@@ -38,14 +40,21 @@ pub struct TaskError {
     pub code: String,
     pub message: String,
     pub hint: Option<String>,
+    /// Particulars, as JSON; nothing where they are larger than what is kept.
+    pub details: Option<String>,
+    /// What stood in the way may be gone when the task is sent again, and nothing had been done.
+    pub is_passing: bool,
 }
 
 impl TaskError {
     pub fn new(code: &str, message: &str, hint: Option<&str>) -> Self {
+        let known = Code::ALL.iter().copied().find(|known| known.as_str() == code);
         Self {
             code: bounded(code, CODE_BYTES_MAX),
             message: bounded(message, TEXT_BYTES_MAX),
             hint: hint.map(|hint| bounded(hint, TEXT_BYTES_MAX)),
+            details: None,
+            is_passing: known.is_some_and(is_passing),
         }
     }
 
@@ -69,7 +78,28 @@ impl TaskError {
 
 impl From<&Failure> for TaskError {
     fn from(failure: &Failure) -> Self {
-        Self::new(failure.code.as_str(), &failure.message, failure.hint.as_deref())
+        let bare = Self::new(failure.code.as_str(), &failure.message, failure.hint.as_deref());
+        let details = failure.details.as_ref();
+        let has_run = details.is_some_and(|details| details.get(RAN).is_some());
+        Self {
+            details: details
+                .map(ToString::to_string)
+                .filter(|text| text.len() <= TEXT_BYTES_MAX),
+            is_passing: bare.is_passing && !has_run,
+            ..bare
+        }
+    }
+}
+
+/// Room is made, a budget is raised, a crowd goes home. A call that was lost may have been made.
+fn is_passing(code: Code) -> bool {
+    match code {
+        Code::ContextLimit => true,
+        Code::CallLost => false,
+        other => matches!(
+            other.kind(),
+            ErrorKind::OverBudget | ErrorKind::RateLimited | ErrorKind::Unavailable
+        ),
     }
 }
 
@@ -84,7 +114,7 @@ fn bounded(text: &str, bytes_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Code;
+    use serde_json::json;
 
     #[test]
     fn what_is_kept_of_an_error_is_bounded() {
@@ -92,5 +122,17 @@ mod tests {
         let error = TaskError::from(&failure);
         assert_eq!((error.code.as_str(), error.message.len()), ("upstream_failed", 4_096));
         assert_eq!(error.hint.as_deref(), Some("a\u{fffd}b"));
+    }
+    #[test]
+    fn what_had_run_before_it_failed_is_not_over_like_nothing() {
+        let failure = |details| Failure::new(Code::RateLimited, "…").details(details);
+        let refused = TaskError::from(&failure(json!({"limit": 3})));
+        assert_eq!(
+            (refused.details.as_deref(), refused.is_passing),
+            (Some(r#"{"limit":3}"#), true)
+        );
+        assert!(!TaskError::from(&failure(json!({"ran": ["web_post"]}))).is_passing);
+        let large = TaskError::from(&failure(json!({"text": "x".repeat(TEXT_BYTES_MAX)})));
+        assert_eq!((large.details, large.is_passing), (None, true));
     }
 }

@@ -1,148 +1,8 @@
-//! The state machine: what happens to a task, and what becomes of it.
+//! The state machine: what happens to a task, and what becomes of it. What a run does stands beside it, with leases.
 
-use super::{Retry, Stage, State, TaskError, WorkerId, rank};
-use crate::model::Priority;
-use bytes::Bytes;
-
-/// The longest lease. One that ends later than this from now was given by a clock that has gone back since.
-pub const LEASE_MAX_MS: i64 = 600_000;
-/// What died is kept at least so long for somebody to look at.
-pub const DEAD_KEPT_MS: i64 = 7 * 24 * 3_600_000;
-
-/// What decides what may happen to a task next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    pub stage: Stage,
-    pub priority: Priority,
-    /// Tasks of one lane run one after another.
-    pub has_lane: bool,
-    pub run_at_ms: i64,
-    /// When something happens to it by itself: it is due, its lease ends, or it is forgotten.
-    pub wake_at_ms: Option<i64>,
-    pub rank: i64,
-    /// Runs that were begun.
-    pub attempts: u32,
-    pub retry: Retry,
-    /// Larger with each claim: whoever has an older one has lost the task.
-    pub fence: i64,
-    pub worker: Option<WorkerId>,
-    /// Somebody wants the run to end.
-    pub cancel_wanted: bool,
-    pub result_ttl_ms: i64,
-    pub started_at_ms: Option<i64>,
-    pub completed_at_ms: Option<i64>,
-    pub error: Option<TaskError>,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// The output, which is JSON.
-    Done(Bytes),
-    Failed {
-        error: TaskError,
-        retryable: bool,
-    },
-    /// It ended since somebody wanted that.
-    Cancelled,
-    /// Whoever ran it has to end: somebody else begins again at once, if it may be run again.
-    GivenBack,
-    /// It was never begun, so that this was no attempt.
-    Unbegun,
-}
-
-/// What can happen to a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Its time has come.
-    Due,
-    /// It is its turn among those of its lane.
-    Turn,
-    Claim {
-        worker: WorkerId,
-        lease_ms: i64,
-    },
-    /// Whoever runs it is still there.
-    Beat {
-        fence: i64,
-        lease_ms: i64,
-    },
-    Settle {
-        fence: i64,
-        ended: Ended,
-        jitter: u64,
-    },
-    Cancel,
-    /// Somebody wants what failed to be tried again.
-    Requeue,
-    /// Nobody was heard of for the whole lease.
-    Lapse {
-        jitter: u64,
-    },
-}
-
-/// Why nothing happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Somebody else has it by now.
-    #[error("the lease on the task was lost")]
-    Stale,
-    /// The same run was settled before; nothing was changed.
-    #[error("the run was settled before")]
-    Settled,
-    #[error("the task has ended")]
-    Finished,
-    #[error("the task has not failed")]
-    Unfinished,
-    #[error("it is not time for that")]
-    NotYet,
-}
-
-/// What somebody wants to be done, as far as it decides what happens to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    pub priority: Priority,
-    pub has_lane: bool,
-    /// At once where there is none.
-    pub run_at_ms: Option<i64>,
-    pub retry: Retry,
-    pub result_ttl_ms: i64,
-}
+use super::{Event, Record, Refusal, Stage};
 
 impl Record {
-    /// As it is submitted.
-    pub fn new(wanted: Wanted, now_ms: i64) -> Self {
-        let run_at_ms = wanted.run_at_ms.unwrap_or(now_ms);
-        let is_ahead = run_at_ms > now_ms;
-        let stage = match (is_ahead, wanted.has_lane) {
-            (true, _) => Stage::Scheduled,
-            (false, true) => Stage::Waiting,
-            (false, false) => Stage::Pending,
-        };
-        Self {
-            stage,
-            priority: wanted.priority,
-            has_lane: wanted.has_lane,
-            run_at_ms,
-            wake_at_ms: is_ahead.then_some(run_at_ms),
-            // Nobody comes before those who wait by naming a time long past.
-            rank: rank(wanted.priority, run_at_ms.max(now_ms)),
-            attempts: 0,
-            retry: wanted.retry,
-            fence: 0,
-            worker: None,
-            cancel_wanted: false,
-            result_ttl_ms: wanted.result_ttl_ms,
-            started_at_ms: None,
-            completed_at_ms: None,
-            error: None,
-        }
-    }
-
-    pub fn state(&self) -> State {
-        self.stage.state()
-    }
-
     /// What becomes of it.
     pub fn after(&self, event: &Event, now_ms: i64) -> Result<Self, Refusal> {
         match event {
@@ -153,27 +13,44 @@ impl Record {
             Event::Settle { fence, ended, jitter } => self.settle(*fence, ended, *jitter, now_ms),
             Event::Cancel => self.cancel(now_ms),
             Event::Requeue => self.requeue(now_ms),
+            Event::Repeat { run_at_ms } => self.repeat(*run_at_ms, now_ms),
             Event::Lapse { jitter } => self.lapse(*jitter, now_ms),
         }
     }
 
-    /// Whether nobody has been heard of for the whole lease, or the clock has gone back by more than a lease.
-    pub fn is_lapsed(&self, now_ms: i64) -> bool {
-        let until_ms = self.wake_at_ms.unwrap_or(i64::MIN);
-        self.stage == Stage::Running && (until_ms <= now_ms || until_ms > now_ms.saturating_add(LEASE_MAX_MS))
+    /// Whether its time has come. What backs off never does so for longer than its longest wait: where it would, the clock has
+    /// gone back since.
+    pub fn is_due(&self, now_ms: i64) -> bool {
+        let Some(due_at_ms) = self.wake_at_ms else { return false };
+        let longest_ms = i64::try_from(self.retry.max.as_millis()).unwrap_or(i64::MAX);
+        match self.stage {
+            Stage::Scheduled => due_at_ms <= now_ms,
+            Stage::Retrying => due_at_ms <= now_ms || due_at_ms > now_ms.saturating_add(longest_ms),
+            Stage::Waiting
+            | Stage::Pending
+            | Stage::Running
+            | Stage::Completed
+            | Stage::Failed
+            | Stage::Cancelled
+            | Stage::Dead => false,
+        }
     }
 
     fn due(&self, now_ms: i64) -> Result<Self, Refusal> {
-        if self.wake_at_ms.is_none_or(|due_at_ms| due_at_ms > now_ms) {
+        if !self.is_due(now_ms) {
             return Err(Refusal::NotYet);
         }
-        let stage = match self.stage {
-            Stage::Scheduled if self.has_lane => Stage::Waiting,
-            // What is tried again has had its turn in its lane, and keeps it.
-            Stage::Scheduled | Stage::Retrying => Stage::Pending,
-            _ => return Err(Refusal::NotYet),
+        // What is tried again has had its turn in its lane, and keeps it.
+        let stage = if self.stage == Stage::Scheduled && self.has_lane {
+            Stage::Waiting
+        } else {
+            Stage::Pending
         };
-        Ok(self.ready(stage, self.run_at_ms))
+        let run_at_ms = self.run_at_ms.min(now_ms);
+        Ok(Self {
+            run_at_ms,
+            ..self.ready(stage, run_at_ms)
+        })
     }
 
     fn turn(&self) -> Result<Self, Refusal> {
@@ -184,81 +61,6 @@ impl Record {
                 ..self.clone()
             }),
             _ => Err(Refusal::NotYet),
-        }
-    }
-
-    fn claim(&self, worker: &WorkerId, lease_ms: i64, now_ms: i64) -> Result<Self, Refusal> {
-        if self.stage != Stage::Pending {
-            return Err(Refusal::NotYet);
-        }
-        Ok(Self {
-            stage: Stage::Running,
-            wake_at_ms: Some(lease_end(lease_ms, now_ms)),
-            attempts: self.attempts.saturating_add(1),
-            fence: self.fence + 1,
-            worker: Some(worker.clone()),
-            started_at_ms: self.started_at_ms.or(Some(now_ms)),
-            ..self.clone()
-        })
-    }
-
-    /// The holder of this fence, and nobody else, may go on.
-    fn held(&self, fence: i64) -> Result<(), Refusal> {
-        match (self.fence == fence, self.stage) {
-            (true, Stage::Running) => Ok(()),
-            (true, _) => Err(Refusal::Settled),
-            (false, _) => Err(Refusal::Stale),
-        }
-    }
-
-    fn beat(&self, fence: i64, lease_ms: i64, now_ms: i64) -> Result<Self, Refusal> {
-        self.held(fence)?;
-        Ok(Self {
-            wake_at_ms: Some(lease_end(lease_ms, now_ms)),
-            ..self.clone()
-        })
-    }
-
-    fn settle(&self, fence: i64, ended: &Ended, jitter: u64, now_ms: i64) -> Result<Self, Refusal> {
-        self.held(fence)?;
-        Ok(match ended {
-            Ended::Done(_) => self.finished(Stage::Completed, None, now_ms),
-            _ if self.cancel_wanted => self.finished(Stage::Cancelled, None, now_ms),
-            Ended::Cancelled => self.finished(Stage::Cancelled, None, now_ms),
-            Ended::Failed {
-                error,
-                retryable: false,
-            } => self.finished(Stage::Failed, Some(error.clone()), now_ms),
-            Ended::Failed { error, .. } => self.again(error.clone(), Some(jitter), now_ms),
-            Ended::GivenBack => self.again(TaskError::given_back(), None, now_ms),
-            Ended::Unbegun => {
-                let attempts = self.attempts.saturating_sub(1);
-                Self {
-                    attempts,
-                    started_at_ms: self.started_at_ms.filter(|_| attempts > 0),
-                    ..self.ready(Stage::Pending, self.run_at_ms)
-                }
-            }
-        })
-    }
-
-    /// Tried again after a while, or at once, or no more.
-    fn again(&self, error: TaskError, jitter: Option<u64>, now_ms: i64) -> Self {
-        if self.attempts >= self.retry.attempts_max {
-            return self.finished(Stage::Dead, Some(error), now_ms);
-        }
-        let Some(jitter) = jitter else {
-            return self.ready(Stage::Pending, now_ms);
-        };
-        let wait = self.retry.next(self.attempts, jitter);
-        let due_at_ms = now_ms.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-        Self {
-            stage: Stage::Retrying,
-            run_at_ms: due_at_ms,
-            wake_at_ms: Some(due_at_ms),
-            worker: None,
-            error: Some(error),
-            ..self.clone()
         }
     }
 
@@ -278,72 +80,63 @@ impl Record {
     }
 
     fn requeue(&self, now_ms: i64) -> Result<Self, Refusal> {
-        if !matches!(self.stage, Stage::Failed | Stage::Dead) {
-            return Err(Refusal::Unfinished);
+        match self.stage {
+            Stage::Failed | Stage::Dead => Ok(self.anew(None, now_ms)),
+            _ => Err(Refusal::Unfinished),
         }
-        let stage = if self.has_lane { Stage::Waiting } else { Stage::Pending };
-        Ok(Self {
+    }
+
+    fn repeat(&self, run_at_ms: Option<i64>, now_ms: i64) -> Result<Self, Refusal> {
+        if self.may_repeat() {
+            Ok(self.anew(run_at_ms, now_ms))
+        } else if self.state().is_final() {
+            Err(Refusal::Finished)
+        } else {
+            Err(Refusal::Unfinished)
+        }
+    }
+
+    /// Whether somebody who sends it again under its name gets it done, and not told once more why it was not: what stood in
+    /// its way may be gone by now, and trying again does nothing twice.
+    fn may_repeat(&self) -> bool {
+        let is_passing = self.error.as_ref().is_some_and(|error| error.is_passing);
+        match self.stage {
+            Stage::Failed => is_passing,
+            // It failed in a way that was worth another attempt, or its worker was lost. What may be begun more than once has
+            // its effect once.
+            Stage::Dead => is_passing || self.retry.attempts_max > 1,
+            Stage::Scheduled
+            | Stage::Waiting
+            | Stage::Pending
+            | Stage::Running
+            | Stage::Retrying
+            | Stage::Completed
+            | Stage::Cancelled => false,
+        }
+    }
+
+    /// With all its attempts. No run of before may settle it.
+    fn anew(&self, run_at_ms: Option<i64>, now_ms: i64) -> Self {
+        Self {
             attempts: 0,
             fence: self.fence + 1,
             cancel_wanted: false,
-            run_at_ms: now_ms,
             started_at_ms: None,
             completed_at_ms: None,
             error: None,
-            ..self.ready(stage, now_ms)
-        })
-    }
-
-    /// The fence grows, so that whoever was not heard of cannot settle it any more.
-    fn lapse(&self, jitter: u64, now_ms: i64) -> Result<Self, Refusal> {
-        if !self.is_lapsed(now_ms) {
-            return Err(Refusal::NotYet);
-        }
-        let lost = Self {
-            fence: self.fence + 1,
-            ..self.clone()
-        };
-        Ok(if self.cancel_wanted {
-            lost.finished(Stage::Cancelled, None, now_ms)
-        } else {
-            lost.again(TaskError::lost(), Some(jitter), now_ms)
-        })
-    }
-
-    fn ready(&self, stage: Stage, ready_at_ms: i64) -> Self {
-        Self {
-            stage,
-            wake_at_ms: None,
-            rank: rank(self.priority, ready_at_ms),
-            worker: None,
-            ..self.clone()
+            ..self.queued(run_at_ms, now_ms)
         }
     }
-
-    fn finished(&self, stage: Stage, error: Option<TaskError>, now_ms: i64) -> Self {
-        let kept_ms = if stage == Stage::Dead {
-            self.result_ttl_ms.max(DEAD_KEPT_MS)
-        } else {
-            self.result_ttl_ms
-        };
-        Self {
-            stage,
-            wake_at_ms: Some(now_ms.saturating_add(kept_ms)),
-            worker: None,
-            completed_at_ms: Some(now_ms),
-            error,
-            ..self.clone()
-        }
-    }
-}
-
-fn lease_end(lease_ms: i64, now_ms: i64) -> i64 {
-    now_ms.saturating_add(lease_ms.clamp(1, LEASE_MAX_MS))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        model::Priority,
+        task::{Ended, LEASE_MAX_MS, Retry, TaskError, Wanted, WorkerId, rank},
+    };
+    use bytes::Bytes;
     use std::time::Duration;
 
     const NOW: i64 = 1_800_000_000_000;
@@ -449,15 +242,74 @@ mod tests {
     }
 
     #[test]
-    fn nobody_comes_first_by_naming_a_time_long_past() {
-        let wanted = Wanted {
-            priority: Priority::Low,
-            has_lane: false,
-            run_at_ms: Some(0),
-            retry: Retry::NEVER,
-            result_ttl_ms: 0,
+    fn a_clock_that_goes_back_keeps_nothing_backing_off_for_ever() {
+        let error = TaskError::new("upstream_failed", "It broke.", None);
+        let failed = Ended::Failed { error, retryable: true };
+        let backs_off = settle(&claimed(&submitted(2)), failed).unwrap();
+        let longest_ms = 1_000;
+        let due_at_ms = backs_off.wake_at_ms.unwrap();
+        assert_eq!((backs_off.stage, due_at_ms), (Stage::Retrying, NOW));
+        assert!(!backs_off.is_due(due_at_ms - 1) && !backs_off.is_due(due_at_ms - longest_ms));
+        let earlier = due_at_ms - longest_ms - 1;
+        let pending = backs_off.after(&Event::Due, earlier).unwrap();
+        assert_eq!(
+            (pending.stage, pending.rank),
+            (Stage::Pending, rank(Priority::Medium, earlier)),
+            "it waits since now, and not since a time that is to come"
+        );
+    }
+
+    #[test]
+    fn what_is_sent_again_is_tried_again_where_that_may_help_and_does_nothing_twice() {
+        let repeat = Event::Repeat { run_at_ms: None };
+        // Its code, whether the run says that another may do better, how often it may be begun; what becomes of the repeat.
+        for (code, retryable, attempts_max, is_back) in [
+            ("context_limit", false, 5, true),
+            ("spending_limit_exceeded", false, 1, true),
+            ("rate_limited", true, 1, true),
+            ("overloaded", true, 1, true),
+            ("store_unavailable", true, 1, true),
+            ("upstream_failed", false, 5, false),
+            ("invalid_request", false, 1, false),
+            ("unknown_context", false, 5, false),
+            // Nobody knows what it has done.
+            ("call_lost", true, 1, false),
+            ("task_timed_out", true, 1, false),
+        ] {
+            let error = TaskError::new(code, "…", None);
+            let ended = settle(&claimed(&submitted(attempts_max)), Ended::Failed { error, retryable });
+            let mut record = ended.unwrap();
+            while !record.state().is_final() {
+                let due = record.after(&Event::Due, i64::MAX).unwrap();
+                let error = TaskError::new(code, "…", None);
+                record = settle(&claimed(&due), Ended::Failed { error, retryable }).unwrap();
+            }
+            let after = record.after(&repeat, NOW);
+            assert_eq!(after.is_ok(), is_back, "{code} {retryable} {attempts_max}");
+        }
+        // What may be begun again, and died of what might have passed.
+        let error = || TaskError::new("upstream_failed", "…", None);
+        let retryable = |record: &Record| {
+            settle(
+                record,
+                Ended::Failed {
+                    error: error(),
+                    retryable: true,
+                },
+            )
+            .unwrap()
         };
-        let record = Record::new(wanted, NOW);
-        assert_eq!((record.stage, record.rank), (Stage::Pending, rank(Priority::Low, NOW)));
+        let tried = retryable(&claimed(&submitted(2)));
+        assert_eq!(tried.after(&repeat, NOW), Err(Refusal::Unfinished));
+        let dead = retryable(&claimed(&tried.after(&Event::Due, NOW + 1_000).unwrap()));
+        assert_eq!(dead.stage, Stage::Dead);
+        let later = Event::Repeat {
+            run_at_ms: Some(NOW + 5),
+        };
+        let again = dead.after(&later, NOW).unwrap();
+        assert_eq!((again.stage, again.attempts, again.error), (Stage::Scheduled, 0, None));
+        assert!(again.fence > dead.fence);
+        let done = settle(&claimed(&submitted(1)), done()).unwrap();
+        assert_eq!(done.after(&repeat, NOW), Err(Refusal::Finished));
     }
 }

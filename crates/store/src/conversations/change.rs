@@ -1,10 +1,10 @@
-//! What changes conversations: each in one transaction, whole or not at all.
+//! What adds to conversations: each in one transaction, whole or not at all.
 
 use jiff::Timestamp;
 use std::sync::LazyLock;
 
 use super::{
-    Conversations, SWEEP_MAX, StoredConversation, StoredNode, check_nodes, is_word,
+    Conversations, StoredConversation, StoredNode, check_nodes, is_word,
     rows::{ConversationRow, columns, expiry_ms},
 };
 use crate::{
@@ -46,14 +46,6 @@ pub enum Appended {
     NoParent(String),
 }
 
-/// What became of a node that was to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeDeleted {
-    Gone,
-    NoConversation,
-    NoNode,
-}
-
 static INSERT_NODES: LazyLock<Insert> = LazyLock::new(|| {
     let columns = [
         "conversation",
@@ -79,16 +71,9 @@ const NODE: &str = "SELECT parent FROM conversation_node WHERE conversation = $1
 const LAST: &str = "SELECT id FROM conversation_node WHERE conversation = $1 ORDER BY place DESC LIMIT 1";
 const CHANGED: &str = "UPDATE conversation SET updated_at_ms = $2, used_at_ms = $2, expires_at_ms = $3, \
      version = version + 1, next_place = next_place + $4, nodes = nodes + $5, bytes = bytes + $6 WHERE id = $1";
-const WEIGHT: &str = "SELECT CAST(OCTET_LENGTH(content) + OCTET_LENGTH(metadata) AS BIGINT) FROM conversation_node \
-     WHERE conversation = $1 AND id = $2";
-const RELINK: &str = "UPDATE conversation_node SET parent = $3 WHERE conversation = $1 AND parent = $2";
-const DELETE_NODE: &str = "DELETE FROM conversation_node WHERE conversation = $1 AND id = $2";
-const DELETE_OWN: &str =
-    "DELETE FROM conversation WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5";
 const TOUCH: &str = "UPDATE conversation SET used_at_ms = $6, expires_at_ms = $7 \
      WHERE id = $1 AND tenant = $2 AND project = $3 AND kind = $4 AND subject = $5 AND expires_at_ms > $6";
-const SWEEP: &str = "DELETE FROM conversation WHERE id IN \
-     (SELECT id FROM conversation WHERE expires_at_ms <= $1 ORDER BY expires_at_ms LIMIT $2) AND expires_at_ms <= $1";
+
 impl Conversations {
     /// Adds nodes at the end.
     pub async fn append(&self, append: &Append) -> Result<Appended, StoreError> {
@@ -135,71 +120,6 @@ impl Conversations {
             })
             .await
     }
-
-    /// Takes a node away. What belonged to it belongs to what it belonged to.
-    pub async fn delete_node(
-        &self,
-        id: &str,
-        owner: &ResponseOwner,
-        node: &str,
-        at: Timestamp,
-        expires_at: Option<Timestamp>,
-    ) -> Result<NodeDeleted, StoreError> {
-        if !is_word(id) {
-            return Ok(NodeDeleted::NoConversation);
-        }
-        if !is_word(node) {
-            return Ok(NodeDeleted::NoNode);
-        }
-        let input = (id.to_owned(), owner.clone(), node.to_owned(), at, expires_at);
-        self.0
-            .write(input, |tx, (id, owner, node, at, expires_at)| {
-                Box::pin(delete_node(tx, id, owner, node, *at, *expires_at))
-            })
-            .await
-    }
-
-    /// Takes a conversation away with all its nodes; whether the owner had one of that id.
-    pub async fn delete(&self, id: &str, owner: &ResponseOwner) -> Result<bool, StoreError> {
-        if !is_word(id) {
-            return Ok(false);
-        }
-        let input = (id.to_owned(), owner.clone());
-        self.0
-            .write(input, |tx, (id, owner)| {
-                Box::pin(async move {
-                    let gone = on_both!(tx, |tx| sqlx::query(DELETE_OWN)
-                        .bind(id)
-                        .bind(owner.tenant.as_str())
-                        .bind(owner.project_text())
-                        .bind(owner.kind.as_str())
-                        .bind(owner.subject.as_str())
-                        .execute(&mut **tx)
-                        .await
-                        .map(|done| done.rows_affected()))?;
-                    Ok(gone == 1)
-                })
-            })
-            .await
-    }
-
-    /// Removes some of those that expired by `now`, and says how many, and whether there are more.
-    pub async fn sweep(&self, now: Timestamp) -> Result<(u64, bool), StoreError> {
-        let gone = self
-            .0
-            .write(now.as_millisecond(), |tx, now_ms| {
-                Box::pin(async move {
-                    Ok(on_both!(tx, |tx| sqlx::query(SWEEP)
-                        .bind(*now_ms)
-                        .bind(i64::from(SWEEP_MAX))
-                        .execute(&mut **tx)
-                        .await
-                        .map(|done| done.rows_affected()))?)
-                })
-            })
-            .await?;
-        Ok((gone, gone == u64::from(SWEEP_MAX)))
-    }
 }
 
 pub(super) async fn find(tx: &mut Tx, id: &str) -> Result<Option<StoredConversation>, StoreError> {
@@ -215,7 +135,7 @@ pub(super) async fn find(tx: &mut Tx, id: &str) -> Result<Option<StoredConversat
 }
 
 /// The owner's, if it has not expired.
-async fn find_own(
+pub(super) async fn find_own(
     tx: &mut Tx,
     id: &str,
     owner: &ResponseOwner,
@@ -276,7 +196,11 @@ async fn add(tx: &mut Tx, append: &Append) -> Result<Appended, StoreError> {
 }
 
 /// The parent of a node, where there is such a node: it may have none.
-async fn parent_of(tx: &mut Tx, conversation: &str, node: &str) -> Result<Option<Option<String>>, StoreError> {
+pub(super) async fn parent_of(
+    tx: &mut Tx,
+    conversation: &str,
+    node: &str,
+) -> Result<Option<Option<String>>, StoreError> {
     Ok(on_both!(tx, |tx| sqlx::query_scalar(NODE)
         .bind(conversation)
         .bind(node)
@@ -284,56 +208,15 @@ async fn parent_of(tx: &mut Tx, conversation: &str, node: &str) -> Result<Option
         .await)?)
 }
 
-async fn delete_node(
-    tx: &mut Tx,
-    id: &str,
-    owner: &ResponseOwner,
-    node: &str,
-    at: Timestamp,
-    expires_at: Option<Timestamp>,
-) -> Result<NodeDeleted, StoreError> {
-    if find_own(tx, id, owner, at).await?.is_none() {
-        return Ok(NodeDeleted::NoConversation);
-    }
-    let Some(parent) = parent_of(tx, id, node).await? else {
-        return Ok(NodeDeleted::NoNode);
-    };
-    let bytes: i64 = on_both!(&mut *tx, |tx| sqlx::query_scalar(WEIGHT)
-        .bind(id)
-        .bind(node)
-        .fetch_one(&mut **tx)
-        .await)?;
-    on_both!(&mut *tx, |tx| sqlx::query(RELINK)
-        .bind(id)
-        .bind(node)
-        .bind(&parent)
-        .execute(&mut **tx)
-        .await
-        .map(drop))?;
-    on_both!(&mut *tx, |tx| sqlx::query(DELETE_NODE)
-        .bind(id)
-        .bind(node)
-        .execute(&mut **tx)
-        .await
-        .map(drop))?;
-    let change = Change {
-        places: 0,
-        nodes: -1,
-        bytes: -bytes,
-    };
-    changed(tx, id, at, expires_at, change).await?;
-    Ok(NodeDeleted::Gone)
-}
-
 /// By how much a conversation grows.
 #[derive(Clone, Copy)]
-struct Change {
-    places: i64,
-    nodes: i64,
-    bytes: i64,
+pub(super) struct Change {
+    pub(super) places: i64,
+    pub(super) nodes: i64,
+    pub(super) bytes: i64,
 }
 
-async fn changed(
+pub(super) async fn changed(
     tx: &mut Tx,
     id: &str,
     at: Timestamp,

@@ -34,7 +34,7 @@ pub enum Created {
     },
     /// It was made before.
     Repeat(Box<StoredConversation>),
-    /// The tenant has so many already.
+    /// The tenant has so many already, and none of them is to make room.
     Full { count: u64 },
 }
 
@@ -44,8 +44,13 @@ const INSERT: &str = concat!(
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 );
 const COUNT: &str = "SELECT COUNT(*) FROM conversation WHERE tenant = $1 AND expires_at_ms > $2";
-const OLDEST: &str =
-    "SELECT id FROM conversation WHERE tenant = $1 AND expires_at_ms > $2 ORDER BY used_at_ms, id LIMIT $3";
+/// Those alone in which nobody has anything to do, now or later. `domain::task::context_lane` names their lanes, and whoever
+/// waits in one has another before them.
+const OLDEST: &str = "SELECT id FROM conversation AS kept WHERE tenant = $1 AND expires_at_ms > $2 \
+     AND NOT EXISTS (SELECT 1 FROM task AS head WHERE head.lane = 'context:' || kept.tenant || ':' || kept.id \
+     AND head.lane IS NOT NULL AND head.stage IN ('pending', 'running', 'retrying')) \
+     AND NOT EXISTS (SELECT 1 FROM task AS ahead WHERE ahead.lane = 'context:' || kept.tenant || ':' || kept.id \
+     AND ahead.lane IS NOT NULL AND ahead.stage = 'scheduled') ORDER BY used_at_ms, id LIMIT $3";
 const DELETE: &str = "DELETE FROM conversation WHERE id = $1";
 /// Held while those of a tenant are counted and one is written.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7315014, hashtext($1))";
@@ -95,6 +100,9 @@ async fn create(tx: &mut Tx, new: &NewConversation, room: Room) -> Result<Create
         match room.on_full {
             OnFull::Refuse => return Ok(Created::Full { count }),
             OnFull::EvictOldest => evicted = evict(tx, tenant, now_ms, count + 1 - u64::from(room.most)).await?,
+        }
+        if evicted.is_empty() {
+            return Ok(Created::Full { count });
         }
     }
     insert(tx, new).await?;

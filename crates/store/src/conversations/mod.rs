@@ -3,14 +3,17 @@
 //! One belongs to one subject of one project, whichever of its keys made it, and every statement here says whose it wants:
 //! what is somebody else's is not there, for anybody. What expired is not there either, and goes with the next sweep.
 //! Nodes are only ever added over the [version](StoredConversation::version) that was read, so that nobody answers to
-//! nodes that are no more; and each carries the task that made it, so that no task adds its nodes twice.
+//! nodes that are no more; and each carries the task that made it, so that no task adds its nodes twice. What a task took
+//! away is remembered with its name for a while.
 
 mod change;
 mod create;
+mod delete;
 mod rows;
 
-pub use change::{Append, Appended, NodeDeleted};
+pub use change::{Append, Appended};
 pub use create::{Created, Room};
+pub use delete::{Removal, Removed};
 
 use forebay_domain::{
     conversation::{ContentKind, NodeRole},

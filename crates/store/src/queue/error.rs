@@ -1,8 +1,14 @@
 //! What the queue refuses.
 
 use forebay_domain::{Code, Failure, task::Refusal};
+use serde_json::json;
+use std::time::Duration;
 
+use super::new::TIME_MAX;
 use crate::StoreError;
+
+/// How long a caller should wait before it asks again whether others have ended.
+const ROOM_AFTER: Duration = Duration::from_secs(10);
 
 /// Why something was not queued.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -12,6 +18,11 @@ pub enum SubmitError {
     Reused,
     #[error("the task cannot be kept: {0}")]
     Invalid(&'static str),
+    #[error("the task is to run more than a year from now")]
+    TooFarAhead,
+    /// Its tenant has as many as it may have that have not ended.
+    #[error("the tenant has {queued_max} tasks that have not ended")]
+    Full { queued_max: u32 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -39,6 +50,19 @@ impl From<SubmitError> for Failure {
             SubmitError::Invalid(what) => {
                 Failure::new(Code::InvalidRequest, format!("The task cannot be kept: {what}."))
                     .hint("Correct it, and submit it again.")
+            }
+            SubmitError::TooFarAhead => {
+                let days = TIME_MAX.as_secs() / (24 * 3_600);
+                Failure::new(Code::InvalidRequest, "`run_at` is too far ahead.")
+                    .hint(format!("Name a time within {days} days."))
+                    .details(json!({"field": "run_at", "days_max": days}))
+            }
+            SubmitError::Full { queued_max } => {
+                let message = format!("There are {queued_max} tasks of this tenant already that have not ended.");
+                Failure::new(Code::QueueFull, message)
+                    .hint("Wait until some have, or cancel those that nobody needs; an operator may raise `tasks.queued_max`.")
+                    .details(json!({"limit": queued_max}))
+                    .retry_after(ROOM_AFTER)
             }
             SubmitError::Store(error) => error.into(),
         }

@@ -5,16 +5,23 @@
 //! twice, and ends once. What happens to a task is decided by [`forebay_domain::task::Record::after`]; here are the rows,
 //! and who waits for whom.
 
+mod again;
 mod claim;
 mod error;
+mod forget;
 mod insert;
 mod lanes;
+mod leases;
 mod metrics;
 mod moves;
 mod new;
+#[cfg(test)]
+mod plans;
 mod read;
 mod rows;
+mod runs;
 mod sweep;
+mod unfinished;
 mod wake;
 mod writer;
 
@@ -24,29 +31,35 @@ pub use moves::Scope;
 pub use new::{NewTask, Submitted};
 pub use read::{Body, Depth, TASKS_PAGE_MAX, TaskPage, TaskQuery};
 pub use rows::Task;
+pub use runs::{Beat, Settled};
 
 use forebay_domain::{
     id::TaskId,
-    task::{BODY_BYTES_MAX, Ended, Event, Refusal, State},
+    task::{Event, State},
 };
 use forebay_runtime::Tasks;
 use prometheus_client::registry::Registry;
-use serde_json::value::RawValue;
-use std::{sync::Arc, time::Duration};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
     StoreError,
     db::{Db, PATIENCE},
-    row::within,
+    sql::Both,
 };
+use leases::Leases;
 use metrics::Metrics;
 use moves::{Step, Stepped};
-use new::{Ids, NewRow, millis};
+use new::{Ids, NewRow};
 use writer::{Became, GroupWriter, Job, QUEUE_MAX, Request};
 
 /// Changes that may wait for whoever listens; the oldest go first.
 const CHANGES_MAX: usize = 4_096;
+/// Tasks of one tenant that may be unfinished, where nobody says otherwise.
+const UNFINISHED_MAX: u32 = 100_000;
 
 /// Cheap to clone; all clones are one queue.
 #[derive(Clone)]
@@ -56,6 +69,8 @@ pub struct Queue {
     submits: mpsc::Sender<Job>,
     moves: mpsc::Sender<Job>,
     metrics: Metrics,
+    leases: Leases,
+    queued_max: Arc<AtomicU32>,
     changes: broadcast::Sender<TaskChange>,
     ready: watch::Sender<u64>,
 }
@@ -67,24 +82,6 @@ pub struct TaskChange {
     pub state: State,
 }
 
-/// What somebody hears who says that they are still at it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beat {
-    pub id: TaskId,
-    /// Somebody else may have it by now: the run is in vain.
-    pub still_mine: bool,
-    pub cancel_wanted: bool,
-}
-
-/// What became of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settled {
-    /// Pending or scheduled where it is tried again.
-    pub state: State,
-    /// It was settled before, and nothing was changed.
-    pub is_repeat: bool,
-}
-
 /// Starts what writes; `tasks` end it. What happens by itself is done in `sweeping`, which ends first.
 pub(crate) fn start(tasks: &Tasks, sweeping: &Tasks, db: Db) -> Queue {
     let ((submits, new), (moves, old)) = (mpsc::channel(QUEUE_MAX), mpsc::channel(QUEUE_MAX));
@@ -94,15 +91,22 @@ pub(crate) fn start(tasks: &Tasks, sweeping: &Tasks, db: Db) -> Queue {
         submits,
         moves,
         metrics: Metrics::new(),
+        leases: Leases::default(),
+        queued_max: Arc::new(AtomicU32::new(UNFINISHED_MAX)),
         changes: broadcast::channel(CHANGES_MAX).0,
         ready: watch::channel(0).0,
     };
     let (ours, told) = watch::channel(0);
-    for (name, jobs) in [("store.queue.submit", new), ("store.queue.move", old)] {
+    let slots = slots(&queue.db);
+    for (name, jobs, slot) in [
+        ("store.queue.submit", new, slots[0]),
+        ("store.queue.move", old, slots[1]),
+    ] {
         let writer = GroupWriter {
             db: queue.db.clone(),
             jobs,
             metrics: queue.metrics.clone(),
+            slot,
             changes: queue.changes.clone(),
             ready: [queue.ready.clone(), ours.clone()],
         };
@@ -113,81 +117,30 @@ pub(crate) fn start(tasks: &Tasks, sweeping: &Tasks, db: Db) -> Queue {
     queue
 }
 
+/// Where each of the writers counts; those of other processes most likely elsewhere.
+fn slots(db: &Db) -> [i64; 2] {
+    let pair = match db.pools() {
+        Both::Sqlite(_) => 0,
+        Both::Postgres(_) => db.entropy().below(unfinished::SLOTS),
+    };
+    let first = i64::try_from(2 * pair).unwrap_or_default();
+    [first, first + 1]
+}
+
 impl Queue {
+    /// How many tasks of one tenant may be unfinished from now on.
+    pub fn bound(&self, queued_max: u32) {
+        self.queued_max.store(queued_max, Ordering::Relaxed);
+    }
+
     /// Keeps a task, and says so once it is safe.
     pub async fn submit(&self, task: NewTask) -> Result<Submitted, SubmitError> {
         let now_ms = self.db.clock().now().as_millisecond();
         let id = self.ids.next(now_ms, self.db.entropy().bytes());
-        let row = NewRow::new(id, task)?;
+        let row = NewRow::new(id, task, self.queued_max.load(Ordering::Relaxed), now_ms)?;
         match ask(&self.submits, Request::Submit(Arc::new(row))).await? {
-            Became::Submitted(submitted) => Ok(submitted),
-            Became::Reused => Err(SubmitError::Reused),
+            Became::Submitted(submitted) => submitted,
             Became::Stepped(_) | Became::Claimed(_) => Err(odd().into()),
-        }
-    }
-
-    /// Hands out what somebody could run now, the most urgent first. They have to be heard of before the lease ends.
-    pub async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, StoreError> {
-        match self.moved(Request::Claim(claim)).await? {
-            Became::Claimed(claimed) => Ok(claimed),
-            Became::Submitted(_) | Became::Reused | Became::Stepped(_) => Err(odd()),
-        }
-    }
-
-    /// Says that the runs of these tasks and fences go on, and hears which of them should not.
-    pub async fn heartbeat(&self, held: &[(TaskId, i64)], lease: Duration) -> Result<Vec<Beat>, StoreError> {
-        let lease_ms = millis(lease);
-        let steps = held.iter().map(|(id, fence)| {
-            let event = Event::Beat {
-                fence: *fence,
-                lease_ms,
-            };
-            self.step(Scope::All, id.clone(), event)
-        });
-        let mut beats = Vec::with_capacity(held.len());
-        for ((id, _), stepped) in held.iter().zip(futures_util::future::join_all(steps).await) {
-            let cancel_wanted = match stepped? {
-                Stepped::Done { cancel_wanted, .. } => Some(cancel_wanted),
-                Stepped::Refused(_) | Stepped::Unknown => None,
-            };
-            beats.push(Beat {
-                id: id.clone(),
-                still_mine: cancel_wanted.is_some(),
-                cancel_wanted: cancel_wanted.unwrap_or(false),
-            });
-        }
-        Ok(beats)
-    }
-
-    /// Says how a run ended. Whoever has lost the task is refused with [`Refusal::Stale`], and nothing is changed.
-    pub async fn settle(&self, id: &TaskId, fence: i64, ended: Ended) -> Result<Settled, TaskError> {
-        if let Ended::Done(output) = &ended {
-            within("the output of a task", output.len(), BODY_BYTES_MAX)?;
-            serde_json::from_slice::<&RawValue>(output)
-                .map_err(|_| StoreError::corrupt("an output that is no JSON"))?;
-        }
-        let event = Event::Settle {
-            fence,
-            ended,
-            jitter: self.jitter(),
-        };
-        match self.step(Scope::All, id.clone(), event).await? {
-            Stepped::Done { state, .. } => Ok(Settled {
-                state,
-                is_repeat: false,
-            }),
-            Stepped::Refused(Refusal::Settled) => {
-                let task = self
-                    .get(&Scope::All, id, Body::Output)
-                    .await?
-                    .ok_or(TaskError::Unknown)?;
-                Ok(Settled {
-                    state: task.state,
-                    is_repeat: true,
-                })
-            }
-            Stepped::Refused(refusal) => Err(refusal.into()),
-            Stepped::Unknown => Err(TaskError::Unknown),
         }
     }
 
@@ -225,9 +178,19 @@ impl Queue {
     }
 
     async fn step(&self, scope: Scope, id: TaskId, event: Event) -> Result<Stepped, StoreError> {
-        match self.moved(Request::Step(Step { id, scope, event })).await? {
+        self.stepped(Step {
+            id,
+            scope,
+            event,
+            is_error: false,
+        })
+        .await
+    }
+
+    async fn stepped(&self, step: Step) -> Result<Stepped, StoreError> {
+        match self.moved(Request::Step(step)).await? {
             Became::Stepped(stepped) => Ok(stepped),
-            Became::Submitted(_) | Became::Reused | Became::Claimed(_) => Err(odd()),
+            Became::Submitted(_) | Became::Claimed(_) => Err(odd()),
         }
     }
 

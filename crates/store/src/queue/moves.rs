@@ -15,6 +15,7 @@ use std::{
 use super::{
     lanes,
     rows::{RECORD_COLUMNS, RecordRow},
+    unfinished::Tally,
 };
 use crate::{
     StoreError,
@@ -43,16 +44,22 @@ static WRITE: LazyLock<Insert> = LazyLock::new(|| {
         ("error_code", "text"),
         ("error_message", "text"),
         ("error_hint", "text"),
+        ("error_details", "text"),
+        ("error_passing", "boolean"),
     ];
     let set: Vec<String> = (2..)
         .zip(&columns[1..])
         .map(|(number, (column, _))| format!("{column} = v.column{number}"))
         .collect();
     let head = format!(
-        "UPDATE task SET {}, output = COALESCE(v.column15, output) FROM (VALUES ",
+        "UPDATE task SET {}, output = COALESCE(v.column17, output), is_error = COALESCE(v.column18, is_error) FROM (VALUES ",
         set.join(", ")
     );
-    let types: Vec<&str> = columns.iter().map(|(_, named)| *named).chain(["text"]).collect();
+    let types: Vec<&str> = columns
+        .iter()
+        .map(|(_, named)| *named)
+        .chain(["text", "boolean"])
+        .collect();
     Insert::around(&head, &types, ") AS v WHERE task.id = v.column1")
 });
 
@@ -91,6 +98,8 @@ pub(super) struct Step {
     pub id: TaskId,
     pub scope: Scope,
     pub event: Event,
+    /// The output with which it is settled says that it is an error.
+    pub is_error: bool,
 }
 
 impl Step {
@@ -108,41 +117,58 @@ pub(super) enum Stepped {
     Unknown,
 }
 
-struct Loaded {
+pub(super) struct Loaded {
     record: Record,
     tenant: String,
     subject: String,
     project: Option<String>,
     kind: OwnerKind,
     lane: Option<String>,
-    output: Option<Bytes>,
+    output: Option<Output>,
     is_changed: bool,
+    /// It had ended when it was read.
+    was_over: bool,
 }
 
-type Records = BTreeMap<TaskId, Loaded>;
+struct Output {
+    text: Bytes,
+    is_error: bool,
+}
+
+pub(super) type Records = BTreeMap<TaskId, Loaded>;
 
 /// Lets all of it happen, one after another, and says what became of each, and whether somebody may find more to claim.
-pub(super) async fn apply(tx: &mut Tx, now_ms: i64, steps: &[&Step]) -> Result<(Vec<Stepped>, bool), StoreError> {
+pub(super) async fn apply(
+    tx: &mut Tx,
+    now_ms: i64,
+    steps: &[&Step],
+    tally: &mut Tally,
+) -> Result<(Vec<Stepped>, bool), StoreError> {
     if steps.is_empty() {
         return Ok((Vec::new(), false));
     }
+    // Before any row, as `lanes` says. Who only says that they are there moves nothing in a lane.
+    let moving = steps.iter().filter(|step| !step.is_beat());
+    lanes::lock_of(tx, &moving.map(|step| &step.id).collect()).await?;
     let ids: BTreeSet<&TaskId> = steps.iter().map(|step| &step.id).collect();
     let mut records = load(tx, &ids).await?;
     let stepped = steps
         .iter()
         .map(|step| match records.get_mut(&step.id) {
-            Some(loaded) if step.scope.has(loaded) => loaded.step(&step.event, now_ms),
+            Some(loaded) if step.scope.has(loaded) => loaded.step(step, now_ms),
             _ => Stepped::Unknown,
         })
         .collect();
-    let is_promoted = write(tx, &records).await?;
+    let moved = write(tx, &records, tally).await?;
+    let promoted = lanes::promote(tx, &moved).await?;
     let is_ready = records
         .values()
         .any(|loaded| loaded.is_changed && loaded.record.stage == Stage::Pending);
-    Ok((stepped, is_promoted || is_ready))
+    Ok((stepped, !promoted.is_empty() || is_ready))
 }
 
-/// What is due becomes pending. Gives how many those were.
+/// What is due becomes pending. Gives how many those were. What comes to a lane that somebody else is just changing comes a
+/// moment later: whoever has rows waits for nobody's lane.
 pub(super) async fn wake(tx: &mut Tx, now_ms: i64) -> Result<usize, StoreError> {
     // Whoever else wakes some of it has it. In no order, so that no more is looked at than is taken.
     let lock = match tx {
@@ -161,14 +187,22 @@ pub(super) async fn wake(tx: &mut Tx, now_ms: i64) -> Result<usize, StoreError> 
         return Ok(0);
     }
     let mut records = loaded(rows)?;
+    let coming = records.values().filter(|loaded| loaded.comes_to_lane());
+    let lanes = coming.filter_map(|loaded| loaded.lane.clone()).collect();
+    let open = lanes::try_lock(tx, lanes).await?;
     for loaded in records.values_mut() {
-        loaded.step(&Event::Due, now_ms);
+        let is_shut = loaded.lane.as_ref().is_some_and(|lane| !open.contains(lane));
+        if !(loaded.comes_to_lane() && is_shut) {
+            loaded.happen(&Event::Due, now_ms).ok();
+        }
     }
-    write(tx, &records).await?;
-    Ok(records.len())
+    // What wakes has not ended before, nor after.
+    let moved = write(tx, &records, &mut Tally::default()).await?;
+    lanes::promote(tx, &moved).await?;
+    Ok(records.values().filter(|loaded| loaded.is_changed).count())
 }
 
-async fn load(tx: &mut Tx, ids: &BTreeSet<&TaskId>) -> Result<Records, StoreError> {
+pub(super) async fn load(tx: &mut Tx, ids: &BTreeSet<&TaskId>) -> Result<Records, StoreError> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     let mut records = Records::new();
     for list in lists(&ids) {
@@ -204,43 +238,60 @@ fn loaded(rows: Vec<RecordRow>) -> Result<Records, StoreError> {
             record: row.try_into()?,
             output: None,
             is_changed: false,
+            was_over: false,
         };
-        records.insert(id, loaded);
+        let was_over = loaded.record.state().is_final();
+        records.insert(id, Loaded { was_over, ..loaded });
     }
     Ok(records)
 }
 
 impl Loaded {
-    fn step(&mut self, event: &Event, now_ms: i64) -> Stepped {
-        match self.record.after(event, now_ms) {
-            Err(refusal) => Stepped::Refused(refusal),
-            Ok(after) => {
-                if let Event::Settle {
-                    ended: Ended::Done(output),
-                    ..
-                } = event
-                {
-                    self.output = Some(output.clone());
-                }
-                self.is_changed |= after != self.record;
-                self.record = after;
-                Stepped::Done {
-                    state: self.record.state(),
-                    cancel_wanted: self.record.cancel_wanted,
-                }
-            }
+    fn comes_to_lane(&self) -> bool {
+        self.record.stage == Stage::Scheduled && self.lane.is_some()
+    }
+
+    fn step(&mut self, step: &Step, now_ms: i64) -> Stepped {
+        if let Err(refusal) = self.happen(&step.event, now_ms) {
+            return Stepped::Refused(refusal);
         }
+        if let Event::Settle {
+            ended: Ended::Done(text),
+            ..
+        } = &step.event
+        {
+            self.output = Some(Output {
+                text: text.clone(),
+                is_error: step.is_error,
+            });
+        }
+        Stepped::Done {
+            state: self.record.state(),
+            cancel_wanted: self.record.cancel_wanted,
+        }
+    }
+
+    pub(super) fn happen(&mut self, event: &Event, now_ms: i64) -> Result<State, Refusal> {
+        let after = self.record.after(event, now_ms)?;
+        self.is_changed |= after != self.record;
+        self.record = after;
+        Ok(self.record.state())
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.record.state()
     }
 }
 
-/// Writes what has changed; then whoever waits behind it in its lane takes its turn. Says whether anybody does.
-async fn write(tx: &mut Tx, records: &Records) -> Result<bool, StoreError> {
+/// Writes what has changed, and gives the lanes in which somebody else may take their turn now.
+pub(super) async fn write(tx: &mut Tx, records: &Records, tally: &mut Tally) -> Result<BTreeSet<String>, StoreError> {
     let changed: Vec<(&TaskId, &Loaded)> = records.iter().filter(|(_, loaded)| loaded.is_changed).collect();
     for (sql, part) in WRITE.of(tx, &changed) {
         on_both!(&mut *tx, |tx| {
             let mut query = sqlx::query(sql);
             for (id, loaded) in part {
                 let (record, error) = (&loaded.record, loaded.record.error.as_ref());
+                let output = loaded.output.as_ref();
                 query = query
                     .bind(id.as_str())
                     .bind(record.stage.as_str())
@@ -256,19 +307,20 @@ async fn write(tx: &mut Tx, records: &Records) -> Result<bool, StoreError> {
                     .bind(error.map(|error| error.code.as_str()))
                     .bind(error.map(|error| error.message.as_str()))
                     .bind(error.and_then(|error| error.hint.as_deref()))
-                    .bind(
-                        loaded
-                            .output
-                            .as_deref()
-                            .map(|output| str::from_utf8(output).unwrap_or("null")),
-                    );
+                    .bind(error.and_then(|error| error.details.as_deref()))
+                    .bind(error.map(|error| error.is_passing))
+                    .bind(output.map(|output| str::from_utf8(&output.text).unwrap_or("null")))
+                    .bind(output.map(|output| output.is_error));
             }
             query.execute(&mut **tx).await.map(drop)
         })?;
     }
+    for (_, loaded) in &changed {
+        let is_over = loaded.record.state().is_final();
+        tally.add(&loaded.tenant, i64::from(loaded.was_over) - i64::from(is_over));
+    }
     let moved = changed
         .iter()
         .filter(|(_, loaded)| loaded.record.stage == Stage::Waiting || !loaded.record.stage.holds_lane());
-    let lanes: BTreeSet<String> = moved.filter_map(|(_, loaded)| loaded.lane.clone()).collect();
-    Ok(!lanes::promote(tx, &lanes).await?.is_empty())
+    Ok(moved.filter_map(|(_, loaded)| loaded.lane.clone()).collect())
 }

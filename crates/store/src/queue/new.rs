@@ -21,7 +21,7 @@ use crate::row::within;
 const WORD_BYTES_MAX: usize = 256;
 const NEEDS_MAX: usize = 16;
 /// The longest that anything is put off, tried again, run or kept.
-const TIME_MAX: Duration = Duration::from_hours(24 * 366);
+pub(super) const TIME_MAX: Duration = Duration::from_hours(24 * 366);
 
 /// Work that is to be done later.
 #[derive(Debug, Clone)]
@@ -33,8 +33,10 @@ pub struct NewTask {
     pub run_at: Option<Timestamp>,
     /// JSON, of at most [`BODY_BYTES_MAX`].
     pub input: Bytes,
-    /// The same key of the same tenant is the same task.
+    /// The same key of the same owner is the same task. Whose it is counts as it does in [`super::Scope::Own`].
     pub idempotency_key: Option<String>,
+    /// What its key stands for, where that is not the whole input: how it is told may differ when it is sent again.
+    pub stands_for: Option<Bytes>,
     /// Tasks of one lane run one after another, the oldest first. Lanes are the whole gateway's: the name has the tenant in
     /// it where others may not meet it.
     pub lane: Option<String>,
@@ -68,10 +70,12 @@ pub(super) struct NewRow {
     pub input: String,
     /// What the same key must come with again.
     pub hash: Option<[u8; 32]>,
+    /// It is refused where its tenant has so many that have not ended.
+    pub queued_max: u32,
 }
 
 impl NewRow {
-    pub(super) fn new(id: TaskId, task: NewTask) -> Result<Self, SubmitError> {
+    pub(super) fn new(id: TaskId, task: NewTask, queued_max: u32, now_ms: i64) -> Result<Self, SubmitError> {
         within("the input of a task", task.input.len(), BODY_BYTES_MAX)?;
         let words = [&task.idempotency_key, &task.lane, &task.context_id];
         for word in words.into_iter().flatten().chain(&task.needs.words) {
@@ -89,11 +93,23 @@ impl NewRow {
         if times.iter().any(|time| *time > TIME_MAX) {
             return Err(SubmitError::Invalid("a time in it is longer than a year"));
         }
+        let ahead_ms = task
+            .run_at
+            .map_or(0, |run_at| run_at.as_millisecond().saturating_sub(now_ms));
+        if ahead_ms > millis(TIME_MAX) {
+            return Err(SubmitError::TooFarAhead);
+        }
         let json: &RawValue =
             serde_json::from_slice(&task.input).map_err(|_| SubmitError::Invalid("its input is no JSON"))?;
         let input = json.get().to_owned();
         let hash = task.idempotency_key.as_ref().map(|_| hash(&task));
-        Ok(Self { id, task, input, hash })
+        Ok(Self {
+            id,
+            task,
+            input,
+            hash,
+            queued_max,
+        })
     }
 
     pub(super) fn record(&self, now_ms: i64) -> Record {
@@ -119,7 +135,7 @@ fn hash(task: &NewTask) -> [u8; 32] {
         task.owner.subject.as_str().as_bytes(),
         project.as_bytes(),
         lane.as_bytes(),
-        &task.input,
+        task.stands_for.as_ref().unwrap_or(&task.input),
     ];
     for part in parts {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

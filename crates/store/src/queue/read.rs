@@ -32,9 +32,10 @@ const PENDING: &str = "SELECT task_type, \
     COUNT(CASE WHEN priority = 4 THEN 1 END), MIN(CASE WHEN priority = 4 THEN rank END) \
     FROM task WHERE stage = 'pending' GROUP BY task_type";
 /// Of what has ended, only what is dead is looked at.
-const OTHERS: &str = "SELECT task_type, priority, stage, COUNT(*), MIN(run_at_ms) FROM \
-    (SELECT task_type, priority, stage, run_at_ms FROM task WHERE stage = 'waiting' UNION ALL \
-     SELECT task_type, priority, stage, run_at_ms FROM task \
+const OTHERS: &str = "SELECT task_type, priority, stage, COUNT(*), \
+    MIN(CASE WHEN run_at_ms < created_at_ms THEN created_at_ms ELSE run_at_ms END) FROM \
+    (SELECT task_type, priority, stage, run_at_ms, created_at_ms FROM task WHERE stage = 'waiting' UNION ALL \
+     SELECT task_type, priority, stage, run_at_ms, created_at_ms FROM task \
      WHERE stage IN ('scheduled', 'running', 'retrying', 'dead') AND wake_at_ms IS NOT NULL) AS others \
     GROUP BY task_type, priority, stage";
 
@@ -100,6 +101,27 @@ impl Queue {
             task.input = self.input_apart(id).await?.map(Into::into);
         }
         Ok(Some(task))
+    }
+
+    /// The task that this name stands for among those that somebody may see.
+    pub async fn named(&self, scope: &Scope, key: &str) -> Result<Option<TaskId>, StoreError> {
+        let mut asked = Asked::default();
+        asked.within(scope);
+        asked.that("idempotency_key =", Some(key));
+        let sql = format!("SELECT id FROM task{} LIMIT 1", asked.conditions);
+        let id: Option<String> = self
+            .db
+            .read(async {
+                on_both!(self.db.pools(), |pool| {
+                    let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+                    for text in asked.texts {
+                        query = query.bind(text);
+                    }
+                    query.fetch_optional(pool).await
+                })
+            })
+            .await?;
+        known("task", id.map(TaskId::try_from).transpose())
     }
 
     async fn input_apart(&self, id: &TaskId) -> Result<Option<String>, StoreError> {
@@ -215,9 +237,9 @@ pub enum Body {
 
 /// The conditions of a statement, and the texts that they are about.
 #[derive(Default)]
-struct Asked<'a> {
-    conditions: String,
-    texts: Vec<&'a str>,
+pub(super) struct Asked<'a> {
+    pub(super) conditions: String,
+    pub(super) texts: Vec<&'a str>,
 }
 
 impl<'a> Asked<'a> {
@@ -225,21 +247,21 @@ impl<'a> Asked<'a> {
         if self.conditions.is_empty() { " WHERE " } else { " AND " }
     }
 
-    fn bare(&mut self, condition: &str) {
+    pub(super) fn bare(&mut self, condition: &str) {
         let joint = self.joint();
         self.conditions.push_str(joint);
         self.conditions.push_str(condition);
     }
 
     /// Nothing where there is no text.
-    fn that(&mut self, condition: &str, text: Option<&'a str>) {
+    pub(super) fn that(&mut self, condition: &str, text: Option<&'a str>) {
         if let Some(text) = text {
             self.texts.push(text);
             self.bare(&format!("{condition} ${}", self.texts.len()));
         }
     }
 
-    fn within(&mut self, scope: &'a Scope) {
+    pub(super) fn within(&mut self, scope: &'a Scope) {
         match scope {
             Scope::All => {}
             Scope::Tenant(tenant) => self.that("tenant =", Some(tenant.as_str())),
@@ -256,8 +278,22 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// Written so that the databases find their indexes: that of what is dead, and that of what something happens to by itself. Most
+/// of what is there is completed or waits, and is read in the order of the list.
+fn in_state(state: State) -> &'static str {
+    match state {
+        State::Pending => "stage IN ('waiting', 'pending')",
+        State::Completed => "stage = 'completed'",
+        State::Scheduled => "stage IN ('scheduled', 'retrying') AND wake_at_ms IS NOT NULL",
+        State::Running => "stage = 'running' AND wake_at_ms IS NOT NULL",
+        State::Failed => "stage = 'failed' AND wake_at_ms IS NOT NULL",
+        State::Cancelled => "stage = 'cancelled' AND wake_at_ms IS NOT NULL",
+        State::Dead => "stage = 'dead' AND wake_at_ms IS NOT NULL",
+    }
+}
+
 /// The statement, and what it is about.
-fn listing(query: &TaskQuery, limit: u32) -> (String, Vec<&str>) {
+pub(super) fn listing(query: &TaskQuery, limit: u32) -> (String, Vec<&str>) {
     let mut asked = Asked::default();
     asked.within(&query.scope);
     let conditions = [
@@ -269,12 +305,7 @@ fn listing(query: &TaskQuery, limit: u32) -> (String, Vec<&str>) {
         asked.that(condition, text);
     }
     if let Some(state) = query.state {
-        let stages: Vec<String> = Stage::ALL
-            .into_iter()
-            .filter(|stage| stage.state() == state)
-            .map(|stage| format!("'{}'", stage.as_str()))
-            .collect();
-        asked.bare(&format!("stage IN ({})", stages.join(", ")));
+        asked.bare(in_state(state));
     }
     let Asked { conditions, texts } = asked;
     let sql =

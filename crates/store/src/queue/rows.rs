@@ -44,6 +44,8 @@ pub struct Task {
     pub completed_at: Option<Timestamp>,
     /// Of one that has ended, when it is forgotten.
     pub expires_at: Option<Timestamp>,
+    /// What its output says of itself, as the result of a tool does.
+    pub is_error: bool,
     /// JSON.
     pub output: Option<Bytes>,
     /// JSON; only where somebody asked for it.
@@ -52,8 +54,9 @@ pub struct Task {
 
 /// The columns of a [`TaskRow`], without the bodies.
 pub(super) const COLUMNS: &str = "id, stage, task_type, priority, rank, run_at_ms, wake_at_ms, attempts, worker, \
-    cancel_wanted, started_at_ms, completed_at_ms, error_code, error_message, error_hint, attempts_max, timeout_ms, \
-    lane, tenant, project, subject, key_id, principal, trace, created_at_ms, idempotency_key, context_id, fence";
+    cancel_wanted, started_at_ms, completed_at_ms, error_code, error_message, error_hint, error_details, error_passing, \
+    attempts_max, timeout_ms, lane, tenant, project, subject, key_id, principal, trace, created_at_ms, idempotency_key, \
+    context_id, fence, is_error";
 
 /// A row of `task`, not yet believed.
 pub(super) struct TaskRow {
@@ -83,6 +86,7 @@ pub(super) struct TaskRow {
     idempotency_key: Option<String>,
     context_id: Option<String>,
     fence: i64,
+    is_error: bool,
     input: Option<String>,
     output: Option<String>,
 }
@@ -114,6 +118,7 @@ row_on_both!(TaskRow, |row| Ok(Self {
     idempotency_key: row.try_get("idempotency_key")?,
     context_id: row.try_get("context_id")?,
     fence: row.try_get("fence")?,
+    is_error: row.try_get("is_error")?,
     input: row.try_get("input")?,
     output: row.try_get("output")?,
 }));
@@ -162,6 +167,7 @@ impl TryFrom<TaskRow> for Task {
             started_at: time(row.started_at_ms)?,
             completed_at: time(row.completed_at_ms)?,
             expires_at: time(row.wake_at_ms.filter(|_| is_final))?,
+            is_error: row.is_error,
             output: row.output.map(Bytes::from),
             input: row.input.map(Bytes::from),
         })
@@ -172,12 +178,16 @@ struct ErrorRow {
     code: Option<String>,
     message: Option<String>,
     hint: Option<String>,
+    details: Option<String>,
+    is_passing: Option<bool>,
 }
 
 row_on_both!(ErrorRow, |row| Ok(Self {
     code: row.try_get("error_code")?,
     message: row.try_get("error_message")?,
     hint: row.try_get("error_hint")?,
+    details: row.try_get("error_details")?,
+    is_passing: row.try_get("error_passing")?,
 }));
 
 impl ErrorRow {
@@ -186,14 +196,16 @@ impl ErrorRow {
             code: self.code?,
             message: self.message?,
             hint: self.hint,
+            details: self.details,
+            is_passing: self.is_passing.unwrap_or(false),
         })
     }
 }
 
 /// The columns of a [`RecordRow`].
 pub(super) const RECORD_COLUMNS: &str = "id, stage, priority, rank, run_at_ms, wake_at_ms, fence, attempts, worker, \
-    cancel_wanted, started_at_ms, completed_at_ms, error_code, error_message, error_hint, attempts_max, retry_first_ms, \
-    retry_max_ms, result_ttl_ms, lane, tenant, subject, project, key_id";
+    cancel_wanted, started_at_ms, completed_at_ms, error_code, error_message, error_hint, error_details, error_passing, \
+    attempts_max, retry_first_ms, retry_max_ms, result_ttl_ms, lane, tenant, subject, project, key_id";
 
 /// What decides what may happen to a task next, not yet believed.
 pub(super) struct RecordRow {

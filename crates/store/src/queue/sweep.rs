@@ -14,10 +14,13 @@ use std::time::Duration;
 
 use super::{
     Queue,
-    moves::{Scope, Step, Stepped},
-    writer::{Became, Request},
+    moves::{Scope, Stepped},
 };
-use crate::{StoreError, row::known, sql::on_both};
+use crate::{
+    StoreError,
+    row::known,
+    sql::{Both, on_both},
+};
 
 /// How often somebody looks for leases that have ended.
 const LAPSE_EVERY: Duration = Duration::from_secs(1);
@@ -26,10 +29,16 @@ const PRUNE_EVERY: Duration = Duration::from_secs(30);
 const LAPSES_MAX: usize = 256;
 /// Tasks that are forgotten in one transaction.
 const PRUNED_MAX: usize = 1_000;
+const MISDATED: &str =
+    "SELECT id FROM task WHERE stage = 'retrying' AND wake_at_ms > $1 AND wake_at_ms - retry_max_ms > $1 LIMIT $2";
 
 pub(super) fn start(tasks: &Tasks, queue: &Queue) {
     looping::drive(tasks, Lapsing(queue.clone()), LAPSE_EVERY, Nudge::new());
-    looping::drive(tasks, Pruning(queue.clone()), PRUNE_EVERY, Nudge::new());
+    let pruning = Pruning {
+        queue: queue.clone(),
+        is_counted: false,
+    };
+    looping::drive(tasks, pruning, PRUNE_EVERY, Nudge::new());
 }
 
 struct Lapsing(Queue);
@@ -56,7 +65,12 @@ impl Loop for Lapsing {
     }
 }
 
-struct Pruning(Queue);
+/// What need not be done often.
+struct Pruning {
+    queue: Queue,
+    /// What has not ended was counted anew since this process began.
+    is_counted: bool,
+}
 
 impl Loop for Pruning {
     type Seen = ();
@@ -75,7 +89,12 @@ impl Loop for Pruning {
     }
 
     async fn act(&mut self, (): ()) -> Result<(), Failure> {
-        self.0.prune().await?;
+        if !self.is_counted {
+            self.queue.recount().await?;
+            self.is_counted = true;
+        }
+        self.queue.catch_up().await?;
+        self.queue.prune().await?;
         Ok(())
     }
 }
@@ -88,24 +107,43 @@ impl Queue {
         loop {
             let ids = self.lapsed().await?;
             let found = ids.len();
-            let steps = ids.into_iter().map(|id| {
-                let jitter = self.jitter();
-                let step = Step {
-                    id,
-                    scope: Scope::All,
-                    event: Event::Lapse { jitter },
-                };
-                self.moved(Request::Step(step))
-            });
-            for became in futures_util::future::join_all(steps).await {
-                let is_lapsed = matches!(became?, Became::Stepped(Stepped::Done { .. }));
-                lapsed += u64::from(is_lapsed);
-            }
-            if found < LAPSES_MAX {
+            // Whatever the wall clock says: they were heard of here.
+            let ids = self.leases.without_held(ids, self.db.clock().monotonic());
+            let some = self.happens(ids, || Event::Lapse { jitter: self.jitter() }).await?;
+            lapsed += some;
+            if found < LAPSES_MAX || some == 0 {
                 self.metrics.lapsed.inc_by(lapsed);
                 return Ok(lapsed);
             }
         }
+    }
+
+    /// Makes pending what backs off until a time that lies further ahead than it ever waits, and says how many those were: the
+    /// clock has gone back since. It is done by itself.
+    pub async fn catch_up(&self) -> Result<u64, StoreError> {
+        let now_ms = self.db.clock().now().as_millisecond();
+        let rows: Vec<String> = self
+            .db
+            .read(async {
+                on_both!(self.db.pools(), |pool| sqlx::query_scalar(MISDATED)
+                    .bind(now_ms)
+                    .bind(i64::try_from(LAPSES_MAX).unwrap_or(i64::MAX))
+                    .fetch_all(pool)
+                    .await)
+            })
+            .await?;
+        let ids = rows.into_iter().map(|id| known("task", TaskId::try_from(id)));
+        self.happens(ids.collect::<Result<_, _>>()?, || Event::Due).await
+    }
+
+    /// Lets it happen to each, and says to how many it did.
+    async fn happens(&self, ids: Vec<TaskId>, event: impl Fn() -> Event) -> Result<u64, StoreError> {
+        let steps = ids.into_iter().map(|id| self.step(Scope::All, id, event()));
+        let mut done = 0;
+        for stepped in futures_util::future::join_all(steps).await {
+            done += u64::from(matches!(stepped?, Stepped::Done { .. }));
+        }
+        Ok(done)
     }
 
     /// Forgets what has ended and was kept for long enough, and says how many those were. It is done by itself.
@@ -148,9 +186,14 @@ impl Queue {
 
 async fn forget(tx: &mut crate::sql::Tx, now_ms: i64) -> Result<u64, StoreError> {
     // Written out, so that it is prepared once and read from the index.
+    let lock = match tx {
+        Both::Sqlite(_) => "",
+        // What somebody is just reviving is theirs, and nobody waits for anybody.
+        Both::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+    };
     let sql = format!(
         "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE stage IN ('completed', 'failed', 'cancelled', 'dead') \
-         AND wake_at_ms <= $1 LIMIT {PRUNED_MAX}) \
+         AND wake_at_ms <= $1 LIMIT {PRUNED_MAX}{lock}) \
          AND stage IN ('completed', 'failed', 'cancelled', 'dead') AND wake_at_ms <= $1"
     );
     Ok(on_both!(tx, |tx| sqlx::query(AssertSqlSafe(sql))

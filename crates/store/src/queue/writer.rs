@@ -16,12 +16,13 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    Submitted, TaskChange,
+    SubmitError, Submitted, TaskChange,
     claim::{self, Claim, Claimed},
     insert,
     metrics::Metrics,
     moves::{self, Scope, Step, Stepped},
     new::NewRow,
+    unfinished::Tally,
     wake,
 };
 use crate::{StoreError, db::Db, sql::Tx};
@@ -41,9 +42,7 @@ pub(super) enum Request {
 
 #[derive(Debug)]
 pub(super) enum Became {
-    Submitted(Submitted),
-    /// The name is another task's.
-    Reused,
+    Submitted(Result<Submitted, SubmitError>),
     Stepped(Stepped),
     Claimed(Vec<Claimed>),
 }
@@ -56,6 +55,7 @@ pub(super) struct Job {
 
 struct Group {
     now_ms: i64,
+    slot: i64,
     requests: Arc<[Request]>,
 }
 
@@ -63,6 +63,8 @@ pub(super) struct GroupWriter {
     pub db: Db,
     pub jobs: mpsc::Receiver<Job>,
     pub metrics: Metrics,
+    /// Where it counts what has not ended.
+    pub slot: i64,
     pub changes: broadcast::Sender<TaskChange>,
     /// Who waits for work here, and who tells others.
     pub ready: [watch::Sender<u64>; 2],
@@ -145,7 +147,12 @@ impl GroupWriter {
 
     async fn write(&self, requests: Arc<[Request]>) -> Result<Vec<Became>, StoreError> {
         let now_ms = self.db.clock().now().as_millisecond();
-        let (became, is_ready) = self.db.write(Group { now_ms, requests }, run).await?;
+        let group = Group {
+            now_ms,
+            slot: self.slot,
+            requests,
+        };
+        let (became, is_ready) = self.db.write(group, run).await?;
         if is_ready {
             self.ready.iter().for_each(wake::bump);
         }
@@ -159,7 +166,7 @@ impl GroupWriter {
             self.changes.send(TaskChange { id, state }).ok();
         };
         match (request, became) {
-            (_, Became::Submitted(submitted)) if !submitted.is_repeat => {
+            (_, Became::Submitted(Ok(submitted))) if !submitted.is_repeat => {
                 tell(submitted.id.clone(), submitted.state);
             }
             (Request::Step(step), Became::Stepped(Stepped::Done { state, .. })) if !step.is_beat() => {
@@ -184,6 +191,7 @@ fn given_back(claimed: Claimed) -> Request {
             ended: Ended::Unbegun,
             jitter: 0,
         },
+        is_error: false,
     })
 }
 
@@ -205,8 +213,9 @@ fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Done, Store
             Request::Step(step) => Some(step),
             _ => None,
         });
-        let mut submitted = insert::submit(tx, group.now_ms, &rows).await?.into_iter();
-        let (stepped, mut is_ready) = moves::apply(tx, group.now_ms, &steps).await?;
+        let mut tally = Tally::default();
+        let mut submitted = insert::submit(tx, group.now_ms, &rows, &mut tally).await?.into_iter();
+        let (stepped, mut is_ready) = moves::apply(tx, group.now_ms, &steps, &mut tally).await?;
         let mut stepped = stepped.into_iter();
         let mut became = Vec::with_capacity(group.requests.len());
         for request in &*group.requests {
@@ -216,9 +225,10 @@ fn run<'t>(tx: &'t mut Tx, group: &'t Group) -> BoxFuture<'t, Result<Done, Store
                 Request::Claim(claim) => Some(Became::Claimed(claim::claim(tx, group.now_ms, claim).await?)),
             };
             let one = one.ok_or_else(no_outcome)?;
-            is_ready |= matches!(&one, Became::Submitted(new) if new.state == State::Pending && !new.is_repeat);
+            is_ready |= matches!(&one, Became::Submitted(Ok(new)) if new.state == State::Pending && !new.is_repeat);
             became.push(one);
         }
+        tally.write(tx, group.slot).await?;
         Ok((became, is_ready))
     })
 }

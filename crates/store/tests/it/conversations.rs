@@ -10,7 +10,7 @@ use forebay_domain::{
 use forebay_store::{
     Conversations,
     conversations::{
-        Append, Appended, ConversationCursor, Created, NODE_BYTES_MAX, NewConversation, NodeDeleted, Room,
+        Append, Appended, ConversationCursor, Created, NODE_BYTES_MAX, NewConversation, Removal, Removed, Room,
         StoredConversation, StoredNode,
     },
     responses::{OwnerKind, ResponseOwner},
@@ -94,6 +94,16 @@ fn append(id: &str, version: Option<i64>, nodes: Vec<StoredNode>) -> Append {
     }
 }
 
+/// Ann's task wants this to go.
+fn removal(id: &str, task: &str) -> Removal {
+    Removal {
+        id: id.to_owned(),
+        owner: ann(),
+        task: task.to_owned(),
+        at: at(2_000),
+    }
+}
+
 async fn make(all: &Conversations, new: &NewConversation) -> StoredConversation {
     match all.create(new, ROOM).await.unwrap() {
         Created::New { conversation, evicted } => {
@@ -174,14 +184,18 @@ async fn a_conversation_is_kept_whole_for_its_owner_alone() {
                 ..append("c1", None, vec![node("x", "t9")])
             };
             assert!(matches!(all.append(&theirs).await.unwrap(), Appended::Unknown));
-            let deleted = all.delete_node("c1", &stranger, "a", at(2_000), None).await.unwrap();
-            assert_eq!(deleted, NodeDeleted::NoConversation);
             assert!(!all.touch("c1", &stranger, at(2_000), None).await.unwrap());
-            assert!(!all.delete("c1", &stranger).await.unwrap(), "{}", db.name());
+            let theirs = Removal {
+                owner: stranger,
+                ..removal("c1", "t9")
+            };
+            let deleted = all.delete_node(&theirs, "a", None).await.unwrap();
+            assert_eq!(deleted, Removed::NoConversation);
+            let deleted = all.delete(&theirs).await.unwrap();
+            assert_eq!(deleted, Removed::NoConversation, "{}", db.name());
         }
         assert_eq!(shape(&all, "c1").await, "a< b<a");
-        assert!(all.delete("c1", &ann()).await.unwrap());
-        assert!(!all.delete("c1", &ann()).await.unwrap());
+        assert_eq!(all.delete(&removal("c1", "t1")).await.unwrap(), Removed::Gone);
         let tally = all.tally(at(1_000)).await.unwrap();
         assert_eq!((tally.conversations, tally.nodes), (0, 0));
         opened.close().await;
@@ -197,9 +211,10 @@ async fn what_cannot_be_an_id_is_not_there() {
         let long = "x".repeat(10_000);
         for odd in ["\0", long.as_str(), ""] {
             assert!(all.get(odd, &ann(), at(1_000)).await.unwrap().is_none());
-            assert!(!all.delete(odd, &ann()).await.unwrap());
-            let deleted = all.delete_node("c1", &ann(), odd, at(1_000), None).await.unwrap();
-            assert_eq!(deleted, NodeDeleted::NoNode);
+            let deleted = all.delete(&removal(odd, "t1")).await.unwrap();
+            assert_eq!(deleted, Removed::NoConversation);
+            let deleted = all.delete_node(&removal("c1", "t1"), odd, None).await.unwrap();
+            assert_eq!(deleted, Removed::NoNode);
             assert!(all.stamps(&[odd.to_owned()], at(1_000)).await.unwrap().is_empty());
         }
         let mut large = append("c1", None, vec![node("b", "t1")]);
@@ -263,10 +278,8 @@ async fn a_node_that_goes_leaves_its_children_to_its_parent_and_its_room_to_othe
             all.append(&full).await.unwrap(),
             Appended::Full { nodes: 4, .. }
         ));
-        let gone = all.delete_node("c1", &ann(), "b", at(2_000), None).await.unwrap();
-        assert_eq!(gone, NodeDeleted::Gone);
-        let again = all.delete_node("c1", &ann(), "b", at(2_000), None).await.unwrap();
-        assert_eq!(again, NodeDeleted::NoNode);
+        let gone = all.delete_node(&removal("c1", "t9"), "b", None).await.unwrap();
+        assert_eq!(gone, Removed::Gone);
         let now = find(&all, "c1").await;
         assert_eq!(
             (now.nodes, now.bytes),
@@ -283,6 +296,36 @@ async fn a_node_that_goes_leaves_its_children_to_its_parent_and_its_room_to_othe
             all.append(&many).await.unwrap(),
             Appended::Full { nodes: 11, .. }
         ));
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_task_took_away_it_is_not_told_to_be_unknown() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let all = opened.store.conversations();
+        make(&all, &new("c1", &["a", "b"])).await;
+        for (task, expected) in [("t1", Removed::Gone), ("t1", Removed::Repeat), ("t2", Removed::NoNode)] {
+            let came = all.delete_node(&removal("c1", task), "b", None).await.unwrap();
+            assert_eq!(came, expected, "{} {task}", db.name());
+        }
+        for (task, expected) in [
+            ("t3", Removed::Gone),
+            ("t3", Removed::Repeat),
+            ("t4", Removed::NoConversation),
+        ] {
+            let came = all.delete(&removal("c1", task)).await.unwrap();
+            assert_eq!(came, expected, "{} {task}", db.name());
+        }
+        // A task that wanted a node of it learns that it was done, though the whole is gone.
+        let came = all.delete_node(&removal("c1", "t1"), "b", None).await.unwrap();
+        assert_eq!(came, Removed::Repeat);
+        let a_month = 31 * 24 * 3_600_000;
+        for (now_ms, known) in [(2_000 + a_month - 1, 2), (2_000 + a_month, 0)] {
+            all.sweep(at(now_ms)).await.unwrap();
+            assert_eq!(db.number("SELECT COUNT(*) FROM conversation_removal").await, known);
+        }
         opened.close().await;
     }
 }

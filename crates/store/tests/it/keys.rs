@@ -72,6 +72,32 @@ async fn a_key_is_kept_whole() {
 }
 
 #[tokio::test]
+async fn many_are_found_at_once() {
+    for db in TestDb::both().await {
+        let opened = open(&db).await;
+        let keys = opened.store.keys();
+        for name in ["a1", "a2", "a3"] {
+            keys.create(&key(name, "acme", Role::User)).await.unwrap();
+        }
+        let found = async |names: &[&str]| {
+            let ids: Vec<KeyId> = names.iter().map(|name| id(name)).collect();
+            let mut found: Vec<String> = keys
+                .find_all(&ids)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|key| key.id.to_string())
+                .collect();
+            found.sort();
+            found
+        };
+        assert_eq!(found(&["a3", "none", "a1"]).await, ["a1", "a3"], "{}", db.name());
+        assert!(found(&[]).await.is_empty());
+        opened.close().await;
+    }
+}
+
+#[tokio::test]
 async fn lists_come_in_pages_and_by_tenant() {
     for db in TestDb::both().await {
         let opened = open(&db).await;

@@ -1,62 +1,16 @@
 //! Submitting, claiming, settling, cancelling, queueing again and forgetting, one at a time.
 
-use super::{LEASE, Timed, claim, claim_of, claim_one, done, failed, owner, principal, scope, work};
-use crate::{at, until};
+use super::{LEASE, Timed, claim, claim_of, claim_one, done, failed, owner, query, scope, work};
+use crate::at;
 use bytes::Bytes;
 use forebay_domain::{
-    Code, Failure, Principal,
+    Code, Failure,
     model::Priority,
     task::{DEAD_KEPT_MS, Ended, Needs, Offer, Refusal, Retry, State},
 };
-use forebay_store::queue::{Body, NewTask, Scope, SubmitError, TaskError, TaskQuery};
+use forebay_store::queue::{Body, NewTask, Scope, TaskError, TaskQuery};
 use forebay_testkit::db::TestDb;
 use std::time::Duration;
-
-fn query(scope: Scope) -> TaskQuery {
-    TaskQuery {
-        scope,
-        state: None,
-        task_type: None,
-        context_id: None,
-        after: None,
-        limit: 0,
-    }
-}
-
-#[tokio::test]
-async fn the_same_name_in_another_project_or_of_a_token_is_somebody_else() {
-    for db in TestDb::both().await {
-        let timed = Timed::open(&db).await;
-        let queue = timed.queue();
-        let ann = principal("acme", "ann");
-        let id = queue.submit(work("a")).await.unwrap().id;
-        let strangers = [
-            Principal {
-                project: Some("other".parse().unwrap()),
-                ..ann.clone()
-            },
-            Principal {
-                key: None,
-                ..ann.clone()
-            },
-            principal("acme", "bob"),
-            principal("zeta", "ann"),
-        ];
-        for stranger in strangers {
-            let theirs = Scope::own(&stranger);
-            let found = queue.get(&theirs, &id, Body::Both).await.unwrap();
-            assert_eq!(found, None, "{stranger:?}");
-            assert!(queue.list(&query(theirs.clone())).await.unwrap().tasks.is_empty());
-            let refused = queue.cancel(&theirs, &id).await.unwrap_err();
-            assert!(matches!(refused, TaskError::Unknown), "{refused:?}");
-        }
-        let own = Scope::own(&ann);
-        assert!(queue.get(&own, &id, Body::Both).await.unwrap().is_some());
-        assert_eq!(queue.list(&query(own.clone())).await.unwrap().tasks.len(), 1);
-        assert_eq!(queue.cancel(&own, &id).await.unwrap(), State::Cancelled);
-        timed.close().await;
-    }
-}
 
 #[tokio::test]
 async fn a_task_is_run_once_and_keeps_its_result() {
@@ -109,78 +63,6 @@ async fn a_task_is_run_once_and_keeps_its_result() {
         timed.clock.advance(Duration::from_hours(24));
         assert_eq!(queue.prune().await.unwrap(), 1);
         assert_eq!(db.number("SELECT COUNT(*) FROM task_input").await, 0, "{}", db.name());
-        timed.close().await;
-    }
-}
-
-#[tokio::test]
-async fn a_name_is_one_task() {
-    for db in TestDb::both().await {
-        let timed = Timed::open(&db).await;
-        let queue = timed.queue();
-        let named = || NewTask {
-            idempotency_key: Some("k".to_owned()),
-            ..work("a")
-        };
-        let (first, second) = tokio::join!(queue.submit(named()), queue.submit(named()));
-        let (first, second) = (first.unwrap(), second.unwrap());
-        assert_eq!(first.id, second.id);
-        assert!(first.is_repeat != second.is_repeat, "one of them is new");
-        let other = NewTask {
-            input: Bytes::from_static(b"2"),
-            ..named()
-        };
-        let somebody = NewTask {
-            owner: owner("acme", "bob"),
-            ..named()
-        };
-        for wrong in [other.clone(), somebody] {
-            let refused = queue.submit(wrong).await.unwrap_err();
-            assert!(matches!(refused, SubmitError::Reused), "{refused}");
-            assert_eq!(Failure::from(refused).code, Code::IdempotencyKeyReused);
-        }
-        let elsewhere = NewTask {
-            owner: owner("zeta", "ann"),
-            ..other
-        };
-        assert!(
-            !queue.submit(elsewhere).await.unwrap().is_repeat,
-            "names are a tenant's own"
-        );
-        assert_eq!(db.number("SELECT COUNT(*) FROM task").await, 2);
-        timed.close().await;
-    }
-}
-
-#[tokio::test]
-async fn whoever_was_given_up_for_lost_settles_nothing() {
-    for db in TestDb::both().await {
-        let timed = Timed::open(&db).await;
-        let queue = timed.queue();
-        let id = queue.submit(work("a")).await.unwrap().id;
-        let lost = claim_one(&queue, "a").await;
-        timed.clock.advance(LEASE.saturating_sub(Duration::from_millis(1)));
-        assert_eq!(queue.lapse().await.unwrap(), 0);
-        let beat = &queue.heartbeat(&[(id.clone(), lost.fence)], LEASE).await.unwrap()[0];
-        assert!(beat.still_mine && !beat.cancel_wanted);
-        timed.clock.advance(LEASE);
-        queue.lapse().await.unwrap();
-        // It waits a moment before it is tried again.
-        timed.clock.advance(Duration::from_secs(1));
-        let found = claim_one(&queue, "a").await;
-        assert_eq!((found.task.id.clone(), found.task.attempts), (id.clone(), 2));
-        assert!(found.fence > lost.fence);
-
-        let stale = queue.settle(&id, lost.fence, done()).await.unwrap_err();
-        assert!(matches!(stale, TaskError::Refused(Refusal::Stale)), "{stale}");
-        let beat = &queue.heartbeat(&[(id.clone(), lost.fence)], LEASE).await.unwrap()[0];
-        assert!(!beat.still_mine);
-        let task = queue.get(&Scope::All, &id, Body::Output).await.unwrap().unwrap();
-        assert_eq!((task.state, task.output), (State::Running, None), "{}", db.name());
-        assert_eq!(
-            queue.settle(&id, found.fence, done()).await.unwrap().state,
-            State::Completed
-        );
         timed.close().await;
     }
 }
@@ -440,69 +322,6 @@ async fn a_list_shows_the_newest_first_and_what_waits_is_counted() {
                 "b high running 1 2000"
             ]
         );
-        timed.close().await;
-    }
-}
-
-#[tokio::test]
-async fn nonsense_is_not_kept() {
-    let timed = Timed::open(&TestDb::sqlite()).await;
-    let queue = timed.queue();
-    let never = Retry {
-        attempts_max: 0,
-        ..Retry::default()
-    };
-    let nonsense = [
-        NewTask {
-            input: Bytes::from_static(b"{"),
-            ..work("a")
-        },
-        NewTask {
-            input: Bytes::from(vec![b'1'; (1 << 20) + 1]),
-            ..work("a")
-        },
-        NewTask {
-            idempotency_key: Some(String::new()),
-            ..work("a")
-        },
-        NewTask {
-            lane: Some("a\0".to_owned()),
-            ..work("a")
-        },
-        NewTask {
-            retry: never,
-            ..work("a")
-        },
-        NewTask {
-            result_ttl: Duration::MAX,
-            ..work("a")
-        },
-    ];
-    for new in nonsense {
-        queue.submit(new).await.unwrap_err();
-    }
-    queue.submit(work("a")).await.unwrap();
-    let one = claim_one(&queue, "a").await;
-    let refused = queue
-        .settle(&one.task.id, one.fence, Ended::Done(Bytes::from_static(b"{")))
-        .await;
-    assert!(refused.is_err());
-    timed.close().await;
-}
-
-#[tokio::test]
-async fn what_nobody_took_is_somebody_elses_at_once() {
-    for db in TestDb::both().await {
-        let timed = Timed::open(&db).await;
-        let queue = timed.queue();
-        queue.submit(work("a")).await.unwrap();
-        let gone = tokio::time::timeout(Duration::ZERO, claim(&queue, "a", 1)).await;
-        assert!(gone.is_err(), "nobody waited for it");
-        until("somebody else has it", || async {
-            let claimed = claim(&queue, "a", 1).await;
-            claimed.first().is_some_and(|one| one.task.attempts == 1)
-        })
-        .await;
         timed.close().await;
     }
 }

@@ -13,6 +13,7 @@ use forebay_testkit::db::TestDb;
 use std::{
     collections::HashSet,
     io::{BufRead, BufReader},
+    os::unix::process::ExitStatusExt,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -26,6 +27,7 @@ const KILLS: usize = 15;
 const LINES_MAX: u64 = 60;
 const LEASE: Duration = Duration::from_millis(100);
 const MARK: &str = "journal: ";
+const SIGKILL: i32 = 9;
 
 /// What the client wrote down.
 #[derive(Default)]
@@ -95,8 +97,20 @@ async fn killed_again_and_again(db: TestDb) {
                 child.kill().unwrap();
             }
         }
-        child.wait().unwrap();
+        // It never ends by itself, unless something is wrong with it.
+        assert_eq!(
+            child.wait().unwrap().signal(),
+            Some(SIGKILL),
+            "round {round}, {told} lines"
+        );
+        assert!(told >= kill_after);
     }
+    // They were killed at work, and not before.
+    let (claims, settled) = (journal.claims, journal.settled.len());
+    assert!(
+        claims >= settled && settled >= kills(),
+        "{claims} claims, {settled} settled"
+    );
 
     let opened = open(&db).await;
     let queue = opened.store.queue();
@@ -109,6 +123,7 @@ async fn killed_again_and_again(db: TestDb) {
         .await
         .expect("all that is left is done");
     assert!(journal.submitted.len() >= kills(), "{}", journal.submitted.len());
+    assert!(journal.settled.len() > settled, "what was left was done in the end");
     for name in &journal.submitted {
         let sql = format!("SELECT COUNT(*) FROM task WHERE idempotency_key = '{name}' AND stage = 'completed'");
         assert_eq!(db.number(&sql).await, 1, "{}: {name}", db.name());

@@ -133,3 +133,46 @@ async fn a_lane_that_many_use_at_once_never_stalls() {
         }
     }
 }
+
+/// Whoever settles the one in front and whoever cancels one behind it want the same lane and the same rows.
+#[tokio::test]
+async fn nobody_waits_in_a_circle_for_a_lane() {
+    for db in TestDb::both().await {
+        let both = [Timed::open(&db).await, Timed::open(&db).await];
+        let [worker, other] = both.each_ref().map(Timed::queue);
+        for _ in 0..30 {
+            let mut behind = Vec::new();
+            worker.submit(in_lane("x")).await.unwrap();
+            for _ in 0..3 {
+                behind.push(worker.submit(in_lane("x")).await.unwrap().id);
+            }
+            let front = claim_one(&worker, "a").await;
+            let settling = async {
+                worker.settle(&front.task.id, front.fence, done()).await.unwrap();
+                claim(&worker, "a", 1).await
+            };
+            let cancelling = join_all(behind.iter().map(|id| other.cancel(&Scope::All, id)));
+            let (next, cancelled) = tokio::join!(settling, cancelling);
+            for run in next {
+                worker.settle(&run.task.id, run.fence, done()).await.unwrap();
+            }
+            assert!(cancelled.iter().all(Result::is_ok), "{cancelled:?}");
+            while let Some(run) = claim(&worker, "a", 1).await.pop() {
+                worker.settle(&run.task.id, run.fence, done()).await.unwrap();
+            }
+        }
+        for one in both {
+            one.close().await;
+        }
+        if db.is_postgres() {
+            // Told when the connections have ended.
+            let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+            assert_eq!(db.number(sql).await, 0);
+        }
+        assert_eq!(
+            db.number("SELECT COUNT(*) FROM task WHERE stage IN ('waiting', 'pending')")
+                .await,
+            0
+        );
+    }
+}

@@ -2,6 +2,7 @@
 
 mod basics;
 mod crash;
+mod forget;
 mod full;
 mod lanes;
 mod model;
@@ -19,7 +20,7 @@ use forebay_domain::{
 use forebay_runtime::{Clock, Entropy, Tasks};
 use forebay_store::{
     Queue, Store, StoreParts,
-    queue::{Claim, Claimed, NewTask, Scope},
+    queue::{Claim, Claimed, NewTask, Scope, TaskQuery},
 };
 use forebay_testkit::db::TestDb;
 use std::time::Duration;
@@ -35,10 +36,14 @@ struct Timed {
 
 impl Timed {
     async fn open(db: &TestDb) -> Self {
-        let (tasks, clock) = (Tasks::new(), Clock::manual(at(START_MS)));
+        Self::open_with(db, Clock::manual(at(START_MS)), Entropy::system()).await
+    }
+
+    async fn open_with(db: &TestDb, clock: Clock, entropy: Entropy) -> Self {
+        let tasks = Tasks::new();
         let parts = StoreParts {
             clock: clock.clone(),
-            entropy: Entropy::system(),
+            entropy,
             tasks: tasks.clone(),
         };
         let store = Store::open(db.url(), parts).await.unwrap();
@@ -92,6 +97,7 @@ fn work(task_type: &str) -> NewTask {
         run_at: None,
         input: Bytes::from_static(br#"{"a":1}"#),
         idempotency_key: None,
+        stands_for: None,
         lane: None,
         context_id: None,
         wanted_by: None,
@@ -130,8 +136,23 @@ fn done() -> Ended {
 }
 
 fn failed(retryable: bool) -> Ended {
+    failed_of("upstream_failed", retryable)
+}
+
+fn failed_of(code: &str, retryable: bool) -> Ended {
     Ended::Failed {
-        error: TaskError::new("upstream_failed", "It broke.", None),
+        error: TaskError::new(code, "It broke.", None),
         retryable,
+    }
+}
+
+fn query(scope: Scope) -> TaskQuery {
+    TaskQuery {
+        scope,
+        state: None,
+        task_type: None,
+        context_id: None,
+        after: None,
+        limit: 0,
     }
 }

@@ -1,133 +1,222 @@
-//! The queue over a real database against a plain one, whatever happens to it in whatever order.
+//! The queue over a real database against a plain one, whatever happens to it in whatever order: two gateways on one
+//! database, each of which is asked several things at once.
 
 use super::{
-    Timed, claim_of, done, failed,
-    model::{How, Model, Op, TYPES, ops},
+    Timed, claim_of, done, failed, failed_of,
+    model::{BACK_OFF_MS, How, LEASE_MS, Model, Move, New, Op, Settlement, Submission, TYPES, ops},
     work,
 };
 use crate::at;
 use forebay_domain::{
     id::TaskId,
-    task::{Ended, Refusal, Retry},
+    task::{Ended, Refusal, Retry, State},
 };
+use forebay_runtime::{Clock, Entropy};
 use forebay_store::{
     Queue,
-    queue::{NewTask, Scope, SubmitError, TaskError, TaskQuery},
+    queue::{Beat, Claimed, NewTask, Scope, Settled, SubmitError, TaskError, TaskQuery},
 };
 use forebay_testkit::db::TestDb;
+use futures_util::future::{BoxFuture, join_all};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-const CASES: u8 = 6;
-const OPS: usize = 100;
-const LEASE: Duration = Duration::from_millis(super::model::LEASE_MS.unsigned_abs());
-const BACK_OFF: Duration = Duration::from_secs(20);
+const CASES: u8 = 8;
+const OPS: usize = 60;
+const LEASE: Duration = Duration::from_millis(LEASE_MS.unsigned_abs());
+const BACK_OFF: Duration = Duration::from_millis(BACK_OFF_MS.unsigned_abs());
+const WORKERS: [&str; 2] = ["w0", "w1"];
+const UNFINISHED: &str = "SELECT CAST(COALESCE(SUM(number), 0) AS BIGINT) FROM task_unfinished";
 
-struct World {
-    timed: Timed,
-    queue: Queue,
+struct World<'a> {
+    db: &'a TestDb,
+    clock: Clock,
+    gateways: [Timed; 2],
+    queues: [Queue; 2],
     model: Model,
     ids: Vec<TaskId>,
     /// The fence of each run.
     fences: Vec<i64>,
 }
 
-impl World {
+/// What came of one move.
+enum Came {
+    Claimed(Vec<Claimed>),
+    Beat(Beat),
+    Settled(Result<Settled, TaskError>),
+    Cancelled(Result<State, TaskError>),
+    Requeued(Result<State, TaskError>),
+}
+
+impl World<'_> {
     async fn apply(&mut self, op: &Op) {
         match op {
-            Op::Submit { .. } => self.submit(op).await,
-            Op::Claim { room, at_most } => self.claim(*room, *at_most).await,
-            Op::Beat { run } => {
-                let Some(run) = run.checked_rem(self.fences.len()) else {
-                    return;
-                };
-                let held = [(self.ids[self.model.runs[run]].clone(), self.fences[run])];
-                let beat = self.queue.heartbeat(&held, LEASE).await.unwrap().remove(0);
-                let found = beat.still_mine.then_some(beat.cancel_wanted);
-                assert_eq!(found, self.model.beat(run));
-            }
-            Op::Settle { run, how } => {
-                let Some(run) = run.checked_rem(self.fences.len()) else {
-                    return;
-                };
-                self.settle(run, *how).await;
-            }
-            Op::Cancel { task } => {
-                let Some(task) = task.checked_rem(self.ids.len()) else {
-                    return;
-                };
-                let found = self.queue.cancel(&Scope::All, &self.ids[task]).await;
-                assert_eq!(found.ok(), self.model.cancel(task));
-            }
-            Op::Requeue { task } => {
-                let Some(task) = task.checked_rem(self.ids.len()) else {
-                    return;
-                };
-                let found = self.queue.requeue(&Scope::All, &self.ids[task]).await;
-                assert_eq!(found.is_ok(), self.model.requeue(task));
+            Op::Submit(gateway, news) => self.submit(*gateway, news).await,
+            Op::Move(gateway, moves) => {
+                let moves = self.resolved(moves);
+                self.happen(*gateway, &moves).await;
             }
             Op::Wait { by_ms } => {
-                self.timed.clock.advance(Duration::from_millis(by_ms.unsigned_abs()));
-                self.lapse().await;
+                self.clock.advance(Duration::from_millis(by_ms.unsigned_abs()));
+                self.pass_time().await;
             }
             Op::Jump { by_ms } => {
-                self.timed.clock.set_by(*by_ms);
-                self.lapse().await;
+                self.clock.set_by(*by_ms);
+                self.pass_time().await;
             }
         }
     }
 
-    async fn lapse(&mut self) {
-        self.queue.lapse().await.unwrap();
-        self.model.now_ms = self.timed.now_ms();
+    /// What happens by itself, at one gateway after the other.
+    async fn pass_time(&mut self) {
+        for queue in &self.queues {
+            queue.lapse().await.unwrap();
+        }
+        self.model.now_ms = self.clock.now().as_millisecond();
         self.model.lapse();
+        for queue in &self.queues {
+            queue.catch_up().await.unwrap();
+        }
+        self.model.catch_up();
     }
 
-    async fn submit(&mut self, op: &Op) {
-        let Op::Submit {
-            of,
-            priority,
-            lane,
-            ahead_ms,
-            attempts_max,
-            key,
-        } = op
-        else {
-            return;
-        };
-        let new = NewTask {
-            priority: *priority,
-            run_at: (*ahead_ms > 0).then(|| at(self.timed.now_ms() + ahead_ms)),
-            idempotency_key: key.map(|key| key.to_string()),
-            lane: lane.map(|lane| lane.to_string()),
-            retry: Retry {
-                attempts_max: *attempts_max,
-                first: BACK_OFF,
-                max: BACK_OFF,
-            },
-            result_ttl: Duration::from_hours(1_000),
-            ..work(TYPES[*of])
-        };
-        match (self.queue.submit(new).await, self.model.submit(op)) {
-            (Ok(submitted), Some((number, is_repeat))) => {
-                assert_eq!(submitted.is_repeat, is_repeat);
-                if is_repeat {
-                    assert_eq!(submitted.id, self.ids[number]);
-                } else {
-                    self.ids.push(submitted.id);
+    async fn submit(&mut self, gateway: usize, news: &[New]) {
+        let all = news.iter().map(|new| {
+            self.queues[gateway].submit(NewTask {
+                priority: new.priority,
+                run_at: (new.ahead_ms > 0).then(|| at(self.model.now_ms + new.ahead_ms)),
+                idempotency_key: new.key.map(|key| key.to_string()),
+                lane: new.lane.map(|lane| lane.to_string()),
+                retry: Retry {
+                    attempts_max: new.attempts_max,
+                    first: BACK_OFF,
+                    max: BACK_OFF,
+                },
+                result_ttl: Duration::from_hours(1_000),
+                ..work(TYPES[new.of])
+            })
+        });
+        for (new, found) in news.iter().zip(join_all(all).await) {
+            match (found, self.model.submit(new)) {
+                (Ok(found), Some(expected)) => {
+                    if expected.task == self.ids.len() {
+                        self.ids.push(found.id.clone());
+                        self.model.tasks[expected.task].id = found.id.to_string();
+                    }
+                    let task = self.ids.iter().position(|id| *id == found.id).unwrap();
+                    let found = Submission {
+                        task,
+                        state: found.state,
+                        is_repeat: found.is_repeat,
+                    };
+                    assert_eq!(found, expected);
                 }
+                (Err(SubmitError::Reused), None) => {}
+                (found, expected) => unreachable!("{found:?} where {expected:?} was expected"),
             }
-            (Err(SubmitError::Reused), None) => {}
-            (found, expected) => unreachable!("{found:?} where {expected:?} was expected"),
+        }
+        self.model.turns();
+    }
+
+    /// With runs and tasks that there are.
+    fn resolved(&self, moves: &[Move]) -> Vec<Move> {
+        let (runs, tasks) = (self.fences.len(), self.ids.len());
+        let resolved = moves.iter().filter_map(|one| {
+            Some(match one {
+                Move::Claim { .. } => one.clone(),
+                Move::Beat { run } => Move::Beat {
+                    run: run.checked_rem(runs)?,
+                },
+                Move::Settle { run, how } => Move::Settle {
+                    run: run.checked_rem(runs)?,
+                    how: *how,
+                },
+                Move::Cancel { task } => Move::Cancel {
+                    task: task.checked_rem(tasks)?,
+                },
+                Move::Requeue { task } => Move::Requeue {
+                    task: task.checked_rem(tasks)?,
+                },
+            })
+        });
+        resolved.collect()
+    }
+
+    fn ask<'w>(&'w self, gateway: usize, one: &Move) -> BoxFuture<'w, Came> {
+        let queue = &self.queues[gateway];
+        match *one {
+            Move::Claim { room, at_most } => {
+                let types = [(TYPES[0], room[0]), (TYPES[1], room[1])];
+                let claim = claim_of(WORKERS[gateway], &types, at_most);
+                Box::pin(async move { Came::Claimed(queue.claim(claim).await.unwrap()) })
+            }
+            Move::Beat { run } => {
+                let held = [(self.ids[self.model.runs[run].0].clone(), self.fences[run])];
+                Box::pin(async move { Came::Beat(queue.heartbeat(&held, LEASE).await.unwrap().remove(0)) })
+            }
+            Move::Settle { run, how } => {
+                let (id, fence) = (&self.ids[self.model.runs[run].0], self.fences[run]);
+                Box::pin(async move { Came::Settled(queue.settle(id, fence, ended(how)).await) })
+            }
+            Move::Cancel { task } => {
+                Box::pin(async move { Came::Cancelled(queue.cancel(&Scope::All, &self.ids[task]).await) })
+            }
+            Move::Requeue { task } => {
+                Box::pin(async move { Came::Requeued(queue.requeue(&Scope::All, &self.ids[task]).await) })
+            }
         }
     }
 
-    async fn claim(&mut self, room: [u32; 2], at_most: u32) {
-        let types = [(TYPES[0], room[0]), (TYPES[1], room[1])];
-        let claimed = self.queue.claim(claim_of("w", &types, at_most)).await.unwrap();
+    /// All of it at once: the store hears of it in this order, and lets whatever is no claim happen first.
+    async fn happen(&mut self, gateway: usize, moves: &[Move]) {
+        let came = join_all(moves.iter().map(|one| self.ask(gateway, one))).await;
+        let mut repeats = Vec::new();
+        for (one, came) in moves.iter().zip(&came) {
+            match (one, came) {
+                (Move::Beat { run }, Came::Beat(beat)) => {
+                    let found = beat.still_mine.then_some(beat.cancel_wanted);
+                    assert_eq!(found, self.model.beat(*run));
+                }
+                (Move::Settle { run, how }, Came::Settled(found)) => match (self.model.settle(*run, *how), found) {
+                    (Settlement::State(state), Ok(found)) => {
+                        assert_eq!((found.state, found.is_repeat), (state, false));
+                    }
+                    (Settlement::Repeat(task), Ok(found)) => {
+                        assert!(found.is_repeat);
+                        repeats.push((task, found.state));
+                    }
+                    (Settlement::Lost, Err(TaskError::Refused(Refusal::Stale))) => {}
+                    (expected, found) => unreachable!("{found:?} where {expected:?} was expected"),
+                },
+                (Move::Cancel { task }, Came::Cancelled(found)) => {
+                    assert_eq!(found.as_ref().ok().copied(), self.model.cancel(*task));
+                }
+                (Move::Requeue { task }, Came::Requeued(found)) => {
+                    assert_eq!(found.is_ok(), self.model.requeue(*task));
+                }
+                (Move::Claim { .. }, _) => {}
+                _ => unreachable!("each is answered as it was asked"),
+            }
+        }
+        self.model.turns();
+        for (one, came) in moves.iter().zip(came) {
+            if let (Move::Claim { room, at_most }, Came::Claimed(claimed)) = (one, came) {
+                self.claimed(gateway, *room, *at_most, claimed);
+            }
+        }
+        for (task, state) in repeats {
+            assert_eq!(
+                self.model.tasks[task].state(),
+                state,
+                "as it stood when it was looked up"
+            );
+        }
+    }
+
+    fn claimed(&mut self, gateway: usize, room: [u32; 2], at_most: u32, claimed: Vec<Claimed>) {
         self.model.wake();
         let expected = self.model.claimable(room, at_most);
         let numbers: Vec<usize> = claimed
@@ -137,26 +226,9 @@ impl World {
         let found: Vec<i64> = numbers.iter().map(|number| self.model.tasks[*number].rank()).collect();
         assert_eq!(found, expected, "of those that are alike anyone may come first");
         for (number, one) in numbers.into_iter().zip(claimed) {
-            self.model.claim(number);
+            self.model.claim(number, gateway);
             self.fences.push(one.fence);
         }
-    }
-
-    async fn settle(&mut self, run: usize, how: How) {
-        let ended = match how {
-            How::Done => done(),
-            How::Again => failed(true),
-            How::Never => failed(false),
-            How::GivenBack => Ended::GivenBack,
-            How::Unbegun => Ended::Unbegun,
-        };
-        let id = &self.ids[self.model.runs[run]];
-        let found = match self.queue.settle(id, self.fences[run], ended).await {
-            Ok(settled) => Some((settled.state, settled.is_repeat)),
-            Err(TaskError::Refused(Refusal::Stale)) => None,
-            Err(error) => unreachable!("{error}"),
-        };
-        assert_eq!(found, self.model.settle(run, how));
     }
 
     /// Everything is where the plain queue has it, and what backs off is due within the bounds.
@@ -169,26 +241,63 @@ impl World {
             after: None,
             limit: 0,
         };
-        let page = self.queue.list(&all).await.unwrap();
-        assert_eq!(page.tasks.len(), self.ids.len());
-        for (number, task) in page.tasks.iter().rev().enumerate() {
-            assert_eq!(task.id, self.ids[number], "the newest first");
+        let page = self.queues[0].list(&all).await.unwrap();
+        // Each process gives identifiers that grow; those of two are mixed.
+        let found: BTreeSet<&TaskId> = page.tasks.iter().map(|task| &task.id).collect();
+        assert_eq!(found, self.ids.iter().collect());
+        for task in &page.tasks {
+            let number = self.ids.iter().position(|id| *id == task.id).unwrap();
             assert_eq!(task.state, self.model.tasks[number].state(), "{number}");
             self.model.learn(number, task.run_at.as_millisecond());
         }
         self.model.check();
+        for (gateway, worker) in WORKERS.iter().enumerate() {
+            let worker = worker.parse().unwrap();
+            let left = self.queues[gateway].left_behind(&worker, &[]).await.unwrap();
+            let found: BTreeSet<&TaskId> = left.iter().map(|(id, _)| id).collect();
+            let running = self.model.running_at(gateway);
+            assert_eq!(found, running.iter().map(|number| &self.ids[*number]).collect());
+        }
+    }
+
+    async fn end(self) {
+        let unfinished = self.model.tasks.iter().filter(|task| !task.is_over()).count();
+        let counted = self.db.number(UNFINISHED).await;
+        assert_eq!(usize::try_from(counted), Ok(unfinished), "{}", self.db.name());
+        for gateway in self.gateways {
+            gateway.close().await;
+        }
     }
 }
 
-async fn run(db: &TestDb, ops: &[Op]) {
-    let timed = Timed::open(db).await;
+fn ended(how: How) -> Ended {
+    match how {
+        How::Done => done(),
+        How::Again => failed(true),
+        How::Never => failed(false),
+        How::Refused => failed_of("context_limit", false),
+        How::Busy => failed_of("overloaded", true),
+        How::GivenBack => Ended::GivenBack,
+        How::Unbegun => Ended::Unbegun,
+    }
+}
+
+async fn run(db: &TestDb, case: u8, ops: &[Op]) {
+    let clock = Clock::manual(at(super::START_MS));
+    let seed = u64::from(case) << 1;
+    let gateways = [
+        Timed::open_with(db, clock.clone(), Entropy::seeded(seed)).await,
+        Timed::open_with(db, clock.clone(), Entropy::seeded(seed + 1)).await,
+    ];
     let mut world = World {
-        queue: timed.queue(),
+        db,
+        queues: gateways.each_ref().map(Timed::queue),
         model: Model {
-            now_ms: timed.now_ms(),
+            now_ms: clock.now().as_millisecond(),
             ..Model::default()
         },
-        timed,
+        clock,
+        gateways,
         ids: Vec::new(),
         fences: Vec::new(),
     };
@@ -196,7 +305,7 @@ async fn run(db: &TestDb, ops: &[Op]) {
         world.apply(op).await;
         world.check().await;
     }
-    world.timed.close().await;
+    world.end().await;
 }
 
 fn ops_of(case: u8) -> Vec<Op> {
@@ -210,7 +319,7 @@ async fn whatever_happens_it_is_a_plain_queue() {
     for case in 0..CASES {
         let ops = ops_of(case);
         for db in TestDb::both().await {
-            run(&db, &ops).await;
+            run(&db, case, &ops).await;
         }
     }
 }
