@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import datetime
 import json
 import pathlib
 import threading
@@ -40,6 +41,10 @@ def working(folder: pathlib.Path, scripted: Scripted) -> Iterator[Gateway]:
 @pytest.fixture
 def ann(working: Gateway) -> Key:
     return working.new_key("user")
+
+
+def tomorrow() -> str:
+    return (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).isoformat()
 
 
 def context(gateway: Gateway, key: Key) -> str:
@@ -162,8 +167,31 @@ def test_a_task_is_its_owners_and_nobody_elses(working: Gateway, ann: Key) -> No
         ):
             assert (answer.status_code, answer.json()["code"]) == (404, "unknown_task")
         assert working.http.get(TASKS, headers=stranger.bearer).json()["tasks"] == []
-    assert shown(working, working.new_key("operator"), task).status_code == 200
     assert working.http.get(TASKS, headers=working.new_key("viewer").bearer).status_code == 403
+
+
+def test_what_was_asked_and_answered_is_shown_to_nobody_else(working: Gateway, ann: Key) -> None:
+    about = context(working, ann)
+    task = note(working, ann, about, "for my eyes")["id"]
+    done(working, ann, task)
+    missing = {"context_id": about, "node_id": "none"}
+    failed = submit(working, ann, "mcp.delete_node", missing)["id"]
+    done(working, ann, failed)
+    own = shown(working, ann, task, input="true").json()
+    assert own["input"]["content"] == own["output"]["node"]["content"] == "for my eyes"
+    for other in (working.new_key("operator"), working.admin):
+        for answer in (
+            shown(working, other, task, input="true"),
+            shown(working, other, task, input="true", wait="1s"),
+            working.rpc("tools/call", {"name": "get_task", "arguments": {"task_id": task, "wait": "1s"}}, other),
+        ):
+            assert answer.status_code == 200, answer.text
+            assert "for my eyes" not in answer.text and '"completed"' in answer.text.replace("\\", "")
+        seen = shown(working, other, failed, input="true").json()
+        assert seen["error"]["code"] == "unknown_node" and "input" not in seen, "why it failed may be seen"
+        again = working.http.post(f"{TASKS}/{failed}/requeue", headers=other.bearer)
+        assert again.status_code == 200 and "output" not in again.json(), again.text
+        done(working, ann, failed)
 
 
 def test_what_waits_is_cancelled_at_once_and_what_runs_is_asked_to_end(
@@ -175,7 +203,7 @@ def test_what_waits_is_cancelled_at_once_and_what_runs_is_asked_to_end(
     running = submit(working, ann, "mcp.add_prompt", {"context_id": about, "prompt": "wait for me"})["id"]
     harness.wait_for("the model to be asked", lambda: len(scripted.heard) > before)
     waiting = submit(working, ann, "mcp.add_prompt", {"context_id": about, "prompt": "then me"})["id"]
-    later = note(working, ann, about, "in a year", run_at="2099-01-01T00:00:00Z")
+    later = note(working, ann, about, "in a day", run_at=tomorrow())
     assert later["status"] == "scheduled"
     try:
         for task in (waiting, later["id"]):
@@ -213,8 +241,49 @@ def test_what_failed_is_queued_again_from_the_command_line(working: Gateway, ann
     assert working.cli("task", "show", "0" * 32, key=ann.key).returncode == 5
 
 
+def test_of_several_tasks_one_that_is_refused_keeps_no_other_back(working: Gateway, ann: Key) -> None:
+    about = context(working, ann)
+    done(working, ann, over := note(working, ann, about, "done")["id"])
+    waiting = [note(working, ann, about, "later", run_at=tomorrow())["id"] for _ in range(2)]
+    ids = [waiting[0], over, "0" * 32, waiting[1]]
+    ran = working.cli("task", "cancel", *ids, "-o", "json", key=ann.key)
+    assert ran.returncode == 5, ran.stderr
+    assert [task["id"] for task in json.loads(ran.stdout)] == waiting
+    for refused in (over, "0" * 32):
+        assert ran.stderr.count(refused) == 1, ran.stderr
+    for task in waiting:
+        assert shown(working, ann, task).json()["status"] == "cancelled"
+    nobody = working.cli("task", "cancel", *waiting, key="fb_" + "0" * 16 + "_" + "ab" * 32)
+    assert nobody.returncode == 3 and "1 more" in nobody.stderr, nobody.stderr
+
+
+def test_everything_that_is_not_over_is_watched_however_old(working: Gateway, ann: Key) -> None:
+    about = context(working, ann)
+    old = note(working, ann, about, "later", run_at=tomorrow())["id"]
+    newer = [note(working, ann, about, str(number))["id"] for number in range(100)]
+    done(working, ann, newer[-1])
+    log = working.folder / f"watch-{old}.jsonl"
+    env = harness.clean_env(FOREBAY_URL=working.url, FOREBAY_KEY=ann.key)
+    watch = harness.Process("watch", [str(harness.BINARY), "task", "watch", "-o", "json"], log, env)
+
+    def told(task: str) -> list[str]:
+        lines = [json.loads(line) for line in watch.log.splitlines() if line.endswith("}")]
+        return [line["status"] for line in lines if line["id"] == task]
+
+    try:
+        harness.wait_for("the old one", lambda: told(old) == ["scheduled"])
+        assert told(newer[0]) == ["completed"]
+        fresh = note(working, ann, about, "fresh")["id"]
+        cancelled = working.http.post(f"{TASKS}/{old}/cancel", headers=ann.bearer)
+        assert cancelled.status_code == 200
+        harness.wait_for("its end", lambda: told(old) == ["scheduled", "cancelled"])
+        harness.wait_for("what came in", lambda: told(fresh)[-1:] == ["completed"])
+    finally:
+        watch.terminate()
+
+
 def test_submitting_and_cancelling_are_in_the_audit_trail(working: Gateway, ann: Key) -> None:
-    task = note(working, ann, context(working, ann), "x", run_at="2099-01-01T00:00:00Z")["id"]
+    task = note(working, ann, context(working, ann), "x", run_at=tomorrow())["id"]
     answer = working.http.post(f"{TASKS}/{task}/cancel", headers=ann.bearer)
     trace = answer.headers["x-trace-id"]
     events = working.http.get("/api/v1/audit", params={"trace": trace}, headers=working.admin.bearer).json()["events"]
@@ -273,3 +342,16 @@ def test_a_revoked_key_does_nothing_any_more_whatever_it_has_queued(working: Gat
     go.set()
     ended = done(working, working.admin, behind)
     assert (ended["status"], ended["error"]["code"], ended["attempts"]) == ("failed", "revoked_key", 1)
+
+
+def test_a_key_that_is_revoked_ends_what_runs_for_it(working: Gateway, scripted: Scripted) -> None:
+    key = working.new_key("user")
+    about = context(working, key)
+    scripted.will(script.silent)
+    running = submit(working, key, "mcp.add_prompt", {"context_id": about, "prompt": "for how long?"})["id"]
+    harness.wait_for("the model to be asked", lambda: scripted.heard)
+    assert working.cli("key", "revoke", key.id).returncode == 0
+    ended = done(working, working.admin, running)
+    assert (ended["status"], ended["error"]["code"], ended["attempts"]) == ("failed", "revoked_key", 1)
+    # The engine's connection is let go with it.
+    assert scripted.gone.get(timeout=harness.WAIT_SECONDS_MAX)

@@ -8,6 +8,15 @@ pub fn exit_code(kind: ErrorKind) -> ExitCode {
     ExitCode::from(number(kind))
 }
 
+/// What a script sees of several: the largest of their codes, and 0 where none failed.
+pub(crate) fn worst(kinds: impl IntoIterator<Item = ErrorKind>) -> ExitCode {
+    kinds
+        .into_iter()
+        .map(number)
+        .max()
+        .map_or(ExitCode::SUCCESS, ExitCode::from)
+}
+
 fn number(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Invalid => 1,

@@ -173,6 +173,7 @@ impl App {
         self.door.close_key(key);
         self.front.close_key(key);
         self.upstreams.close_key(key);
+        self.work.look_at_keys();
     }
 
     /// What stands open.

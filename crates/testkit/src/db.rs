@@ -157,6 +157,29 @@ impl TestDb {
     }
 }
 
+/// Nobody else writes to the SQLite file for as long as this is kept; they wait for it.
+pub struct Lock(SqliteConnection);
+
+impl TestDb {
+    /// Keeps everybody else from writing. SQLite only.
+    pub async fn lock(&self) -> Lock {
+        let mut connection = SqliteConnection::connect(&self.url).await.expect("the file opens");
+        sqlx::raw_sql("BEGIN IMMEDIATE")
+            .execute(&mut connection)
+            .await
+            .expect("nobody else writes now");
+        Lock(connection)
+    }
+}
+
+impl Lock {
+    pub async fn release(mut self) {
+        let let_go = sqlx::raw_sql("ROLLBACK").execute(&mut self.0).await;
+        let_go.expect("the statement runs");
+        self.0.close().await.expect("the connection closes");
+    }
+}
+
 impl Drop for TestDb {
     /// On a thread of its own, because a test's runtime cannot be waited on from within.
     fn drop(&mut self) {

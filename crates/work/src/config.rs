@@ -1,6 +1,7 @@
 //! The section `tasks:` of the configuration, as it is written, and what it means for one type of task.
 
-use forebay_domain::task::TypeLimits;
+use crate::claim;
+use forebay_domain::task::{Share, TypeLimits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -26,6 +27,9 @@ pub struct TasksConfig {
     /// How often a task is begun at most, where its type does not say less.
     #[schemars(range(min = 1, max = 100), extend("x-forebay-reload" = "live"))]
     pub attempts_max: NonZeroU32,
+    /// How many tasks of one tenant may wait or run; what comes beyond that is refused.
+    #[schemars(range(min = 1), extend("x-forebay-reload" = "live"))]
+    pub queued_max: NonZeroU32,
     /// How long a task that is over is kept, with its output, in hours.
     #[schemars(range(min = 1, max = 8760), extend("x-forebay-reload" = "live"))]
     pub result_hours: NonZeroU32,
@@ -40,6 +44,7 @@ impl Default for TasksConfig {
             lease_s: 30,
             poll_ms: 1_000,
             attempts_max: NonZeroU32::new(5).expect("it is not zero"),
+            queued_max: NonZeroU32::new(100_000).expect("it is not zero"),
             result_hours: NonZeroU32::new(24).expect("it is not zero"),
             types: BTreeMap::new(),
         }
@@ -50,7 +55,8 @@ impl Default for TasksConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TypeConfig {
-    /// So many of them run at one time in a process.
+    /// So many of them run at one time in a process. What waits for others (`tools/call`, `responses`) takes half of
+    /// `tasks.workers` where nothing is written, and all types that wait leave a quarter of them to the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024), extend("x-forebay-reload" = "live"))]
     pub concurrency: Option<NonZeroU32>,
@@ -76,6 +82,13 @@ impl TasksConfig {
     /// How long a task that is over is kept.
     pub fn result_ttl(&self) -> Duration {
         Duration::from_hours(self.result_hours.get().into())
+    }
+
+    /// How many of a type run at one time, of which it says this itself. What is written counts before its share of the
+    /// workers, but for the places that are kept free of all that wait.
+    pub(crate) fn concurrency(&self, task_type: &str, own: u32, share: Share) -> u32 {
+        let written = self.types.get(task_type).and_then(|written| written.concurrency);
+        written.map_or_else(|| own.min(claim::places(share, self.workers)), NonZeroU32::get)
     }
 
     /// What holds for a type that says this of itself. Attempts only ever become fewer: a type knows how often it may be

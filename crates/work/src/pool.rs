@@ -2,11 +2,13 @@
 
 use crate::{
     Metrics, TasksConfig, Watch, beat,
-    claim::{self, room},
+    claim::{self, Sort, room},
     depth::Depth,
+    faults::Faults,
     hub::Hub,
     run::{self, Job},
     running::Running,
+    submit::Submitter,
     watch::Waiters,
 };
 use arc_swap::ArcSwap;
@@ -14,9 +16,8 @@ use bytes::Bytes;
 use forebay_domain::{
     Code, Failure, Principal,
     id::TraceId,
-    model::Priority,
     port::RunTask,
-    task::{Needs, Offer, State, TaskId, TaskOwner, TaskType, TypeLimits, WorkerId, context_lane},
+    task::{Needs, Offer, State, TaskId, TaskOwner, TaskType, WorkerId, context_lane},
 };
 use forebay_runtime::{
     Clock, Entropy, Stop, Tasks,
@@ -56,12 +57,14 @@ pub(crate) struct Inner {
     tasks: Tasks,
     pub(crate) worker: WorkerId,
     types: BTreeMap<TaskType, Arc<dyn RunTask>>,
-    pub(crate) config: ArcSwap<TasksConfig>,
+    pub(crate) config: Arc<ArcSwap<TasksConfig>>,
+    submitter: Submitter,
     pub(crate) patience: Duration,
     pub(crate) metrics: Metrics,
     pub(crate) hub: Hub,
     waiters: Waiters,
     pub(crate) running: Running,
+    pub(crate) faults: Faults,
     /// What there was when it was counted last.
     depths: Arc<ArcSwap<Vec<Depths>>>,
     /// There may be something to claim, or room for it.
@@ -73,22 +76,34 @@ pub(crate) struct Inner {
 impl Pool {
     /// A pool that can run these; it runs nothing before it is started.
     pub fn new(parts: PoolParts, runs: Vec<Arc<dyn RunTask>>) -> Self {
-        let types = runs.into_iter().map(|run| (name_of(run.as_ref()), run)).collect();
+        let types: BTreeMap<_, _> = runs.into_iter().map(|run| (name_of(run.as_ref()), run)).collect();
         let worker = format!("{:032x}", u128::from_le_bytes(parts.entropy.bytes()));
         let worker = WorkerId::try_from(worker).expect("hex digits are an identifier");
+        parts.store.queue().bound(parts.config.queued_max.get());
+        let config = Arc::new(ArcSwap::from_pointee(parts.config));
+        let limits = types.iter().map(|(name, run)| (name.clone(), run.limits()));
+        let submitter = Submitter {
+            queue: parts.store.queue(),
+            clock: parts.clock.clone(),
+            worker: worker.clone(),
+            config: config.clone(),
+            limits: Arc::new(limits.collect()),
+        };
         Self(Arc::new(Inner {
+            submitter,
             queue: parts.store.queue(),
             keys: parts.store.keys(),
             clock: parts.clock,
             tasks: parts.tasks,
             worker,
             types,
-            config: ArcSwap::from_pointee(parts.config),
+            config,
             patience: parts.patience,
             metrics: parts.metrics,
             hub: Hub::default(),
             waiters: Waiters::default(),
             running: Running::default(),
+            faults: Faults::default(),
             depths: Arc::default(),
             look: Notify::new(),
             beat: Notify::new(),
@@ -103,6 +118,8 @@ impl Pool {
         let inner = self.0.clone();
         tasks.spawn("tasks.beat", |stop| beat::keep_beating(inner, stop));
         let inner = self.0.clone();
+        tasks.spawn("tasks.time", |stop| beat::keep_time(inner, stop));
+        let inner = self.0.clone();
         tasks.spawn("tasks.claim", |stop| claim::keep_claiming(inner, stop));
         let (queue, clock, metrics) = (self.0.queue.clone(), self.0.clock.clone(), self.0.metrics.clone());
         let depth = Depth::new(queue, clock, metrics, self.0.depths.clone());
@@ -111,6 +128,7 @@ impl Pool {
 
     /// Takes a new configuration; it counts for what begins and comes in from now on.
     pub fn reconfigure(&self, config: &TasksConfig) {
+        self.0.queue.bound(config.queued_max.get());
         self.0.config.store(Arc::new(config.clone()));
         self.0.look.notify_one();
     }
@@ -125,6 +143,11 @@ impl Pool {
         self.0.config.load().workers > 0
     }
 
+    /// A key may be good no more: what runs here for its owner is looked at now, and not with the next beat.
+    pub fn look_at_keys(&self) {
+        self.0.beat.notify_one();
+    }
+
     /// How many tasks there are of each sort, as it was seen a few seconds ago.
     pub fn depths(&self) -> Arc<Vec<Depths>> {
         self.0.depths.load_full()
@@ -136,12 +159,14 @@ impl Pool {
 
     pub fn watch(&self) -> Watch {
         let inner = &self.0;
-        Watch::new(
-            inner.queue.clone(),
-            inner.hub.clone(),
-            inner.waiters.clone(),
-            inner.config.load().poll(),
-        )
+        Watch {
+            queue: inner.queue.clone(),
+            hub: inner.hub.clone(),
+            waiters: inner.waiters.clone(),
+            running: inner.running.clone(),
+            stop: inner.tasks.stop().clone(),
+            poll: inner.config.load().poll(),
+        }
     }
 
     /// Refuses what may not come in from outside: a type that nobody knows, or an input that the type does not take.
@@ -170,10 +195,11 @@ impl Pool {
         Ok(NewTask {
             task_type: task_type.clone(),
             owner: TaskOwner::of(principal),
-            priority: Priority::default(),
+            priority: queued.priority.unwrap_or_default(),
             run_at: None,
             input,
             idempotency_key: None,
+            stands_for: queued.stands_for,
             lane: queued
                 .context_id
                 .as_deref()
@@ -189,18 +215,18 @@ impl Pool {
     }
 
     /// Queues a task, with what the configuration says for its type.
-    pub async fn submit(&self, mut new: NewTask) -> Result<Submitted, SubmitError> {
-        let config = self.0.config.load_full();
-        let own = TypeLimits {
-            // What runs here counts for claims, and not for what comes in.
-            concurrency: u32::MAX,
-            retry: new.retry,
-            timeout: new.timeout,
-        };
-        let limits = config.limits(new.task_type.as_str(), own);
-        (new.retry, new.timeout) = (limits.retry, limits.timeout);
-        new.result_ttl = config.result_ttl();
-        self.0.queue.submit(new).await
+    pub async fn submit(&self, new: NewTask) -> Result<Submitted, SubmitError> {
+        self.0.submitter.submit(new).await
+    }
+
+    /// A task as it is queued, with what the configuration says for its type.
+    pub fn ruled(&self, new: NewTask) -> NewTask {
+        self.0.submitter.ruled(new)
+    }
+
+    /// The same for capabilities that put something off. It keeps nothing alive of what runs here.
+    pub fn submitter(&self) -> Submitter {
+        self.0.submitter.clone()
     }
 
     /// Ends a task, or asks the one that runs it to end. It is shown as it is then.
@@ -235,12 +261,12 @@ impl Inner {
     /// Claims what there is room for, and begins it.
     pub(crate) async fn claim_once(self: &Arc<Self>, stop: &Stop) -> Result<(), StoreError> {
         let config = self.config.load_full();
-        let limits: Vec<(TaskType, TypeLimits)> = self
-            .types
-            .iter()
-            .map(|(name, run)| (name.clone(), config.limits(name.as_str(), run.limits())))
-            .collect();
-        let room = room(config.workers, &limits, &self.running.by_type());
+        let sorts = self.types.iter().map(|(name, run)| Sort {
+            task_type: name.clone(),
+            concurrency: config.concurrency(name.as_str(), run.limits().concurrency, run.share()),
+            share: run.share(),
+        });
+        let room = room(config.workers, &sorts.collect::<Vec<_>>(), &self.running.by_type());
         if room.types.is_empty() {
             return Ok(());
         }
@@ -253,13 +279,17 @@ impl Inner {
             lease: config.lease(),
         };
         let claimed = self.queue.claim(claim).await?;
+        if room.is_cut && !claimed.is_empty() {
+            self.look.notify_one();
+        }
         for claimed in claimed {
             let task_type = &claimed.task.task_type;
             let run = self.types.get(task_type).expect("only what can be run is claimed");
             let lease = (claimed.task.id.clone(), claimed.fence);
+            let key = claimed.task.owner.key.clone();
             let job = Job {
                 task: run.clone(),
-                begun: self.running.begin(lease, task_type.as_str(), until),
+                begun: self.running.begin(lease, task_type.as_str(), key, until),
                 claimed,
             };
             let inner = self.clone();

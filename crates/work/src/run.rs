@@ -1,8 +1,8 @@
 //! One run of one task, from the claim to the settle.
 //!
-//! A run ends in one of four ways: by itself; because its owner cancelled it; because the process goes, and gives it back;
-//! or because its lease is lost, and then nothing that it did here counts. Whatever a task type does, a panic included,
-//! the lease is settled.
+//! A run ends in one of five ways: by itself; because its owner cancelled it; because its owner may do nothing any more;
+//! because the process goes, and gives it back; or because its lease is lost, and then nothing that it did here counts.
+//! Whatever a task type does, a panic included, the lease is settled.
 
 use crate::{metrics::RunEnd, pool::Inner, running::Begun, who};
 use bytes::Bytes;
@@ -52,6 +52,9 @@ pub(crate) async fn run(inner: Arc<Inner>, job: Job, stop: Stop) {
         Verdict::Lost => RunEnd::Lost,
         Verdict::Ended(ended) => settle(&inner, &job, ended).await,
     };
+    if end == RunEnd::Lost {
+        job.begun.gives_up();
+    }
     let took = inner.clock.monotonic().saturating_sub(begun);
     inner.metrics.ended(task_type, end, took);
     if matches!(end, RunEnd::Completed | RunEnd::Failed | RunEnd::Cancelled) {
@@ -83,6 +86,7 @@ async fn outcome(inner: &Inner, job: &Job, stop: &Stop) -> Verdict {
     tokio::select! {
         biased;
         () = held.lost.cancelled() => Verdict::Lost,
+        error = held.barred.why() => Verdict::Ended(Ended::Failed { error, retryable: false }),
         ended = AssertUnwindSafe(work(inner, job)).catch_unwind() => Verdict::Ended(match ended {
             Ok(Ok(output)) => done(output),
             // Whoever was asked to stop, and did, has not failed.
@@ -107,6 +111,7 @@ async fn work(inner: &Inner, job: &Job) -> Result<Bytes, TaskFault> {
         input: &job.claimed.input,
         attempt: task.attempts,
         attempts_max: task.attempts_max,
+        priority: task.priority,
         trace: task.trace,
         deadline: now + limit,
         cancelled: &Cancel(&job.begun.held.cancel),
@@ -183,13 +188,20 @@ async fn settle(inner: &Inner, job: &Job, ended: Ended) -> RunEnd {
     let (task, lost) = (&job.claimed.task, &job.begun.held.lost);
     loop {
         match inner.queue.settle(&task.id, job.claimed.fence, ended.clone()).await {
-            Ok(settled) => return end(&ended, settled.state),
-            Err(Unsettled::Store(error)) => warn!(task.id = %task.id, %error, "a task's end is not written yet"),
+            Ok(settled) => {
+                inner.faults.passed("settle");
+                return end(&ended, settled.state);
+            }
+            Err(Unsettled::Store(error)) => inner.faults.met("settle", &error),
             Err(Unsettled::Refused(_) | Unsettled::Unknown) => return RunEnd::Lost,
         }
         tokio::select! {
             () = sleep(SETTLE_AGAIN) => {}
-            () = lost.cancelled() => return RunEnd::Lost,
+            () = lost.cancelled() => {
+                // Whoever has it now settles it.
+                inner.faults.passed("settle");
+                return RunEnd::Lost;
+            }
         }
     }
 }

@@ -1,21 +1,25 @@
 //! `forebay task`: what is done later, and what became of it.
 
+mod watch;
+
 use crate::{
     connect::Context,
-    exit::exit_code,
+    exit::{exit_code, worst},
     printer::{Printer, Table},
     report,
 };
 use clap::Subcommand;
-use forebay_api::{Client, TaskInfo, TaskQuery};
+use forebay_api::{Client, ClientError, TaskInfo, TaskQuery};
 use forebay_domain::{ErrorKind, Failure};
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
+use tokio::time::sleep;
 
 /// How many tasks a page of the list holds.
 const PAGE: u32 = 100;
 /// One wait at the gateway.
 const WAIT: Duration = Duration::from_mins(1);
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The wait of whoever has asked too often, where nobody says how long.
+const RATE_LIMITED: Duration = Duration::from_secs(1);
 
 /// See, cancel and repeat what is done later
 #[derive(Debug, Subcommand)]
@@ -25,12 +29,12 @@ pub(crate) enum Command {
     Show {
         id: String,
     },
-    /// Cancel tasks; what runs is asked to end
+    /// Cancel tasks; what runs is asked to end. One that is refused keeps no other back
     Cancel {
         #[arg(required = true)]
         ids: Vec<String>,
     },
-    /// Queue tasks again that have failed
+    /// Queue tasks again that have failed. One that is refused keeps no other back
     Requeue {
         #[arg(required = true)]
         ids: Vec<String>,
@@ -55,13 +59,13 @@ pub(crate) struct ListArgs {
     limit: u32,
 }
 
-/// Follow one task to its end, or all tasks as they change
+/// Follow one task to its end, or everything that is not over as it changes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   forebay task watch 0192…       until it is over; exit code 0 if it completed, else 5
-  forebay task watch             all of them, until Ctrl-C")]
+  forebay task watch             the newest, and all that are not over, until Ctrl-C")]
 pub(crate) struct WatchArgs {
-    /// The task [else all]
+    /// The task [else all that are not over]
     id: Option<String>,
 }
 
@@ -77,22 +81,10 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             let task = client.task(&id).await?;
             printer.print(&task, whole).map(|()| done)
         }
-        Command::Cancel { ids } => {
-            let mut tasks = Vec::new();
-            for id in &ids {
-                tasks.push(client.cancel_task(id).await?);
-            }
-            printer.print(&tasks, |tasks| table(tasks)).map(|()| done)
-        }
-        Command::Requeue { ids } => {
-            let mut tasks = Vec::new();
-            for id in &ids {
-                tasks.push(client.requeue_task(id).await?);
-            }
-            printer.print(&tasks, |tasks| table(tasks)).map(|()| done)
-        }
+        Command::Cancel { ids } => each(&ids, async |id| client.cancel_task(id).await, printer).await,
+        Command::Requeue { ids } => each(&ids, async |id| client.requeue_task(id).await, printer).await,
         Command::Watch(WatchArgs { id: Some(id) }) => watch_one(&client, &id, printer).await,
-        Command::Watch(WatchArgs { id: None }) => watch_all(&client, printer).await.map(|()| done),
+        Command::Watch(WatchArgs { id: None }) => watch::all(&client, printer).await.map(|()| done),
     }
 }
 
@@ -116,6 +108,52 @@ async fn pages(client: &Client, args: &ListArgs) -> Result<Vec<TaskInfo>, Failur
     }
 }
 
+/// Does something to each of these tasks, and tells what became of them: of those that were refused at once, and of the
+/// others in the end. What would be refused for all of them ends it.
+async fn each(
+    ids: &[String],
+    act: impl AsyncFn(&str) -> Result<TaskInfo, ClientError>,
+    printer: &mut Printer,
+) -> Result<ExitCode, Failure> {
+    let (mut tasks, mut refused) = (Vec::new(), Vec::new());
+    for (number, id) in ids.iter().enumerate() {
+        match patiently(async || act(id).await).await {
+            Ok(task) => tasks.push(task),
+            Err(mut failure) => {
+                failure.message = format!("{id}: {}", failure.message);
+                report::failure(&failure);
+                refused.push(failure.kind());
+                if concerns_all(failure.kind()) {
+                    let left = ids.len() - number - 1;
+                    report::say(&format!("{left} more were not tried"));
+                    break;
+                }
+            }
+        }
+    }
+    printer.print(&tasks, |tasks| table(tasks))?;
+    Ok(worst(refused))
+}
+
+fn concerns_all(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unauthenticated | ErrorKind::Forbidden | ErrorKind::Unavailable
+    )
+}
+
+/// Asks again where it was asked too often.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, ClientError>) -> Result<T, Failure> {
+    loop {
+        match ask().await.map_err(Failure::from) {
+            Err(failure) if failure.kind() == ErrorKind::RateLimited => {
+                sleep(failure.retry_after.unwrap_or(RATE_LIMITED)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 async fn watch_one(client: &Client, id: &str, printer: &mut Printer) -> Result<ExitCode, Failure> {
     loop {
         let task = client.await_task(id, WAIT).await?;
@@ -130,31 +168,6 @@ async fn watch_one(client: &Client, id: &str, printer: &mut Printer) -> Result<E
         } else {
             exit_code(ErrorKind::Conflict)
         });
-    }
-}
-
-/// Shows each task when it comes and when something becomes of it.
-async fn watch_all(client: &Client, printer: &mut Printer) -> Result<(), Failure> {
-    let query = TaskQuery {
-        limit: Some(PAGE),
-        ..TaskQuery::default()
-    };
-    let mut seen: BTreeMap<String, (String, u32)> = BTreeMap::new();
-    loop {
-        let mut page = client.tasks(&query).await?.tasks;
-        page.reverse();
-        let stand = |task: &TaskInfo| (task.status.clone(), task.attempts);
-        let news: Vec<TaskInfo> = page
-            .iter()
-            .filter(|task| seen.get(&task.id) != Some(&stand(task)))
-            .cloned()
-            .collect();
-        seen = page.iter().map(|task| (task.id.clone(), stand(task))).collect();
-        printer.follow(&news, table)?;
-        if printer.is_closed() {
-            return Ok(());
-        }
-        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn run(
         Own::Cancel => {
             let named: TaskNamed = parsed(arguments)?;
             let task = app.work.cancel(&forebay_work::scope(principal), &named.id()?).await?;
-            Ok(told(&view::task(&task)))
+            Ok(told(&view::task(&task, principal)))
         }
         Own::Create => call.create(arguments).await,
         Own::AddNode => call.add_node(arguments).await,
@@ -108,7 +108,7 @@ impl Call<'_> {
     async fn create(&self, mut arguments: Value) -> Result<Value, Failure> {
         let asked = self.asked(&mut arguments)?;
         let wish: ContextCreate = parsed(arguments)?;
-        let task = self.app.contexts.create(self.principal, &wish, &asked)?;
+        let task = self.app.contexts.create(self.principal, &wish, &asked).await?;
         self.have_done(task, Shown::nodes(wish.return_context)).await
     }
 
@@ -139,7 +139,7 @@ impl Call<'_> {
     async fn prompt(&self, mut arguments: Value) -> Result<Value, Failure> {
         let (mut asked, id) = (self.asked(&mut arguments)?, context_id(&mut arguments)?);
         let mut wish: ContextPrompt = parsed(arguments)?;
-        wish.stream = self.context.client.wants_progress;
+        wish.stream = self.is_told_on_the_way();
         if wish.stream {
             asked.wanted_by = work::claimed_here(self.app);
         }
@@ -172,14 +172,14 @@ impl Call<'_> {
         gone.stayed();
         match came? {
             Came::Done(output) => Ok(Value::Object(output)),
-            Came::Later(task) => Ok(json!({"task_id": sent.id.as_str(), "task": view::task(&task)})),
+            Came::Later(task) => Ok(json!({"task_id": sent.id.as_str(), "task": task})),
         }
     }
 
     async fn come(&self, sent: &Sent) -> Result<Came, Failure> {
         let patience = self.patience();
         let wait = work::wait(self.app, self.principal, sent, patience);
-        if !self.context.client.wants_progress {
+        if !self.is_told_on_the_way() {
             return wait.await;
         }
         let mut deltas = self.app.work.watch().deltas(&sent.id);
@@ -201,9 +201,18 @@ impl Call<'_> {
         }
     }
 
-    /// How long the call waits: within its own deadline there is time to say that it goes on.
+    /// Whether pieces of an answer are told to whoever called. A task that calls hears of the task, and of nothing more.
+    fn is_told_on_the_way(&self) -> bool {
+        self.context.client.wants_progress && !self.context.via.in_task
+    }
+
+    /// How long the call waits: within its own deadline there is time to say that it goes on. Where a task calls, it does
+    /// not wait at all: what it would wait for may wait for its place.
     fn patience(&self) -> Duration {
         const TO_SAY_SO: Duration = Duration::from_secs(1);
+        if self.context.via.in_task {
+            return Duration::ZERO;
+        }
         let longest = self.app.contexts.timeout();
         self.context
             .deadline
@@ -211,15 +220,11 @@ impl Call<'_> {
     }
 
     async fn task(&self, named: TaskNamed) -> Result<Value, Failure> {
-        let patience = named
-            .wait
-            .as_deref()
-            .map(http_wait::span)
-            .transpose()?
-            .unwrap_or_default();
+        let asked = named.wait.as_deref().map(http_wait::span).transpose()?;
+        let patience = asked.filter(|_| !self.context.via.in_task).unwrap_or_default();
         let scope = forebay_work::scope(self.principal);
         let found = self.app.work.watch().wait(&scope, &named.id()?, patience).await?;
-        Ok(told(&view::task(&found.ok_or_else(tasks::unknown)?)))
+        Ok(told(&view::task(&found.ok_or_else(tasks::unknown)?, self.principal)))
     }
 }
 

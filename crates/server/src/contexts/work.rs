@@ -1,18 +1,25 @@
 //! Having a context changed: a task is queued, and waited for as long as somebody has patience. Every surface does it here.
+//!
+//! Once it is queued it is done, whatever becomes of those who wait. So a database that is away meanwhile fails nobody's
+//! request: they are told which task it is, and so they are when this process is to end.
 
-use crate::{app::App, http::tasks};
-use forebay_api::{ContextNode, OnDisconnect};
+use crate::{
+    app::App,
+    http::tasks::{self, view},
+};
+use forebay_api::{ContextNode, OnDisconnect, TaskInfo};
 use forebay_domain::{
-    Code, Failure, Principal,
+    Code, ErrorKind, Failure, Principal,
     task::{State, TaskError, TaskId},
 };
 use forebay_store::queue::{NewTask, Scope, Task};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// A stream is waited for, round by round, until its task is over.
-const ROUND: Duration = Duration::from_mins(5);
+/// The wait before something is read again that the store did not give.
+const READ_AGAIN: Duration = Duration::from_millis(250);
 /// How long the worker of this process alone may claim a task whose pieces somebody wants to hear.
 const CLAIM_HERE: Duration = Duration::from_secs(10);
 
@@ -24,6 +31,8 @@ pub(crate) struct Sent {
     pub(crate) is_repeat: bool,
     /// What its caller wants to see beside what was done.
     pub(crate) shown: Shown,
+    /// As it was taken in.
+    taken: Box<TaskInfo>,
 }
 
 /// What of a context an answer shows.
@@ -68,13 +77,15 @@ pub(crate) enum Came {
     /// Its output, with its id.
     Done(Map<String, Value>),
     /// It goes on.
-    Later(Box<Task>),
+    Later(Box<TaskInfo>),
 }
 
 /// Queues a task.
 pub(crate) async fn submit(app: &App, task: NewTask, shown: Shown) -> Result<Sent, Failure> {
-    let submitted = app.work.submit(task).await?;
+    let task = app.work.ruled(task);
+    let submitted = app.work.submit(task.clone()).await?;
     Ok(Sent {
+        taken: Box::new(view::taken(&task, &submitted)),
         id: submitted.id,
         is_repeat: submitted.is_repeat,
         shown,
@@ -87,43 +98,104 @@ pub(crate) fn claimed_here(app: &App) -> Option<(forebay_domain::task::WorkerId,
     app.work.works().then(|| (app.work.worker().clone(), until))
 }
 
-/// What came of a task, once it is over or after so long.
+/// What came of a task, once it is over or after so long. A failure is the task's own, and names it.
 pub(crate) async fn wait(app: &App, principal: &Principal, sent: &Sent, patience: Duration) -> Result<Came, Failure> {
-    let found = app
-        .work
-        .watch()
-        .wait(&forebay_work::scope(principal), &sent.id, patience)
-        .await?;
-    let task = found.ok_or_else(tasks::unknown)?;
-    match task.state {
-        State::Completed => told(app, principal, sent, &task).await.map(Came::Done),
-        State::Failed | State::Dead => Err(failure(task.error.as_ref())),
-        State::Cancelled => Err(cancelled()),
-        State::Pending | State::Scheduled | State::Running => Ok(Came::Later(Box::new(task))),
-    }
+    let until = Instant::now() + patience;
+    let scope = forebay_work::scope(principal);
+    let came = match app.work.watch().wait(&scope, &sent.id, patience).await {
+        Ok(found) => came(app, principal, sent, found, until).await,
+        Err(failure) if is_away(&failure) => Ok(Came::Later(sent.taken.clone())),
+        Err(failure) => Err(failure),
+    };
+    came.map_err(|failure| about(failure, &sent.id))
 }
 
-/// What came of a task in the end.
+/// What came of a task in the end. A failure names it, whether or not it is its own.
 pub(crate) async fn wait_to_the_end(
     app: &App,
     principal: &Principal,
     sent: &Sent,
 ) -> Result<Map<String, Value>, Failure> {
-    loop {
-        if let Came::Done(output) = wait(app, principal, sent, ROUND).await? {
-            return Ok(output);
+    let ended = async {
+        let patience = app.contexts.timeout();
+        let scope = forebay_work::scope(principal);
+        let found = app.work.watch().follow(&scope, &sent.id, patience).await?;
+        match came(app, principal, sent, found, Instant::now() + patience).await? {
+            Came::Done(output) => Ok(output),
+            Came::Later(task) => Err(goes_on(&task)),
         }
+    };
+    ended.await.map_err(|failure| about(failure, &sent.id))
+}
+
+/// What is to be told of a task as it was found.
+async fn came(
+    app: &App,
+    principal: &Principal,
+    sent: &Sent,
+    found: Option<Task>,
+    until: Instant,
+) -> Result<Came, Failure> {
+    let task = found.ok_or_else(tasks::unknown)?;
+    match task.state {
+        State::Completed => match told(app, principal, sent, &task, until).await {
+            // It is done, and what came of it stands in the task.
+            Err(failure) if is_away(&failure) => Ok(Came::Later(Box::new(view::task(&task, principal)))),
+            told => told.map(Came::Done),
+        },
+        State::Failed | State::Dead => Err(failure(task.error.as_ref())),
+        State::Cancelled => Err(cancelled()),
+        State::Pending | State::Scheduled | State::Running => Ok(Came::Later(Box::new(view::task(&task, principal)))),
     }
 }
 
+/// The store cannot say, just now.
+fn is_away(failure: &Failure) -> bool {
+    failure.kind() == ErrorKind::Unavailable
+}
+
+/// Nobody can be told here what becomes of it.
+fn goes_on(task: &TaskInfo) -> Failure {
+    let message = format!("The gateway stops telling of the task, which is `{}`.", task.status);
+    let hint = format!(
+        "It goes on: `GET {}/{}` tells what becomes of it.",
+        tasks::PATH,
+        task.id
+    );
+    Failure::new(Code::Overloaded, message).hint(hint)
+}
+
+/// A failure that names its task.
+fn about(mut failure: Failure, task: &TaskId) -> Failure {
+    let details = failure.details.get_or_insert_with(|| json!({}));
+    if let Some(members) = details.as_object_mut() {
+        members.insert("task_id".to_owned(), task.as_str().into());
+    }
+    failure
+}
+
 /// The output of a task, with what was too large for it read anew.
-async fn told(app: &App, principal: &Principal, sent: &Sent, task: &Task) -> Result<Map<String, Value>, Failure> {
+async fn told(
+    app: &App,
+    principal: &Principal,
+    sent: &Sent,
+    task: &Task,
+    until: Instant,
+) -> Result<Map<String, Value>, Failure> {
     let mut output: Map<String, Value> = task
         .output
         .as_deref()
         .and_then(|output| serde_json::from_slice(output).ok())
         .ok_or_else(|| Failure::new(Code::InternalError, "What came of the task cannot be read."))?;
-    fill(app, principal, sent.shown, &mut output).await?;
+    loop {
+        match fill(app, principal, sent.shown, &mut output).await {
+            Ok(()) => break,
+            Err(failure) if is_away(&failure) && Instant::now() < until && !app.tasks.stop().is_draining() => {
+                sleep(READ_AGAIN).await;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
     output.insert("task_id".to_owned(), sent.id.as_str().into());
     Ok(output)
 }
@@ -157,14 +229,14 @@ async fn fill(app: &App, principal: &Principal, shown: Shown, output: &mut Map<S
     for member in cut {
         let found = whole(context.nodes.as_deref().unwrap_or_default(), &output[member]["id"]);
         if let Some(node) = found {
-            output.insert(member.to_owned(), json(node));
+            output.insert(member.to_owned(), value(node));
         }
     }
     if lacks_nodes {
-        output.insert("nodes".to_owned(), json(&context.nodes));
+        output.insert("nodes".to_owned(), value(&context.nodes));
     }
     if lacks_context {
-        output.insert("context".to_owned(), json(&context));
+        output.insert("context".to_owned(), value(&context));
     }
     Ok(())
 }
@@ -173,8 +245,8 @@ fn whole<'a>(nodes: &'a [ContextNode], id: &Value) -> Option<&'a ContextNode> {
     nodes.iter().find(|node| id == node.id.as_str())
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Value {
-    serde_json::to_value(value).unwrap_or_default()
+fn value<T: serde::Serialize>(shown: &T) -> Value {
+    serde_json::to_value(shown).unwrap_or_default()
 }
 
 /// Why a task failed, in the words that it left.
@@ -184,9 +256,10 @@ fn failure(error: Option<&TaskError>) -> Failure {
     };
     let code = Code::ALL.iter().find(|code| code.as_str() == error.code);
     let failure = Failure::new(code.copied().unwrap_or(Code::InternalError), error.message.clone());
-    match &error.hint {
-        Some(hint) => failure.hint(hint.clone()),
-        None => failure,
+    Failure {
+        hint: error.hint.clone(),
+        details: view::details(error),
+        ..failure
     }
 }
 
@@ -263,5 +336,8 @@ mod tests {
         assert_eq!(of("unknown_context"), Code::UnknownContext);
         assert_eq!(of("of_another_version"), Code::InternalError);
         assert_eq!(failure(None).code, Code::InternalError);
+        let full = Failure::new(Code::ContextLimit, "no").details(json!({"limit": 3}));
+        let told = about(failure(Some(&TaskError::from(&full))), &TaskId::try_from("t1").unwrap());
+        assert_eq!(told.details, Some(json!({"limit": 3, "task_id": "t1"})));
     }
 }

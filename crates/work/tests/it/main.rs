@@ -5,9 +5,12 @@
     reason = "what a test needs and does not get fails it"
 )]
 
+mod away;
 mod ends;
 mod leaving;
+mod places;
 mod runs;
+mod waits;
 
 use bytes::Bytes;
 use forebay_domain::{
@@ -15,7 +18,7 @@ use forebay_domain::{
     id::TraceId,
     key::KeyHash,
     port::{BoxFuture, RunTask, TaskRun},
-    task::{Retry, TaskFault, TaskId, TypeLimits},
+    task::{Retry, Share, TaskFault, TaskId, TypeLimits},
 };
 use forebay_runtime::{Clock, Entropy, Tasks};
 use forebay_store::{
@@ -52,7 +55,11 @@ pub(crate) struct Process {
 
 impl Rig {
     pub(crate) async fn open(db: &TestDb) -> Self {
-        let (store_tasks, clock) = (Tasks::new(), Clock::system());
+        Self::open_with(db, Clock::system()).await
+    }
+
+    pub(crate) async fn open_with(db: &TestDb, clock: Clock) -> Self {
+        let store_tasks = Tasks::new();
         let parts = StoreParts {
             clock: clock.clone(),
             entropy: Entropy::system(),
@@ -68,6 +75,11 @@ impl Rig {
 
     /// A process that can run what the stage has.
     pub(crate) fn process(&self, stage: &Stage, config: TasksConfig) -> Process {
+        self.process_of([stage.clone()], config)
+    }
+
+    /// The same of several stages.
+    pub(crate) fn process_of(&self, stages: impl IntoIterator<Item = Stage>, config: TasksConfig) -> Process {
         let (tasks, mut metrics) = (Tasks::new(), Registry::default());
         let parts = PoolParts {
             store: self.store.clone(),
@@ -78,7 +90,8 @@ impl Rig {
             patience: Duration::ZERO,
             metrics: Metrics::register(&mut metrics),
         };
-        let pool = Pool::new(parts, vec![Arc::new(stage.clone())]);
+        let runs = stages.into_iter().map(|stage| Arc::new(stage) as Arc<dyn RunTask>);
+        let pool = Pool::new(parts, runs.collect());
         pool.start();
         Process { pool, tasks, metrics }
     }
@@ -111,9 +124,13 @@ impl Rig {
 
 impl Process {
     pub(crate) fn draft(&self, principal: &Principal, input: &Value) -> NewTask {
+        self.draft_of("stage", principal, input)
+    }
+
+    pub(crate) fn draft_of(&self, kind: &str, principal: &Principal, input: &Value) -> NewTask {
         let trace = TraceId::new(Clock::system().now(), Entropy::system().bytes());
         let input = Bytes::from(serde_json::to_vec(input).unwrap());
-        self.pool.draft("stage", principal, input, trace).unwrap()
+        self.pool.draft(kind, principal, input, trace).unwrap()
     }
 
     pub(crate) async fn submit(&self, new: NewTask) -> TaskId {
@@ -147,6 +164,8 @@ impl Process {
 pub(crate) struct Stage(Arc<Inner>);
 
 struct Inner {
+    name: &'static str,
+    share: Share,
     limits: TypeLimits,
     notes: Mutex<Notes>,
     changed: Notify,
@@ -168,7 +187,13 @@ impl Stage {
     }
 
     pub(crate) fn with(attempts_max: u32) -> Self {
+        Self::named("stage", Share::Whole, attempts_max)
+    }
+
+    pub(crate) fn named(name: &'static str, share: Share, attempts_max: u32) -> Self {
         Self(Arc::new(Inner {
+            name,
+            share,
             limits: TypeLimits {
                 concurrency: 100,
                 timeout: PATIENCE,
@@ -257,7 +282,11 @@ impl Drop for Left<'_> {
 
 impl RunTask for Stage {
     fn task_type(&self) -> &'static str {
-        "stage"
+        self.0.name
+    }
+
+    fn share(&self) -> Share {
+        self.0.share
     }
 
     fn limits(&self) -> TypeLimits {

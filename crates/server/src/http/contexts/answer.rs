@@ -4,18 +4,16 @@ use crate::{
     app::App,
     contexts::work::{self, Came, Sent, Shown},
     door::{Caller, named::sent_name},
-    http::{
-        tasks::{self, view},
-        wait,
-    },
+    http::{tasks, wait},
 };
 use axum::{
     Json,
     response::{IntoResponse, Response},
 };
+use forebay_api::TaskInfo;
 use forebay_context::contexts::Asked;
 use forebay_domain::{Failure, id::TraceId};
-use forebay_store::queue::{NewTask, Task};
+use forebay_store::queue::NewTask;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -67,19 +65,14 @@ impl Manner {
         done: StatusCode,
     ) -> Result<Response, Failure> {
         let sent = work::submit(app, task, shown).await?;
-        self.wait(app, caller, &sent, done).await
+        Ok(self.wait(app, caller, &sent, done).await)
     }
 
-    /// Waits for a task, and tells what came of it: with this status where it came in time.
-    pub(super) async fn wait(
-        &self,
-        app: &App,
-        caller: &Caller,
-        sent: &Sent,
-        done: StatusCode,
-    ) -> Result<Response, Failure> {
-        let mut response = match work::wait(app, &caller.principal, sent, self.patience).await? {
-            Came::Done(output) => {
+    /// Waits for a task, and tells what came of it: with this status where it came in time. Whatever it is, it says which
+    /// task that was.
+    pub(super) async fn wait(&self, app: &App, caller: &Caller, sent: &Sent, done: StatusCode) -> Response {
+        let mut response = match work::wait(app, &caller.principal, sent, self.patience).await {
+            Ok(Came::Done(output)) => {
                 let place = created(sent, &output);
                 let mut response = (done, Json(output)).into_response();
                 response
@@ -87,15 +80,16 @@ impl Manner {
                     .extend(place.map(|place| (header::LOCATION, place)));
                 response
             }
-            Came::Later(task) => self.later(&task),
+            Ok(Came::Later(task)) => self.later(*task),
+            Err(failure) => caller.problem(failure).into_response(),
         };
         mark(response.headers_mut(), sent);
-        Ok(response)
+        response
     }
 
-    fn later(&self, task: &Task) -> Response {
+    fn later(&self, task: TaskInfo) -> Response {
         let place = [(header::LOCATION, format!("{}/{}", tasks::PATH, task.id))];
-        let mut response = (StatusCode::ACCEPTED, place, Json(view::task(task))).into_response();
+        let mut response = (StatusCode::ACCEPTED, place, Json(task)).into_response();
         let applied = match (self.preference.is_async, self.preference.wait) {
             (true, _) => HeaderValue::from_static("respond-async"),
             (false, Some(wait)) => {

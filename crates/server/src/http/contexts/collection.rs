@@ -34,7 +34,7 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let made = async {
         let manner = Manner::of(&app, &caller, &headers, query.wait.as_deref())?;
-        let task = app.contexts.create(&caller.principal, &wish, &manner.asked())?;
+        let task = app.contexts.create(&caller.principal, &wish, &manner.asked()).await?;
         let shown = Shown::nodes(wish.return_context);
         manner
             .have_done(&app, &caller, (task, shown), StatusCode::CREATED)

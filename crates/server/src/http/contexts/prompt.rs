@@ -58,7 +58,7 @@ pub(crate) async fn prompt(
         }
         let told = manner.wait(&app, &caller, &sent, StatusCode::OK).await;
         gone.stayed();
-        told
+        Ok(told)
     };
     asked.await.map_err(|failure: Failure| caller.problem(failure))
 }

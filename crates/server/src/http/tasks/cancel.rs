@@ -24,7 +24,7 @@ pub(crate) async fn cancel(
 ) -> Result<Json<TaskInfo>, ApiError> {
     let cancelled = async {
         let task = app.work.cancel(&scope(&caller.principal), &id(&name)?).await?;
-        Ok(view::task(&task))
+        Ok(view::task(&task, &caller.principal))
     };
     let cancelled: Result<_, Failure> = cancelled.await;
     cancelled.map(Json).map_err(|failure| caller.problem(failure))

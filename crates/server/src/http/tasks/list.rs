@@ -32,7 +32,7 @@ pub(crate) async fn list(
 pub(crate) async fn page(app: &App, principal: &Principal, query: &WireQuery) -> Result<TaskList, Failure> {
     let page = app.work.queue().list(&read(principal, query)?).await?;
     Ok(TaskList {
-        tasks: page.tasks.iter().map(view::task).collect(),
+        tasks: page.tasks.iter().map(|task| view::task(task, principal)).collect(),
         next_cursor: page.next.map(|next| next.to_string()),
     })
 }

@@ -1,7 +1,7 @@
 //! Durable tasks over REST: submit, look, wait, cancel, queue again.
 //!
-//! Whoever asks sees their own tasks; operators see those of their tenant, and administrators all. A task that somebody
-//! may not see does not exist for them.
+//! Whoever asks sees their own tasks; operators see those of their tenant, and administrators all, without what they were
+//! given and what came of them. A task that somebody may not see does not exist for them.
 
 mod cancel;
 mod list;

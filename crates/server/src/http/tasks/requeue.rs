@@ -23,7 +23,7 @@ pub(crate) async fn requeue(
 ) -> Result<Json<TaskInfo>, ApiError> {
     let requeued = async {
         let task = app.work.requeue(&scope(&caller.principal), &id(&name)?).await?;
-        Ok(view::task(&task))
+        Ok(view::task(&task, &caller.principal))
     };
     let requeued: Result<_, Failure> = requeued.await;
     requeued.map(Json).map_err(|failure| caller.problem(failure))

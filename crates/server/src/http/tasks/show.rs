@@ -16,7 +16,8 @@ use forebay_store::queue::Body;
 use forebay_work::scope;
 use std::sync::Arc;
 
-/// Shows a task. With `wait` it is answered once it is over, or as it is after that long.
+/// Shows a task. With `wait` it is answered once it is over, or as it is after that long. Its input and output are shown to
+/// whoever submitted it.
 #[utoipa::path(get, path = "/api/v1/mcp/tasks/{id}", tag = "tasks",
     params(("id" = String, Path, description = "the task's id"), TaskShow),
     responses((status = 200, body = TaskInfo), (status = 404, body = forebay_api::Problem)))]
@@ -29,12 +30,15 @@ pub(crate) async fn show(
     let shown = async {
         let (id, scope) = (id(&name)?, scope(&caller.principal));
         let longest = query.wait.as_deref().map(wait::span).transpose()?;
-        if let Some(longest) = longest {
-            app.work.watch().wait(&scope, &id, longest).await?;
+        let mut found = match longest {
+            Some(longest) => app.work.watch().wait(&scope, &id, longest).await?,
+            None => None,
+        };
+        if found.is_none() || query.input {
+            let body = if query.input { Body::Both } else { Body::Output };
+            found = app.work.queue().get(&scope, &id, body).await?;
         }
-        let body = if query.input { Body::Both } else { Body::Output };
-        let found = app.work.queue().get(&scope, &id, body).await?;
-        Ok(view::task(&found.ok_or_else(unknown)?))
+        Ok(view::task(&found.ok_or_else(unknown)?, &caller.principal))
     };
     let shown: Result<_, Failure> = shown.await;
     shown.map(Json).map_err(|failure| caller.problem(failure))

@@ -1,6 +1,6 @@
 //! `POST /api/v1/mcp/tasks`: work is taken in, and done later.
 
-use super::{PATH, unknown, view};
+use super::{PATH, view};
 use crate::{
     app::App,
     door::{Caller, named::sent_name},
@@ -49,14 +49,19 @@ async fn take(app: &App, caller: &Caller, headers: &HeaderMap, wanted: TaskCreat
     let mut new = app
         .work
         .draft(&wanted.kind, &caller.principal, input.into(), caller.trace)?;
-    new.priority = wanted.priority.unwrap_or_default().0;
+    new.priority = wanted.priority.map_or(new.priority, |priority| priority.0);
     new.run_at = wanted.run_at;
     new.idempotency_key = name;
-    let submitted = app.work.submit(new).await?;
-    let task = app
+    let new = app.work.ruled(new);
+    let submitted = app.work.submit(new.clone()).await?;
+    let found = app
         .work
         .queue()
         .get(&scope(&caller.principal), &submitted.id, Body::Output)
-        .await?;
-    Ok(view::task(&task.ok_or_else(unknown)?))
+        .await;
+    // It is taken in, whether or not it can be shown.
+    Ok(match found {
+        Ok(Some(task)) => view::task(&task, &caller.principal),
+        Ok(None) | Err(_) => view::taken(&new, &submitted),
+    })
 }
