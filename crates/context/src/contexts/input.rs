@@ -5,7 +5,8 @@ use super::{
     config::ContextsSettings,
     node::{self, Draft, Given},
 };
-use forebay_api::{ContentType, ContextCreate, ContextNodeAdd, ContextPrompt};
+use bytes::Bytes;
+use forebay_api::{ContentType, ContextCreate, ContextNodeAdd, ContextPrompt, TaskPriority};
 use forebay_domain::{
     Code, Failure, Principal,
     model::Priority,
@@ -178,7 +179,7 @@ pub(super) fn check_model(models: &dyn AskModel, principal: &Principal, name: &s
 }
 
 /// How urgent it is: as the body says, unless somebody says so beside it.
-pub(super) fn priority(said: Option<forebay_api::TaskPriority>, asked: Option<Priority>) -> Priority {
+pub(super) fn priority(said: Option<TaskPriority>, asked: Option<Priority>) -> Priority {
     asked.or(said.map(|said| said.0)).unwrap_or_default()
 }
 
@@ -190,14 +191,31 @@ pub(super) fn prompt_retry(prompt: &ContextPrompt) -> Retry {
     }
 }
 
-/// How a task of a context is queued that somebody submits by itself.
-pub(super) fn queued(input: &[u8], retry: Retry) -> Queued {
-    let about = read::<Map<String, Value>>(input).ok();
-    let context = about.as_ref().and_then(|members| members.get("context_id"));
+/// How a task is queued that somebody submits by itself.
+pub(super) fn queued(kind: &str, input: &[u8], retry: Retry) -> Queued {
+    let members: Value = serde_json::from_slice(input).unwrap_or_default();
+    let priority = members.get("priority").cloned();
+    let priority = priority.and_then(|said| serde_json::from_value::<TaskPriority>(said).ok());
     Queued {
         retry,
-        context_id: context.and_then(Value::as_str).map(str::to_owned),
+        context_id: members.get("context_id").and_then(Value::as_str).map(str::to_owned),
+        priority: priority.map(|said| said.0),
+        stands_for: Some(stands_for(kind, members)),
     }
+}
+
+/// What its idempotency key stands for: what is to be done, and not how that is told. How urgent it is counts by itself.
+pub(super) fn stands_for(kind: &str, mut body: Value) -> Bytes {
+    if let Some(members) = body.as_object_mut() {
+        for telling in ["stream", "return_context", "priority"] {
+            members.remove(telling);
+        }
+        if kind == PROMPT {
+            // A label that is kept nowhere.
+            members.remove("user_id");
+        }
+    }
+    body.to_string().into()
 }
 
 fn word(what: &str, text: &str) -> Result<(), Failure> {
@@ -289,6 +307,44 @@ mod tests {
         let many = json!({ "model_id": "m", "nodes": vec![json!({ "content": "a" }); 1_001] });
         assert_eq!(create(many).unwrap_err().0, Code::ContextFull);
         assert_eq!(create(json!({ "model_id": "" })).unwrap_err().0, Code::InvalidRequest);
+    }
+
+    #[test]
+    fn a_key_stands_for_what_is_done_and_not_for_how_it_is_told() {
+        let of = |kind: &str, body: Value| queued(kind, body.to_string().as_bytes(), RETRY).stands_for;
+        let plain = of(PROMPT, json!({ "context_id": "ctx_1", "prompt": "Hi" }));
+        let told = json!({ "prompt": "Hi", "context_id": "ctx_1", "stream": true, "return_context": true,
+            "user_id": "somebody", "priority": "high" });
+        assert_eq!(of(PROMPT, told), plain);
+        for other in [
+            json!({ "context_id": "ctx_2", "prompt": "Hi" }),
+            json!({ "context_id": "ctx_1", "prompt": "Hi!" }),
+            json!({ "context_id": "ctx_1", "prompt": "Hi", "max_tokens": 1 }),
+        ] {
+            assert_ne!(of(PROMPT, other), plain);
+        }
+        let made = |body| of(CREATE, body);
+        let (bare, labelled) = (
+            json!({ "model_id": "m" }),
+            json!({ "model_id": "m", "user_id": "somebody" }),
+        );
+        assert_eq!(
+            made(json!({ "model_id": "m", "return_context": false })),
+            made(bare.clone())
+        );
+        assert_ne!(made(labelled), made(bare), "it is kept");
+    }
+
+    #[test]
+    fn what_is_submitted_by_itself_says_how_urgent_it_is() {
+        let of = |priority: Value| {
+            let input = json!({ "context_id": "ctx_1", "prompt": "Hi", "priority": priority });
+            queued(PROMPT, input.to_string().as_bytes(), RETRY).priority
+        };
+        assert_eq!(
+            [of(json!("high")), of(json!(1)), of(json!(null))],
+            [Some(Priority::High), Some(Priority::Low), None]
+        );
     }
 
     #[test]

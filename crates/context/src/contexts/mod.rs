@@ -12,46 +12,42 @@ mod input;
 mod keep;
 mod metrics;
 mod node;
+mod order;
 mod run;
 
 pub use config::{ContextsConfig, ContextsSettings, OnFullConfig, TruncationConfig};
 pub use metrics::ContextsMetrics;
+pub use order::Asked;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use forebay_api::{ContextCreate, ContextInfo, ContextList, ContextNodeAdd, ContextPrompt};
+use forebay_api::{ContextCreate, ContextInfo, ContextList};
 use forebay_domain::{
     Action, Code, Failure, Principal,
-    id::{TaskType, TraceId, WorkerId},
-    model::Priority,
     port::{AskModel, RunTask},
-    task::{BODY_BYTES_MAX, Needs, Retry, TaskOwner, context_lane},
 };
 use forebay_runtime::{
     Clock, Tasks,
     looping::{Nudge, drive},
 };
 use forebay_store::{
-    Conversations,
+    Conversations, Queue,
     conversations::{ConversationCursor, PAGE_MAX, StoredConversation, StoredNode},
-    queue::NewTask,
     responses::ResponseOwner,
 };
 use jiff::Timestamp;
-use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::broadcast;
 
 /// Changes that somebody who follows them may be behind.
 const NEWS_MAX: usize = 1_024;
-/// How long a task is kept after its end, unless somebody says otherwise.
-const RESULT_TTL: Duration = Duration::from_hours(24);
 /// Contexts of one page, unless somebody says otherwise.
 const PAGE: u32 = 100;
 
 /// What contexts stand on.
 pub struct ContextsParts {
     pub conversations: Conversations,
+    /// Only looked into: for what was asked before under the same name.
+    pub queue: Queue,
     pub models: Arc<dyn AskModel>,
     pub clock: Clock,
     pub metrics: ContextsMetrics,
@@ -63,6 +59,7 @@ pub struct Contexts(Arc<Inner>);
 
 struct Inner {
     conversations: Conversations,
+    queue: Queue,
     models: Arc<dyn AskModel>,
     clock: Clock,
     settings: ArcSwap<ContextsSettings>,
@@ -70,23 +67,11 @@ struct Inner {
     news: broadcast::Sender<String>,
 }
 
-/// How somebody asks for something, beside what they ask for.
-#[derive(Debug, Clone)]
-pub struct Asked {
-    pub trace: TraceId,
-    /// What the body says, where there is none.
-    pub priority: Option<Priority>,
-    pub idempotency_key: Option<String>,
-    /// Not before.
-    pub run_at: Option<Timestamp>,
-    /// Whoever watches the pieces of an answer wants it to run where they are told.
-    pub wanted_by: Option<(WorkerId, Timestamp)>,
-}
-
 impl Contexts {
     pub fn new(settings: ContextsSettings, parts: ContextsParts) -> Self {
         Self(Arc::new(Inner {
             conversations: parts.conversations,
+            queue: parts.queue,
             models: parts.models,
             clock: parts.clock,
             settings: ArcSwap::from_pointee(settings),
@@ -154,149 +139,12 @@ impl Contexts {
             next_cursor: page.next.map(|next| next.to_string()),
         })
     }
-
-    /// The task that makes a context.
-    pub fn create(&self, principal: &Principal, new: &ContextCreate, asked: &Asked) -> Result<NewTask, Failure> {
-        self.0.may_create(principal, new)?;
-        let priority = input::priority(new.priority, asked.priority);
-        let task = Task::new(input::CREATE, input::write(new)?, priority, input::RETRY);
-        task.of(principal, asked, None)
-    }
-
-    /// The task that asks a model within a context, and adds what is asked and what it says.
-    pub async fn prompt(
-        &self,
-        principal: &Principal,
-        id: &str,
-        prompt: &ContextPrompt,
-        asked: &Asked,
-    ) -> Result<NewTask, Failure> {
-        principal.require(&Action::CONTEXTS_WRITE)?;
-        input::check_prompt(prompt, &self.0.settings.load())?;
-        if let Some(found) = self.0.find_unless_named(principal, id, asked).await? {
-            input::check_model(&*self.0.models, principal, &found.model)?;
-        }
-        let priority = input::priority(prompt.priority, asked.priority);
-        let mut body = input::write_about(id, prompt)?;
-        body["priority"] = priority.as_str().into();
-        let task = Task::new(input::PROMPT, body, priority, input::prompt_retry(prompt));
-        task.of(principal, asked, Some(id))
-    }
-
-    /// The task that adds a node.
-    pub async fn add_node(
-        &self,
-        principal: &Principal,
-        id: &str,
-        node: &ContextNodeAdd,
-        asked: &Asked,
-    ) -> Result<NewTask, Failure> {
-        principal.require(&Action::CONTEXTS_WRITE)?;
-        input::check_node(node, &self.0.settings.load())?;
-        self.0.find_unless_named(principal, id, asked).await?;
-        let priority = input::priority(node.priority, asked.priority);
-        let task = Task::new(input::ADD_NODE, input::write_about(id, node)?, priority, input::RETRY);
-        task.of(principal, asked, Some(id))
-    }
-
-    /// The task that takes a node away.
-    pub async fn delete_node(
-        &self,
-        principal: &Principal,
-        id: &str,
-        node: &str,
-        asked: &Asked,
-    ) -> Result<NewTask, Failure> {
-        principal.require(&Action::CONTEXTS_WRITE)?;
-        self.0.find_unless_named(principal, id, asked).await?;
-        let body = input::NodeRef {
-            node_id: node.to_owned(),
-        };
-        let priority = input::priority(None, asked.priority);
-        let task = Task::new(
-            input::DELETE_NODE,
-            input::write_about(id, &body)?,
-            priority,
-            input::RETRY,
-        );
-        task.of(principal, asked, Some(id))
-    }
-
-    /// The task that takes a context away.
-    pub async fn delete(&self, principal: &Principal, id: &str, asked: &Asked) -> Result<NewTask, Failure> {
-        principal.require(&Action::CONTEXTS_WRITE)?;
-        self.0.find_unless_named(principal, id, asked).await?;
-        let priority = input::priority(None, asked.priority);
-        let body = input::write_about(id, &input::Whole {})?;
-        let task = Task::new(input::DELETE, body, priority, input::RETRY);
-        task.of(principal, asked, Some(id))
-    }
-}
-
-/// A task as far as its type makes it.
-struct Task {
-    kind: &'static str,
-    body: Value,
-    priority: Priority,
-    retry: Retry,
-}
-
-impl Task {
-    fn new(kind: &'static str, body: Value, priority: Priority, retry: Retry) -> Self {
-        Self {
-            kind,
-            body,
-            priority,
-            retry,
-        }
-    }
-
-    fn of(self, principal: &Principal, asked: &Asked, context: Option<&str>) -> Result<NewTask, Failure> {
-        let input = Bytes::from(self.body.to_string());
-        if input.len() > BODY_BYTES_MAX {
-            let message = format!("It has {} bytes; there are at most {BODY_BYTES_MAX}.", input.len());
-            return Err(
-                Failure::new(Code::BodyTooLarge, message).hint("Add some nodes later, in requests of their own.")
-            );
-        }
-        Ok(NewTask {
-            task_type: TaskType::try_from(self.kind).expect("a name of ours"),
-            owner: TaskOwner::of(principal),
-            priority: self.priority,
-            run_at: asked.run_at,
-            input,
-            idempotency_key: asked.idempotency_key.clone(),
-            lane: context.map(|id| context_lane(&principal.tenant, id)),
-            context_id: context.map(str::to_owned),
-            wanted_by: asked.wanted_by.clone(),
-            retry: self.retry,
-            timeout: run::timeout(self.kind),
-            result_ttl: RESULT_TTL,
-            trace: asked.trace,
-            needs: Needs::default(),
-        })
-    }
 }
 
 impl Inner {
     async fn find(&self, owner: &ResponseOwner, id: &str) -> Result<StoredConversation, Failure> {
         let found = self.conversations.get(id, owner, self.clock.now()).await?;
         found.ok_or_else(|| unknown(id))
-    }
-
-    /// The context that a task is to be about. Where the task has a name of its sender's it may be a repetition of one that
-    /// was done, after which the context is gone: then there is none, and the queue knows better.
-    async fn find_unless_named(
-        &self,
-        principal: &Principal,
-        id: &str,
-        asked: &Asked,
-    ) -> Result<Option<StoredConversation>, Failure> {
-        let found = self.conversations.get(id, &principal.into(), self.clock.now()).await?;
-        if found.is_none() && asked.idempotency_key.is_none() {
-            return Err(unknown(id));
-        }
-        Ok(found)
     }
 
     /// What has to be so before a context is made, also where its task is submitted without us.

@@ -151,6 +151,7 @@ pub(crate) fn via() -> Via {
     Via {
         surface: Surface::OpenAi,
         trace: TraceId::from_bytes([7; 16]).unwrap(),
+        in_task: false,
     }
 }
 

@@ -7,9 +7,9 @@ use forebay_api::ContextCreate;
 use forebay_domain::{
     Code, Failure, Principal,
     port::{BoxFuture, RunTask, TaskRun},
-    task::{TaskFault, TypeLimits},
+    task::{Queued, TaskFault, TypeLimits},
 };
-use forebay_store::conversations::{Created, NewConversation};
+use forebay_store::conversations::{Created, NewConversation, StoredNode};
 use std::sync::Arc;
 
 pub(super) struct Create(pub(super) Arc<Inner>);
@@ -27,6 +27,10 @@ impl RunTask for Create {
         self.0.may_create(principal, &input::read(input)?).map(drop)
     }
 
+    fn queued(&self, input: &[u8]) -> Queued {
+        input::queued(input::CREATE, input, input::RETRY)
+    }
+
     fn run<'a>(&'a self, run: TaskRun<'a>) -> BoxFuture<'a, Result<Bytes, TaskFault>> {
         Box::pin(self.create(run))
     }
@@ -40,13 +44,13 @@ impl Create {
         let (now, task) = (self.0.clock.now(), run.id.as_str());
         let mut nodes = Vec::with_capacity(drafts.len());
         for (place, draft) in drafts.into_iter().enumerate() {
-            let before: Option<&forebay_store::conversations::StoredNode> = nodes.last();
+            let before: Option<&StoredNode> = nodes.last();
             let parent = before.map(|node| node.id.clone());
             let mut node = draft.node(task, place, now);
             node.parent = parent;
             nodes.push(node);
         }
-        let bytes: u64 = nodes.iter().map(forebay_store::conversations::StoredNode::weight).sum();
+        let bytes: u64 = nodes.iter().map(StoredNode::weight).sum();
         if bytes > settings.bytes_max() {
             let message = format!(
                 "Its nodes have {bytes} bytes; a context has at most {}.",

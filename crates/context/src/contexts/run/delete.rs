@@ -1,64 +1,57 @@
-//! `mcp.delete_context`.
+//! `mcp.delete_context`, and what came of anything that was to be taken away.
 
-use super::{fault, limits, may_write, output};
+use super::{fault, of::Deed};
 use crate::contexts::{
     Inner,
     input::{self, About, Whole},
     metrics::Change,
-    unknown,
+    unknown, unknown_node,
 };
-use bytes::Bytes;
 use forebay_api::ContextDeleted;
-use forebay_domain::{
-    Failure, Principal,
-    port::{BoxFuture, RunTask, TaskRun},
-    task::{Queued, TaskFault, TypeLimits},
-};
-use std::sync::Arc;
+use forebay_domain::{Failure, port::TaskRun, task::TaskFault};
+use forebay_store::conversations::{Removal, Removed};
+use jiff::Timestamp;
 
-pub(super) struct Delete(pub(super) Arc<Inner>);
+pub(super) struct Delete;
 
-impl RunTask for Delete {
-    fn task_type(&self) -> &str {
-        input::DELETE
-    }
+impl Deed for Delete {
+    const TYPE: &'static str = input::DELETE;
+    type Body = Whole;
+    type Output = ContextDeleted;
 
-    fn limits(&self) -> TypeLimits {
-        limits(input::DELETE)
-    }
-
-    fn accept(&self, _principal: &Principal, input: &[u8]) -> Result<(), Failure> {
-        input::read_about::<Whole>(input).map(drop)
-    }
-
-    fn queued(&self, input: &[u8]) -> Queued {
-        input::queued(input, self.limits().retry)
-    }
-
-    fn run<'a>(&'a self, run: TaskRun<'a>) -> BoxFuture<'a, Result<Bytes, TaskFault>> {
-        Box::pin(self.delete(run))
-    }
-}
-
-impl Delete {
-    async fn delete(&self, run: TaskRun<'_>) -> Result<Bytes, TaskFault> {
-        may_write(&run).map_err(TaskFault::lasting)?;
-        let About { context, .. } = input::read_about::<Whole>(run.input).map_err(TaskFault::lasting)?;
-        let deleted = self.0.conversations.delete(&context, &run.principal.into()).await;
-        let is_gone = deleted.map_err(|error| fault(error.into()))?;
-        // An earlier run may have done it, and was not heard of again.
-        if !is_gone && run.attempt == 1 {
-            return Err(TaskFault::lasting(unknown(&context)));
+    async fn run(inner: &Inner, run: TaskRun<'_>, about: About<Whole>) -> Result<ContextDeleted, TaskFault> {
+        let context = about.context;
+        let removal = removal(&context, run, inner.clock.now());
+        let gone = inner.conversations.delete(&removal).await;
+        let gone = gone.map_err(|error| fault(error.into()))?;
+        if removed(gone, &context, None).map_err(TaskFault::lasting)? {
+            inner.metrics.changed(Change::Deleted, 1);
+            inner.tell(&context);
         }
-        if is_gone {
-            self.0.metrics.changed(Change::Deleted, 1);
-            self.0.tell(&context);
-        }
-        output(&ContextDeleted {
+        Ok(ContextDeleted {
             id: context,
             deleted: true,
             task_id: None,
         })
-        .map_err(TaskFault::lasting)
+    }
+}
+
+/// What a run wants to be taken away.
+pub(super) fn removal(context: &str, run: TaskRun<'_>, at: Timestamp) -> Removal {
+    Removal {
+        id: context.to_owned(),
+        owner: run.principal.into(),
+        task: run.id.as_str().to_owned(),
+        at,
+    }
+}
+
+/// Whether this run took it away, or an earlier one of the same task that was not heard of again.
+pub(super) fn removed(came: Removed, context: &str, node: Option<&str>) -> Result<bool, Failure> {
+    match came {
+        Removed::Gone => Ok(true),
+        Removed::Repeat => Ok(false),
+        Removed::NoConversation => Err(unknown(context)),
+        Removed::NoNode => Err(unknown_node(context, node.unwrap_or_default())),
     }
 }

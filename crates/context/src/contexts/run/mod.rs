@@ -1,18 +1,22 @@
 //! The five types of task. Each may run twice, and has its effect once: what it makes has ids made of the task's own.
 
+mod append;
 mod create;
 mod delete;
 mod nodes;
+mod of;
 mod prompt;
 
 use super::{Inner, input};
 use bytes::Bytes;
 use forebay_api::ContextInfo;
 use forebay_domain::{
-    Action, Code, ErrorKind, Failure,
-    port::{RunTask, TaskRun},
+    Code, ErrorKind, Failure,
+    port::RunTask,
     task::{BODY_BYTES_MAX, TaskFault, TypeLimits},
 };
+use forebay_store::conversations::StoredConversation;
+use of::Of;
 use serde::Serialize;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -28,10 +32,10 @@ const CHANGE_TIMEOUT: Duration = Duration::from_mins(1);
 pub(super) fn all(inner: &Arc<Inner>) -> Vec<Arc<dyn RunTask>> {
     vec![
         Arc::new(create::Create(inner.clone())),
-        Arc::new(prompt::Prompt(inner.clone())),
-        Arc::new(nodes::Add(inner.clone())),
-        Arc::new(nodes::Delete(inner.clone())),
-        Arc::new(delete::Delete(inner.clone())),
+        Arc::new(Of(inner.clone(), prompt::Prompt)),
+        Arc::new(Of(inner.clone(), nodes::Add)),
+        Arc::new(Of(inner.clone(), nodes::Delete)),
+        Arc::new(Of(inner.clone(), delete::Delete)),
     ]
 }
 
@@ -54,11 +58,6 @@ fn limits(task_type: &str) -> TypeLimits {
         timeout: timeout(task_type),
         retry: input::RETRY,
     }
-}
-
-/// A key that has lost this since the task was submitted is refused.
-fn may_write(run: &TaskRun<'_>) -> Result<(), Failure> {
-    run.principal.require(&Action::CONTEXTS_WRITE)
 }
 
 /// What may have passed in a while is tried again.
@@ -107,7 +106,7 @@ fn without_contents(answer: &mut Value) {
 
 impl Inner {
     /// The whole context for whoever asked for it beside an answer.
-    async fn whole(&self, found: &forebay_store::conversations::StoredConversation) -> Result<ContextInfo, Failure> {
+    async fn whole(&self, found: &StoredConversation) -> Result<ContextInfo, Failure> {
         let nodes = self.conversations.nodes(found).await?;
         Ok(super::info(found, Some(&nodes)))
     }

@@ -1,11 +1,12 @@
 //! `mcp.add_prompt`: what is asked, what a model says to it, and both of them kept or neither.
 
-use super::{fault, limits, may_write, nodes::full, output};
+use super::{append::full, fault, of::Deed};
 use crate::contexts::{
     Inner,
     ask::{Question, Said},
     input::{self, About},
     node::{self, Draft},
+    unknown,
 };
 use bytes::Bytes;
 use forebay_api::{ContextPrompt, ContextPrompted};
@@ -13,69 +14,59 @@ use forebay_domain::{
     Code, ErrorKind, Failure, Principal,
     conversation::{Fitted, Misfit, Weighed, fit, tokens_of},
     event::{Surface, Usage},
-    port::{BoxFuture, RunTask, TaskRun, Tell, Via},
-    task::{Queued, Retry, TaskFault, TypeLimits},
+    port::{TaskRun, Tell, Via},
+    task::{Retry, Share, TaskFault},
 };
 use forebay_store::conversations::{Append, NODE_BYTES_MAX, StoredConversation, StoredNode};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(super) struct Prompt(pub(super) Arc<Inner>);
+pub(super) struct Prompt;
 
-impl RunTask for Prompt {
-    fn task_type(&self) -> &str {
-        input::PROMPT
+impl Deed for Prompt {
+    const TYPE: &'static str = input::PROMPT;
+    type Body = ContextPrompt;
+    type Output = ContextPrompted;
+
+    fn check(inner: &Inner, body: &ContextPrompt) -> Result<(), Failure> {
+        input::check_prompt(body, &inner.settings.load()).map(drop)
     }
 
-    fn limits(&self) -> TypeLimits {
-        limits(input::PROMPT)
+    fn retry(body: &ContextPrompt) -> Retry {
+        input::prompt_retry(body)
     }
 
-    fn accept(&self, _principal: &Principal, input: &[u8]) -> Result<(), Failure> {
-        let about: About<ContextPrompt> = input::read_about(input)?;
-        input::check_prompt(&about.body, &self.0.settings.load()).map(drop)
+    /// It waits for an engine.
+    fn share() -> Share {
+        Share::Most
     }
 
-    fn queued(&self, input: &[u8]) -> Queued {
-        let about = input::read_about::<ContextPrompt>(input).ok();
-        let retry = about.map_or(Retry::NEVER, |about| input::prompt_retry(&about.body));
-        input::queued(input, retry)
-    }
-
-    fn run<'a>(&'a self, run: TaskRun<'a>) -> BoxFuture<'a, Result<Bytes, TaskFault>> {
-        Box::pin(self.prompt(run))
+    async fn run(inner: &Inner, run: TaskRun<'_>, about: About<ContextPrompt>) -> Result<ContextPrompted, TaskFault> {
+        inner.prompt(run, about).await
     }
 }
 
-impl Prompt {
-    async fn prompt(&self, run: TaskRun<'_>) -> Result<Bytes, TaskFault> {
-        may_write(&run).map_err(TaskFault::lasting)?;
-        let About { context, body } = input::read_about::<ContextPrompt>(run.input).map_err(TaskFault::lasting)?;
-        let settings = self.0.settings.load_full();
+impl Inner {
+    async fn prompt(&self, run: TaskRun<'_>, about: About<ContextPrompt>) -> Result<ContextPrompted, TaskFault> {
+        let About { context, body } = about;
+        let settings = self.settings.load_full();
         let draft = input::check_prompt(&body, &settings).map_err(TaskFault::lasting)?;
-        let owner = run.principal.into();
-        let found = self.0.find(&owner, &context).await.map_err(fault)?;
-        let nodes = self
-            .0
-            .conversations
-            .nodes(&found)
-            .await
-            .map_err(|error| fault(error.into()))?;
+        let (owner, now) = (run.principal.into(), self.clock.now());
+        let expires_at = settings.expires_at(now);
+        // First of all: what is used now neither expires nor makes room while a model thinks.
+        let touched = self.conversations.touch(&context, &owner, now, expires_at).await;
+        if !touched.map_err(|error| fault(error.into()))? {
+            return Err(TaskFault::lasting(unknown(&context)));
+        }
+        let found = self.find(&owner, &context).await.map_err(fault)?;
+        let nodes = self.conversations.nodes(&found).await;
+        let nodes = nodes.map_err(|error| fault(error.into()))?;
         let task = run.id.as_str();
-        let now = self.0.clock.now();
         let asked = draft.node(task, 0, now);
         if nodes.iter().any(|node| node.id == asked.id) {
             // An earlier run asked, kept what was said, and was not heard of again.
             let made: Vec<_> = nodes.iter().filter(|node| node.task == task).cloned().collect();
             return self.answer(&found, &made, &body).await;
         }
-        let touched = self
-            .0
-            .conversations
-            .touch(&context, &owner, now, settings.expires_at(now));
-        touched.await.map_err(|error| fault(error.into()))?;
         let mut append = Append {
             id: context,
             owner,
@@ -84,18 +75,18 @@ impl Prompt {
             nodes_max: settings.nodes_max(),
             bytes_max: settings.bytes_max(),
             at: now,
-            expires_at: settings.expires_at(now),
+            expires_at,
         };
         has_room(&found, &append).map_err(TaskFault::lasting)?;
         let (said, left_out) = self.ask(&run, &found, &nodes, &append.nodes[0], &body).await?;
         let metadata = said.metadata(&found.model, left_out).map_err(TaskFault::lasting)?;
-        append.at = self.0.clock.now();
+        append.at = self.clock.now();
         append.expires_at = settings.expires_at(append.at);
         let answer = said_node(&said, metadata, task, &append).map_err(TaskFault::lasting)?;
         // Paid for: it may go past the bound, and then there is no room for another prompt.
         append.bytes_max = append.bytes_max.saturating_add(answer.weight());
         append.nodes.push(answer);
-        let (now_is, made) = self.0.append(&append).await?;
+        let (now_is, made) = self.append(&append).await?;
         self.answer(&now_is, &made, &body).await
     }
 
@@ -114,25 +105,26 @@ impl Prompt {
             model: &found.model,
             nodes: fitted.kept.iter().map(|place| all[*place]).collect(),
             prompt: body,
-            priority: input::priority(body.priority, None),
+            priority: run.priority,
         };
         let via = Via {
             surface: Surface::Api,
             trace: run.trace,
+            in_task: true,
         };
         let tell = Told {
             tell: run.tell,
             any: AtomicBool::new(false),
         };
-        let begun = self.0.clock.monotonic();
+        let begun = self.clock.monotonic();
         let answer = tokio::select! {
-            answer = question.ask(&*self.0.models, run.principal, via, &tell) => answer,
+            answer = question.ask(&*self.models, run.principal, via, &tell) => answer,
             () = run.cancelled.cancelled() => Err(Failure::new(Code::Cancelled, "The prompt was cancelled.")),
         };
-        let took = self.0.clock.monotonic().saturating_sub(begun);
-        self.0.metrics.asked(took, answer.is_ok());
+        let took = self.clock.monotonic().saturating_sub(begun);
+        self.metrics.asked(took, answer.is_ok());
         let mut said = answer.map_err(|failure| unanswered(failure, tell.any.load(Ordering::Relaxed)))?;
-        self.0.metrics.left_out(fitted.left_out);
+        self.metrics.left_out(fitted.left_out);
         said.usage.get_or_insert_with(|| guess(&fitted, &said.text));
         Ok((said, fitted.left_out))
     }
@@ -151,8 +143,8 @@ impl Prompt {
                 tokens: node::tokens(node),
             })
             .collect();
-        let settings = self.0.settings.load();
-        let models = self.0.models.models(principal);
+        let settings = self.settings.load();
+        let models = self.models.models(principal);
         let model = models.iter().find(|model| model.name == found.model);
         let tokens_max = settings.tokens_max(model.and_then(|model| model.context_tokens), body.max_tokens);
         fit(&weighed, tokens_max, settings.config.truncation.into()).map_err(too_long)
@@ -164,7 +156,7 @@ impl Prompt {
         found: &StoredConversation,
         made: &[StoredNode],
         body: &ContextPrompt,
-    ) -> Result<Bytes, TaskFault> {
+    ) -> Result<ContextPrompted, TaskFault> {
         let [asked, said] = made else {
             let message = format!(
                 "Nodes of this prompt were deleted from the context `{}` meanwhile.",
@@ -175,12 +167,12 @@ impl Prompt {
             ));
         };
         let whole = if body.return_context {
-            Some(self.0.whole(found).await.map_err(fault)?)
+            Some(self.whole(found).await.map_err(fault)?)
         } else {
             None
         };
         let node = node::shown(said);
-        output(&ContextPrompted {
+        Ok(ContextPrompted {
             context_id: found.id.clone(),
             usage: node.usage,
             node,
@@ -188,7 +180,6 @@ impl Prompt {
             context: whole,
             task_id: None,
         })
-        .map_err(TaskFault::lasting)
     }
 }
 

@@ -5,9 +5,10 @@ use crate::world::until;
 use forebay_api::ContextNodeAdd;
 use forebay_domain::{
     Code,
-    ledger::{BudgetRule, Enforcement, Scope, Window},
+    ledger::{self, BudgetRule, Enforcement, Window},
     money::Usd,
 };
+use forebay_store::queue::Scope;
 use forebay_testkit::{db::TestDb, openai::ANSWER};
 use serde_json::json;
 use std::time::Duration;
@@ -45,6 +46,51 @@ async fn a_tenant_that_has_all_it_may_have_is_told_so_or_loses_its_oldest() {
         assert_eq!(world.said(&ann(), &first).await.len(), 2);
         assert_eq!(world.metric(r#"forebay_context_changes_total{change="evicted"}"#), 1);
         assert_eq!(world.metric(r#"forebay_context_changes_total{change="refused"}"#), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_context_in_which_there_is_something_to_do_makes_no_room() {
+    for db in TestDb::both().await {
+        let world = World::new(&db).await;
+        world.set(json!({ "on_full": "evict_oldest" }), Some(2));
+        let (queue, who, new) = (world.store.queue(), ann(), json!({ "model_id": "qwen" }));
+        let oldest = world.make(&who, &[]).await;
+        world.clock.advance(Duration::from_secs(1));
+        let idle = world.make(&who, &[]).await;
+        let asked_in = async |id: &str, run_at| {
+            let mut task = world.prompt_task(&who, id, json!({ "prompt": "Hi" })).await.unwrap();
+            task.run_at = run_at;
+            queue.submit(task).await.unwrap().id
+        };
+        let waiting = asked_in(&oldest, None).await;
+        world.clock.advance(Duration::from_secs(1));
+        let made = world.create(&who, new.clone()).await.unwrap();
+        let there = async || {
+            let listed = world.contexts.list(&who, None, None).await.unwrap().contexts;
+            listed.into_iter().map(|one| one.id).collect::<Vec<_>>()
+        };
+        let newest = made["id"].as_str().unwrap().to_owned();
+        assert_eq!(
+            there().await,
+            [newest.clone(), oldest.clone()],
+            "{}: {idle} went",
+            db.name()
+        );
+
+        // What is to be done tomorrow is promised today.
+        let tomorrow = world.clock.now() + Duration::from_hours(24);
+        let ahead = asked_in(&newest, Some(tomorrow)).await;
+        let refused = world.create(&who, new.clone()).await;
+        assert_eq!(fault(refused), (Code::ContextLimit, false));
+        assert_eq!(there().await, [newest.clone(), oldest.clone()]);
+
+        for (task, gone) in [(ahead, &newest), (waiting, &oldest)] {
+            queue.cancel(&Scope::own(&who), &task).await.unwrap();
+            world.clock.advance(Duration::from_secs(1));
+            world.create(&who, new.clone()).await.unwrap();
+            assert!(!there().await.contains(gone), "{}", db.name());
+        }
     }
 }
 
@@ -140,7 +186,7 @@ async fn a_prompt_past_a_budget_is_refused_before_anything_is_asked() {
     let id = world.make(&ann(), &[]).await;
     world.prompt(&ann(), &id, json!({ "prompt": "Hi" })).await.unwrap();
     world.store.ledger().configure(vec![BudgetRule {
-        scope: Scope::Tenant,
+        scope: ledger::Scope::Tenant,
         of: None,
         window: Window {
             minutes: 60,

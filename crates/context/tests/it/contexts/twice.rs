@@ -1,7 +1,8 @@
 //! What happens twice, at once, or breaks off in the middle.
 
-use super::world::{Ears, World, ann, asked, fault};
-use forebay_api::{ContextCreate, ContextNodeAdd};
+use super::world::{Ears, World, ann, asked, fault, user};
+use forebay_api::{ContextCreate, ContextNodeAdd, ContextPrompt};
+use forebay_context::contexts::Asked;
 use forebay_domain::Code;
 use forebay_testkit::{
     db::TestDb,
@@ -15,7 +16,7 @@ async fn a_task_that_runs_again_does_nothing_again() {
         let world = World::new(&db).await;
         let new: ContextCreate =
             serde_json::from_value(json!({ "model_id": "qwen", "nodes": [{ "content": "A" }] })).unwrap();
-        let create = world.contexts.create(&ann(), &new, &asked()).unwrap();
+        let create = world.contexts.create(&ann(), &new, &asked()).await.unwrap();
         let task = world.task_id();
         let ears = Ears::default();
         let first = world.run_as(&ann(), &create, &task, 1, &ears).await.unwrap();
@@ -50,6 +51,88 @@ async fn a_task_that_runs_again_does_nothing_again() {
         let task = world.task_id();
         let first = world.run_as(&ann(), &delete, &task, 1, &ears).await.unwrap();
         assert_eq!(first, world.run_as(&ann(), &delete, &task, 2, &ears).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_there_was_not_deleted_however_often_it_is_tried() {
+    for db in TestDb::both().await {
+        let world = World::new(&db).await;
+        let id = world.make(&ann(), &[("user", "A")]).await;
+        let ears = Ears::default();
+        let node = world
+            .contexts
+            .delete_node(&ann(), &id, "node_none", &asked())
+            .await
+            .unwrap();
+        let context = world.contexts.delete(&ann(), &id, &asked()).await.unwrap();
+        // Somebody else was quicker.
+        world.run(&ann(), &context).await.unwrap();
+        for (task, expected) in [(&node, Code::UnknownContext), (&context, Code::UnknownContext)] {
+            // Its first run was lost before it came to the database.
+            let came = world.run_as(&ann(), task, &world.task_id(), 2, &ears).await;
+            assert_eq!(fault(came), (expected, false), "{}", db.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_before_is_told_whatever_has_changed_since() {
+    for db in TestDb::both().await {
+        let world = World::new(&db).await;
+        let queue = world.store.queue();
+        let id = world.make(&ann(), &[]).await;
+        let named = |name: &str| Asked {
+            idempotency_key: Some(name.to_owned()),
+            ..asked()
+        };
+        let wish = json!({ "prompt": "Which city?", "stream": true, "user_id": "ann" });
+        let prompt: ContextPrompt = serde_json::from_value(wish).unwrap();
+        let node: ContextNodeAdd = serde_json::from_value(json!({ "content": "Rome" })).unwrap();
+        let new: ContextCreate =
+            serde_json::from_value(json!({ "model_id": "qwen", "nodes": [{ "content": "Rome" }] })).unwrap();
+        let contexts = &world.contexts;
+        let who = ann();
+        let mut first = Vec::new();
+        for task in [
+            contexts.prompt(&who, &id, &prompt, &named("prompt")).await,
+            contexts.add_node(&who, &id, &node, &named("node")).await,
+            contexts.create(&who, &new, &named("create")).await,
+            contexts.delete(&who, &id, &named("delete")).await,
+        ] {
+            first.push(queue.submit(task.unwrap()).await.unwrap().id);
+        }
+        // Now none of them could be asked for anew: the bound is lower, and the context is gone.
+        world.set(json!({ "node_bytes_max": 1 }), None);
+        let delete = contexts.delete(&who, &id, &asked()).await.unwrap();
+        world.run(&who, &delete).await.unwrap();
+        let told = ContextPrompt {
+            stream: false,
+            return_context: true,
+            user_id: None,
+            ..prompt.clone()
+        };
+        let again = [
+            contexts.prompt(&who, &id, &told, &named("prompt")).await,
+            contexts.add_node(&who, &id, &node, &named("node")).await,
+            contexts.create(&who, &new, &named("create")).await,
+            contexts.delete(&who, &id, &named("delete")).await,
+        ];
+        for (task, id) in again.into_iter().zip(first) {
+            let repeat = queue.submit(task.unwrap()).await.unwrap();
+            assert_eq!((repeat.id, repeat.is_repeat), (id, true), "{}", db.name());
+        }
+        let refused = [
+            contexts.prompt(&who, &id, &prompt, &named("other")).await,
+            contexts.add_node(&who, &id, &node, &named("other")).await,
+            contexts.create(&who, &new, &named("other")).await,
+            contexts.delete(&who, &id, &named("other")).await,
+            // Names are their sender's.
+            contexts.delete(&user("acme", "bob", &[]), &id, &named("delete")).await,
+        ];
+        let codes = refused.map(|refused| refused.unwrap_err().code);
+        let (large, gone) = (Code::BodyTooLarge, Code::UnknownContext);
+        assert_eq!(codes, [large, large, large, gone, gone]);
     }
 }
 

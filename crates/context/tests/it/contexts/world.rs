@@ -104,6 +104,7 @@ impl World {
         }));
         let parts = ContextsParts {
             conversations: store.conversations(),
+            queue: store.queue(),
             models: router.clone(),
             clock: clock.clone(),
             metrics: ContextsMetrics::register(&mut registry),
@@ -162,6 +163,7 @@ impl World {
                 input: &task.input,
                 attempt,
                 attempts_max: task.retry.attempts_max,
+                priority: task.priority,
                 trace: trace(),
                 deadline: Timestamp::MAX,
                 cancelled: ears,
@@ -186,7 +188,8 @@ impl World {
 
     pub(crate) async fn create(&self, who: &Principal, body: Value) -> Result<Value, TaskFault> {
         let new: ContextCreate = serde_json::from_value(body).unwrap();
-        let task = self.contexts.create(who, &new, &asked()).map_err(TaskFault::lasting)?;
+        let task = self.contexts.create(who, &new, &asked()).await;
+        let task = task.map_err(TaskFault::lasting)?;
         self.run(who, &task).await
     }
 
