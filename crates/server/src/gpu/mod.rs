@@ -21,7 +21,11 @@ use forebay_mcp::{
     source::{Naming, Offer, Source, Wanted, Watched},
     tools::Schema,
 };
-use serde_json::{Value, json, value::RawValue};
+use serde::Serialize;
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, Weak},
@@ -176,15 +180,24 @@ impl Source for Gpu {
     }
 }
 
-/// An answer as the protocol writes it: the structure, and the same as text for clients that hand only text on.
+/// An answer as the protocol writes it: the structure, and the same as text for clients that hand only text on. It is
+/// written once, since a list of offers is long.
 fn complete(structured: &Value) -> Outcome {
-    let result = json!({
-        "content": [{"type": "text", "text": structured.to_string()}],
-        "structuredContent": structured,
-        "isError": false,
-    });
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Told<'a> {
+        content: [Value; 1],
+        structured_content: &'a RawValue,
+        is_error: bool,
+    }
+    let written = raw(structured);
+    let told = Told {
+        content: [json!({"type": "text", "text": written.get()})],
+        structured_content: &written,
+        is_error: false,
+    };
     Outcome::Complete(Complete {
-        raw: raw(&result),
+        raw: to_raw_value(&told).expect("JSON within JSON is JSON"),
         is_error: false,
         failed: None,
     })

@@ -74,7 +74,7 @@ pub(super) async fn resource(app: &App, principal: &Principal, own: OwnResource)
                 .rentals
                 .offers(&view::wanted(&GpuOfferQuery::default())?, None)
                 .await;
-            let mut told = market(&view::told(&view::offers(&report)));
+            let mut told = market(view::told(&view::offers(&report)));
             told["mine"] = instances(app, principal).await?["instances"].take();
             Ok(told)
         }
@@ -109,12 +109,12 @@ async fn list_offers(app: &App, arguments: Value) -> Result<Value, Failure> {
     let query: GpuOfferQuery = parsed(arguments)?;
     let provider = view::provider(query.provider.as_deref())?;
     let report = app.rentals.offers(&view::wanted(&query)?, provider).await;
-    Ok(market(&view::told(&view::offers(&report))))
+    Ok(market(view::told(&view::offers(&report))))
 }
 
 /// Clients of this tool read `instances`.
-fn market(offers: &Value) -> Value {
-    json!({"instances": offers["offers"], "providers": offers["providers"]})
+fn market(mut offers: Value) -> Value {
+    json!({"instances": offers["offers"].take(), "providers": offers["providers"].take()})
 }
 
 async fn instances(app: &App, principal: &Principal) -> Result<Value, Failure> {
