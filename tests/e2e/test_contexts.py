@@ -297,6 +297,25 @@ def test_a_prompt_goes_on_when_its_client_goes(talking: Gateway, ann: Key, scrip
     )
 
 
+def test_a_stream_that_broke_is_asked_for_again_in_one_piece(talking: Gateway, ann: Key, scripted: Scripted) -> None:
+    context = create(talking, ann)["id"]
+    go, once = threading.Event(), {"Idempotency-Key": f"{context}-1"}
+    scripted.will(held_midway(go))
+    path, body = f"{BASE}/contexts/{context}/prompt", {"prompt": "count", "user_id": "somebody"}
+    with talking.http.stream("POST", path, json=body | {"stream": True}, headers=ann.bearer | once) as answer:
+        assert next(events(answer))[0] == "delta"
+        task = answer.headers["x-task-id"]
+    go.set()
+    again = prompt(talking, ann, context, "count", return_context=True, priority="medium", headers=once)
+    assert again.status_code == 200 and again.headers["idempotent-replayed"] == "true", again.text
+    told = again.json()
+    assert (told["task_id"], told["node"]["content"]) == (task, "one two three")
+    assert [node["id"] for node in told["context"]["nodes"]] == [told["prompt_node"]["id"], told["node"]["id"]]
+    assert len(scripted.heard) == 1
+    other = prompt(talking, ann, context, "count again", headers=once)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
 def test_a_client_that_says_so_takes_its_prompt_along(talking: Gateway, ann: Key, scripted: Scripted) -> None:
     context = create(talking, ann)["id"]
     scripted.will(script.endless)
@@ -411,13 +430,20 @@ def test_more_contexts_than_a_tenant_may_have_are_refused(
     gateway = start(config(engine, scripted, mcp={"enabled": True, "max_contexts": 2}))
     ann, other = gateway.new_key("user"), gateway.new_key("user", tenant="other")
     kept = [create(gateway, ann)["id"] for _ in range(2)]
-    full = gateway.http.post(f"{BASE}/contexts", json={"model_id": "scripted"}, headers=ann.bearer)
+
+    def wanted() -> httpx.Response:
+        headers = ann.bearer | {"Idempotency-Key": "the third"}
+        return gateway.http.post(f"{BASE}/contexts", json={"model_id": "scripted"}, headers=headers)
+
+    full = wanted()
     assert full.status_code == 409 and full.json()["code"] == "context_limit" and "2" in full.json()["detail"], (
         full.text
     )
     create(gateway, other)
     gateway.http.delete(f"{BASE}/contexts/{kept[0]}", headers=ann.bearer).raise_for_status()
-    create(gateway, ann)
+    # As it was told to: under the same key.
+    made = wanted()
+    assert made.status_code == 201 and wanted().json() == made.json(), made.text
 
 
 def test_a_prompt_under_way_is_finished_once_after_a_kill(

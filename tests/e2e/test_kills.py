@@ -31,7 +31,7 @@ from test_mcp_restart import start_again
 from test_tasks import config, contents, context, done, held, shown, submit
 from test_worker import Worker, address_of, secret, store
 
-KILLS = int(os.environ.get("FOREBAY_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("FOREBAY_TEST_KILLS", "2"))
 SEED = int(os.environ.get("FOREBAY_TEST_SEED", secrets.randbelow(1 << 31)))
 CLIENTS = 6
 # Between two kills happens so much at most; then comes a moment more.
