@@ -51,7 +51,8 @@ impl Queue {
         let until = self.db.clock().monotonic() + longest(claim.lease);
         match self.moved(Request::Claim(claim)).await? {
             Became::Claimed(claimed) => {
-                self.leases.renew(claimed.iter().map(|one| &one.task.id), until);
+                self.leases
+                    .renew(claimed.iter().map(|one| (&one.task.id, one.fence)), until);
                 Ok(claimed)
             }
             Became::Submitted(_) | Became::Stepped(_) => Err(odd()),
@@ -86,8 +87,8 @@ impl Queue {
                 cancel_wanted: cancel_wanted.unwrap_or(false),
             });
         }
-        let mine = beats.iter().filter(|beat| beat.still_mine);
-        self.leases.renew(mine.map(|beat| &beat.id), until);
+        let mine = held.iter().zip(&beats).filter(|(_, beat)| beat.still_mine);
+        self.leases.renew(mine.map(|((id, fence), _)| (id, *fence)), until);
         Ok(beats)
     }
 
@@ -114,7 +115,7 @@ impl Queue {
             is_error,
         };
         let stepped = self.stepped(step).await?;
-        self.leases.end(id);
+        self.leases.end(id, fence);
         match stepped {
             Stepped::Done { state, .. } => Ok(Settled {
                 state,

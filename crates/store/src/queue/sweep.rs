@@ -105,10 +105,10 @@ impl Queue {
     pub async fn lapse(&self) -> Result<u64, StoreError> {
         let mut lapsed = 0;
         loop {
-            let ids = self.lapsed().await?;
-            let found = ids.len();
-            // Whatever the wall clock says: they were heard of here.
-            let ids = self.leases.without_held(ids, self.db.clock().monotonic());
+            let runs = self.lapsed().await?;
+            let found = runs.len();
+            // Whatever the wall clock says of those that were heard of here.
+            let ids = self.leases.unheard(runs, self.db.clock().monotonic());
             let some = self.happens(ids, || Event::Lapse { jitter: self.jitter() }).await?;
             lapsed += some;
             if found < LAPSES_MAX || some == 0 {
@@ -164,23 +164,25 @@ impl Queue {
     }
 
     /// The second half finds leases that were given by a clock which has gone back since.
-    async fn lapsed(&self) -> Result<Vec<TaskId>, StoreError> {
+    async fn lapsed(&self) -> Result<Vec<(TaskId, i64)>, StoreError> {
         let now_ms = self.db.clock().now().as_millisecond();
         let sql = format!(
-            "SELECT id FROM task WHERE stage = 'running' AND wake_at_ms <= $1 UNION ALL \
-             SELECT id FROM task WHERE stage = 'running' AND wake_at_ms > $2 LIMIT {LAPSES_MAX}"
+            "SELECT id, fence FROM task WHERE stage = 'running' AND wake_at_ms <= $1 UNION ALL \
+             SELECT id, fence FROM task WHERE stage = 'running' AND wake_at_ms > $2 LIMIT {LAPSES_MAX}"
         );
-        let rows: Vec<String> = self
+        let rows: Vec<(String, i64)> = self
             .db
             .read(async {
-                on_both!(self.db.pools(), |pool| sqlx::query_scalar(AssertSqlSafe(sql))
+                on_both!(self.db.pools(), |pool| sqlx::query_as(AssertSqlSafe(sql))
                     .bind(now_ms)
                     .bind(now_ms.saturating_add(LEASE_MAX_MS))
                     .fetch_all(pool)
                     .await)
             })
             .await?;
-        rows.into_iter().map(|id| known("task", TaskId::try_from(id))).collect()
+        rows.into_iter()
+            .map(|(id, fence)| Ok((known("task", TaskId::try_from(id))?, fence)))
+            .collect()
     }
 }
 

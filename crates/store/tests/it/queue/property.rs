@@ -56,7 +56,7 @@ impl World<'_> {
         match op {
             Op::Submit(gateway, news) => self.submit(*gateway, news).await,
             Op::Move(gateway, moves) => {
-                let moves = self.resolved(moves);
+                let moves = self.resolved(*gateway, moves);
                 self.happen(*gateway, &moves).await;
             }
             Op::Wait { by_ms } => {
@@ -121,15 +121,16 @@ impl World<'_> {
         self.model.turns();
     }
 
-    /// With runs and tasks that there are.
-    fn resolved(&self, moves: &[Move]) -> Vec<Move> {
+    /// With runs and tasks that there are. A run is heard of where it runs.
+    fn resolved(&self, gateway: usize, moves: &[Move]) -> Vec<Move> {
         let (runs, tasks) = (self.fences.len(), self.ids.len());
         let resolved = moves.iter().filter_map(|one| {
             Some(match one {
                 Move::Claim { .. } => one.clone(),
-                Move::Beat { run } => Move::Beat {
-                    run: run.checked_rem(runs)?,
-                },
+                Move::Beat { run } => {
+                    let run = run.checked_rem(runs)?;
+                    (self.model.runs[run].1 == gateway).then_some(Move::Beat { run })?
+                }
                 Move::Settle { run, how } => Move::Settle {
                     run: run.checked_rem(runs)?,
                     how: *how,
