@@ -6,8 +6,9 @@
 
 use crate::{answer, settings::Model};
 use forebay_domain::{Code, Failure, model::Endpoint};
-use reqwest::{
-    Response, StatusCode,
+use forebay_runtime::http::engines::{Answer, SendFault};
+use http::{
+    StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
 use serde_json::{Value, json};
@@ -50,13 +51,13 @@ impl Place {
     }
 
     /// The connection failed while the engine may have been at work.
-    pub(crate) fn lost(&self, error: reqwest::Error) -> Failure {
+    pub(crate) fn lost(&self, error: SendFault) -> Failure {
         let failure = if error.is_timeout() {
             self.fails(Code::UpstreamTimedOut, "did not answer in time")
         } else {
             self.fails(Code::UpstreamFailed, "closed the connection before it answered")
         };
-        failure.hint("Try again.").caused_by(error.without_url())
+        failure.hint("Try again.").caused_by(error)
     }
 
     /// The answer had begun, and broke off.
@@ -96,7 +97,7 @@ impl Place {
     }
 
     /// An answer with a status that is no success.
-    pub(crate) async fn refused(&self, response: Response, endpoint: Endpoint) -> Failure {
+    pub(crate) async fn refused(&self, response: Answer, endpoint: Endpoint) -> Failure {
         let status = response.status();
         let retry_after = retry_after(response.headers());
         let words = match status {
@@ -192,7 +193,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The engine's message in an error's body. A body that is too large, too slow or not JSON has none.
-async fn read_words(mut response: Response) -> Option<String> {
+async fn read_words(mut response: Answer) -> Option<String> {
     let read = async {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.ok()? {

@@ -9,7 +9,8 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use forebay_domain::{Code, Failure, model::Endpoint};
-use reqwest::{Response, header::CONTENT_TYPE};
+use forebay_runtime::http::engines::Answer;
+use http::header::CONTENT_TYPE;
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ const MEDIA_TYPE_BYTES_MAX: usize = 64;
 
 /// A successful answer whose body is still to be read.
 pub(crate) struct Begun {
-    pub(crate) response: Response,
+    pub(crate) response: Answer,
     pub(crate) place: Place,
     /// Its place at the backend, which counts until it ends.
     pub(crate) lease: Lease,
@@ -79,10 +80,7 @@ impl Begun {
         let idle_until = Instant::now() + idle;
         match tokio::time::timeout_at(idle_until.min(self.deadline), self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(self
-                .place
-                .truncated("broke off its answer")
-                .caused_by(error.without_url())),
+            Ok(Err(error)) => Err(self.place.truncated("broke off its answer").caused_by(error)),
             Err(_) if idle_until <= self.deadline => {
                 Err(self.place.timed_out("went on with its answer no more", idle, "idle_s"))
             }

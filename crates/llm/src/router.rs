@@ -29,6 +29,7 @@ use forebay_domain::{
     model::{Answer, AnswerForm, Endpoint, ModelInfo, ModelRequest},
     port::{AskModel, BoxFuture, CallTool, FindContext, Via},
 };
+use forebay_runtime::http::Engines;
 use forebay_runtime::{
     Clock, Entropy, Tasks,
     looping::{Nudge, drive},
@@ -61,6 +62,8 @@ pub struct RouterParts {
 /// The one way to ask a model.
 pub struct Router {
     desk: Desk,
+    /// Probes ask with it: seldom, and with a timeout of their own.
+    http: Client,
     offered: Offered,
     means: OnceLock<Means>,
     /// Where responses go that nobody waits for.
@@ -70,9 +73,10 @@ pub struct Router {
 impl Router {
     pub fn new(parts: RouterParts) -> Self {
         let router = Self {
+            http: parts.http,
             desk: Desk {
                 settings: Arc::default(),
-                upstream: Upstream { http: parts.http },
+                upstream: Upstream { http: Engines::new() },
                 billing: Billing {
                     ledger: parts.ledger,
                     clock: parts.clock.clone(),
@@ -132,7 +136,7 @@ impl Router {
     pub fn start_probes(&self, tasks: &Tasks) {
         let probes = Probes {
             settings: self.desk.settings.clone(),
-            http: self.desk.upstream.http.clone(),
+            http: self.http.clone(),
             clock: self.desk.books.clock.clone(),
         };
         drive(tasks, probes, routing::PROBES_EVERY, Nudge::new());

@@ -12,9 +12,13 @@ use crate::{
 use forebay_domain::{Action, Code, Failure, model::Endpoint};
 use forebay_runtime::{
     Secret,
+    http::engines,
     secret::{SecretFault, SecretReader},
 };
-use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::{
+    Uri,
+    header::{AUTHORIZATION, HeaderName, HeaderValue},
+};
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
@@ -105,7 +109,9 @@ pub(crate) struct Backend {
     /// Its position in the configuration: the name that people know it by.
     pub(crate) index: usize,
     /// One address for each of [`Endpoint::ALL`], in that order.
-    urls: [Url; Endpoint::ALL.len()],
+    uris: [Uri; Endpoint::ALL.len()],
+    /// What they begin with.
+    base: String,
     pub(crate) engine: Option<Engine>,
     pub(crate) api: Api,
     /// The engine's own name for the model, as a JSON string.
@@ -117,13 +123,13 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(crate) fn url(&self, endpoint: Endpoint) -> &Url {
-        &self.urls[endpoint as usize]
+    pub(crate) fn uri(&self, endpoint: Endpoint) -> &Uri {
+        &self.uris[endpoint as usize]
     }
 
     /// What makes it the same backend, whatever else is configured for it.
     pub(crate) fn place(&self) -> (&str, &str) {
-        (self.url(Endpoint::Chat).as_str(), &self.model_json)
+        (&self.base, &self.model_json)
     }
 
     pub(crate) fn has_same_credential(&self, other: &Self) -> bool {
@@ -271,9 +277,11 @@ fn parse_backend(
     check_range(&at("weight"), config.weight.get(), 1..=WEIGHT_MAX)?;
     let api = Api::from(config.engine);
     let base = parse_url(&config.url).map_err(|problem| ConfigFault::new(at("url"), problem))?;
+    let uris = parse_uris(&base).map_err(|problem| ConfigFault::new(at("url"), problem))?;
     Ok(Backend {
         index,
-        urls: Endpoint::ALL.map(|endpoint| below(&base, endpoint.path())),
+        uris,
+        base: base.to_string().trim_end_matches('/').to_owned(),
         engine: config.engine,
         api,
         model_json: serde_json::Value::from(own_name).to_string(),
@@ -282,6 +290,13 @@ fn parse_backend(
         limit: config.max_concurrency.map(NonZeroU32::get),
         probe: parse_probe(&at("probe"), &base, config.engine, &config.probe)?,
     })
+}
+
+fn parse_uris(base: &Url) -> Result<[Uri; Endpoint::ALL.len()], String> {
+    let uris = Endpoint::ALL.map(|endpoint| engines::address(&below(base, endpoint.path())));
+    let uris: Result<Vec<Uri>, _> = uris.into_iter().collect();
+    let uris = uris.map_err(|error| format!("is no address that can be asked: {error}"))?;
+    Ok(uris.try_into().expect("one for each"))
 }
 
 fn parse_credential(

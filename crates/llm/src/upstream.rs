@@ -18,15 +18,21 @@ use crate::{
     routing::{End, Lease, Refusal, Telling, Tried, Wish},
     settings::{Api, Backend, Model, Settings},
 };
+use bytes::Bytes;
 use forebay_domain::{
     Action, Code, Failure, Principal,
     model::{Endpoint, Priority},
     route::WhenAllAreOut,
 };
-use reqwest::{
-    Client, Response, StatusCode,
+use forebay_runtime::http::{
+    Engines,
+    engines::{Answer, SendFault},
+};
+use http::{
+    HeaderName, Method, Request, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
+use http_body_util::Full;
 use serde_json::json;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -34,6 +40,7 @@ use tokio::time::Instant;
 const OUR_NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
+const ANTHROPIC_VERSION_NAME: HeaderName = HeaderName::from_static("anthropic-version");
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// Whoever finds the queue full is told to come back no sooner than this, and no later.
 const COME_BACK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -74,7 +81,7 @@ enum Miss {
 /// Why one backend gave no answer.
 enum Missed {
     /// No connection came about: nothing was sent, and this is no attempt that counts.
-    Unreachable(reqwest::Error),
+    Unreachable(SendFault),
     Failed(Failure, Again),
 }
 
@@ -100,7 +107,7 @@ impl Again {
 /// Sends requests upstream.
 #[derive(Clone)]
 pub(crate) struct Upstream {
-    pub(crate) http: Client,
+    pub(crate) http: Engines,
 }
 
 impl Upstream {
@@ -137,7 +144,7 @@ pub(crate) fn chain(settings: &Settings, model: &Arc<Model>, principal: &Princip
 
 /// One request to one model.
 struct Asking<'a> {
-    http: &'a Client,
+    http: &'a Engines,
     model: &'a Arc<Model>,
     ask: &'a Ask<'a>,
     when_all_are_out: WhenAllAreOut,
@@ -151,7 +158,7 @@ struct Past {
     failed: Option<usize>,
     /// Its words, where it had any.
     told: Option<Failure>,
-    unreachable: Option<reqwest::Error>,
+    unreachable: Option<SendFault>,
 }
 
 impl Asking<'_> {
@@ -205,7 +212,7 @@ impl Asking<'_> {
             return Failure::new(Code::UpstreamFailed, message)
                 .hint("Nothing was sent. Try again once the engine runs.")
                 .details(json!({ "model": name }))
-                .caused_by(error.without_url());
+                .caused_by(error);
         }
         match refusal {
             Refusal::AllOut | Refusal::AllTried => {
@@ -249,7 +256,7 @@ impl Asking<'_> {
         let limit = self.model.timeouts.begin;
         let until = (Instant::now() + limit).min(self.ask.deadline);
         self.ask.work.sent();
-        let response = match tokio::time::timeout_at(until, request.send()).await {
+        let response = match tokio::time::timeout_at(until, self.http.send(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 lease.end(End::Failed);
@@ -277,21 +284,24 @@ impl Asking<'_> {
         Err(Missed::Failed(place.refused(response, endpoint).await, again))
     }
 
-    fn request(&self, backend: &Backend, call: Call) -> reqwest::RequestBuilder {
-        let request = self
-            .http
-            .post(backend.url(call.endpoint).clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static(JSON))
-            .header(ACCEPT, HeaderValue::from_static(self.wanted()))
-            .header(USER_AGENT, HeaderValue::from_static(OUR_NAME))
-            .header("traceparent", self.ask.traceparent)
-            .body(call.body);
-        backend.authorised(request)
+    fn request(&self, backend: &Backend, call: Call) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::from(call.body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = backend.uri(call.endpoint).clone();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        headers.insert(ACCEPT, HeaderValue::from_static(self.wanted()));
+        headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
+        if let Ok(place) = HeaderValue::from_str(self.ask.traceparent) {
+            headers.insert("traceparent", place);
+        }
+        headers.extend(backend.shows());
+        request
     }
 
     /// Lets through a success of the form that was asked for. An answer in one piece is read here to its end, and a stream
     /// to the end of its first event: as long as nobody has seen any of it, another backend may give a better one.
-    async fn begin(&self, response: Response, place: Place, lease: Lease, endpoint: Endpoint) -> Result<Begun, Missed> {
+    async fn begin(&self, response: Answer, place: Place, lease: Lease, endpoint: Endpoint) -> Result<Begun, Missed> {
         let mut begun = Begun {
             response,
             place,
@@ -349,7 +359,7 @@ fn is_refusal(status: StatusCode) -> bool {
 }
 
 /// What an answer without success says about the backend, and whether another one may do better.
-fn verdict(response: &Response, endpoint: Endpoint) -> (End, Again) {
+fn verdict(response: &Answer, endpoint: Endpoint) -> (End, Again) {
     let status = response.status();
     if lacks(status, endpoint) {
         // It is well, and answers everything else: whoever may ask for this must not put it out of use for others.
@@ -366,15 +376,14 @@ fn verdict(response: &Response, endpoint: Endpoint) -> (End, Again) {
 }
 
 impl Backend {
-    /// Adds what the backend's API wants to see of who asks, which is never what the caller showed.
-    pub(crate) fn authorised(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        let request = match self.api {
-            Api::OpenAi => request,
-            Api::Anthropic => request.header("anthropic-version", HeaderValue::from_static(ANTHROPIC_VERSION)),
+    /// What the backend's API wants to see of who asks, which is never what the caller showed.
+    pub(crate) fn shows(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let version = match self.api {
+            Api::OpenAi => None,
+            Api::Anthropic => Some((ANTHROPIC_VERSION_NAME, HeaderValue::from_static(ANTHROPIC_VERSION))),
         };
-        match &self.credential {
-            Some(credential) => request.header(credential.name.clone(), credential.header.clone()),
-            None => request,
-        }
+        let credential = self.credential.as_ref();
+        let credential = credential.map(|credential| (credential.name.clone(), credential.header.clone()));
+        version.into_iter().chain(credential)
     }
 }

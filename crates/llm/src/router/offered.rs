@@ -62,8 +62,8 @@ mod tests {
 
     fn told(settings: &Settings) -> String {
         let words = settings.models.values().map(|model| {
-            let url = model.backends[0].url(forebay_domain::model::Endpoint::Chat);
-            format!("{}@{}", model.name, url.host_str().unwrap())
+            let uri = model.backends[0].uri(forebay_domain::model::Endpoint::Chat);
+            format!("{}@{}", model.name, uri.host().unwrap())
         });
         words.collect::<Vec<_>>().join(" ")
     }

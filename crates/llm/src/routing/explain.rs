@@ -12,7 +12,6 @@ use crate::{
 };
 use forebay_domain::{
     Action, Principal,
-    model::Endpoint,
     route::{Cause, Choice, How, Pick, Reason, Standing, Unhealthy, WhenAllAreOut},
 };
 use forebay_runtime::Clock;
@@ -204,10 +203,8 @@ fn status(model: &Model, backend: &Backend, snapshot: Snapshot, times: Times) ->
 }
 
 fn base(backend: &Backend) -> &str {
-    let (chat, _) = backend.place();
-    chat.strip_suffix(Endpoint::Chat.path())
-        .unwrap_or(chat)
-        .trim_end_matches('/')
+    let (base, _) = backend.place();
+    base
 }
 
 fn state(standing: Standing) -> &'static str {

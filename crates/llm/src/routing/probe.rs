@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use forebay_domain::{Failure, route::Unhealthy};
 use forebay_runtime::{Clock, looping::Loop};
 use futures_util::{StreamExt, stream};
-use reqwest::{Client, StatusCode};
+use http::{HeaderMap, StatusCode};
+use reqwest::Client;
 use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
 
@@ -95,7 +96,8 @@ impl Due {
 /// What is wrong with it, if anything is.
 async fn ask(http: &Client, backend: &Backend) -> Option<Unhealthy> {
     let probe = backend.probe.as_ref()?;
-    let request = backend.authorised(http.get(probe.url.clone())).timeout(probe.timeout);
+    let headers: HeaderMap = backend.shows().collect();
+    let request = http.get(probe.url.clone()).headers(headers).timeout(probe.timeout);
     match request.send().await {
         Err(error) if error.is_timeout() => Some(Unhealthy::TimedOut),
         Err(_) => Some(Unhealthy::Unreachable),

@@ -16,7 +16,10 @@ fn check_url(url: &str, expected: Result<&str, &str>) {
     let parsed = parse(&format!(r#"{{"m":{{"backends":[{{"url":"{url}"}}]}}}}"#));
     match (parsed, expected) {
         (Ok(settings), Ok(expected)) => {
-            assert_eq!(settings.models["m"].backends[0].url(Endpoint::Chat).as_str(), expected);
+            assert_eq!(
+                settings.models["m"].backends[0].uri(Endpoint::Chat).to_string(),
+                expected
+            );
         }
         (Err(problem), Err(expected)) => {
             assert!(problem.starts_with("models.m.backends[0].url: "), "{problem}");
@@ -214,7 +217,7 @@ fn an_engine_tells_whose_api_it_speaks_and_how_it_is_probed() {
             format!(r#"{{"m":{{"backends":[{{"url":"{url}","engine":"{engine}","api_key":{{"env":"GOOD"}}}}]}}}}"#);
         let settings = parse(&json).unwrap();
         let backend = &settings.models["m"].backends[0];
-        assert_eq!(backend.url(Endpoint::Messages).as_str(), messages);
+        assert_eq!(backend.uri(Endpoint::Messages).to_string(), messages);
         assert_eq!(
             backend.credential.as_ref().unwrap().name.as_str(),
             key_header,
@@ -237,8 +240,8 @@ fn an_engine_tells_whose_api_it_speaks_and_how_it_is_probed() {
 fn each_endpoint_has_its_address() {
     let settings = parse(r#"{"m":{"backends":[{"url":"http://h/v1"}]}}"#).unwrap();
     for endpoint in Endpoint::ALL {
-        let url = settings.models["m"].backends[0].url(endpoint).as_str();
-        assert_eq!(url, format!("http://h/v1/{}", endpoint.path()));
+        let uri = settings.models["m"].backends[0].uri(endpoint);
+        assert_eq!(uri.to_string(), format!("http://h/v1/{}", endpoint.path()));
     }
 }
 

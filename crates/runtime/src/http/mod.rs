@@ -1,11 +1,13 @@
-//! Outbound HTTP. Two clients, and no third: [`trusted`] for what the operator configured, [`Guarded`] for URLs that
-//! somebody else chose. Clippy bans making one by hand.
+//! Outbound HTTP. [`Guarded`] is for URLs that somebody else chose, and [`trusted`] for what the operator
+//! configured; [`Engines`] is the same for engines, which are asked so often that it counts. Clippy bans making one by hand.
 
 pub mod address;
+pub mod engines;
 mod guarded;
 mod trusted;
 
 pub use address::AllowList;
+pub use engines::Engines;
 pub use guarded::{Guarded, LookUp, Rules, Schemes};
 pub use trusted::trusted;
 

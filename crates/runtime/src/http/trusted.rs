@@ -10,12 +10,12 @@ use reqwest::{Client, ClientBuilder, redirect, retry};
 use std::time::Duration;
 use tracing::warn;
 
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Shorter than the five seconds after which common engines (uvicorn) close an idle connection themselves: a request
 /// that meets that moment fails, and could not be repeated safely.
-const IDLE_MAX: Duration = Duration::from_secs(4);
-const IDLE_CONNECTIONS_PER_HOST_MAX: usize = 256;
-const KEEPALIVE: Duration = Duration::from_secs(30);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(4);
+pub(super) const IDLE_CONNECTIONS_PER_HOST_MAX: usize = 256;
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Makes the client. Make one and clone it: its clones share their connections.
 pub fn trusted() -> Client {

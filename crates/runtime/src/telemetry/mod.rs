@@ -7,6 +7,7 @@
 
 pub mod config;
 mod export;
+mod fields;
 pub mod names;
 mod trace;
 
@@ -14,6 +15,7 @@ pub use config::{Config, Filter, Format};
 pub use trace::{TRACEPARENT, TraceContext};
 
 use crate::secret::SecretReader;
+use fields::InTime;
 use forebay_domain::{Code, Failure};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -25,7 +27,7 @@ use tracing::{Dispatch, Level, Metadata, Subscriber, dispatcher, warn};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     filter::{FilterExt, filter_fn},
-    fmt::MakeWriter,
+    fmt::{MakeWriter, format::DefaultFields},
     layer::SubscriberExt,
     registry::LookupSpan,
     reload,
@@ -123,7 +125,7 @@ where
         .with_writer(log)
         .with_ansi(colour == Colour::Yes);
     match format {
-        Format::Text => layer.boxed(),
+        Format::Text => layer.fmt_fields(InTime(DefaultFields::new())).boxed(),
         Format::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
     }
 }
