@@ -1,11 +1,14 @@
 //! The queue: nothing that was acknowledged is lost, nothing that was settled runs again, and who comes first.
 
 mod basics;
+mod bounds;
 mod crash;
 mod forget;
 mod full;
 mod lanes;
+mod leases;
 mod model;
+mod names;
 mod order;
 mod property;
 mod restart;
