@@ -12,8 +12,7 @@ use forebay_testkit::db::TestDb;
 use futures_util::future::join_all;
 use std::time::Duration;
 
-const COUNTED: &str =
-    "SELECT CAST(COALESCE(SUM(number), 0) AS BIGINT) FROM task_unfinished WHERE tenant = 'acme'";
+const COUNTED: &str = "SELECT CAST(COALESCE(SUM(number), 0) AS BIGINT) FROM task_unfinished WHERE tenant = 'acme'";
 
 #[tokio::test]
 async fn nonsense_is_not_kept() {
@@ -135,7 +134,10 @@ async fn what_ends_and_what_begins_anew_is_counted() {
             queue.settle(&run.task.id, run.fence, ended).await.unwrap();
         }
         assert_eq!(db.number(COUNTED).await, 1, "{}", db.name());
-        assert_eq!(queue.requeue(&Scope::All, &runs[0].task.id).await.unwrap(), State::Pending);
+        assert_eq!(
+            queue.requeue(&Scope::All, &runs[0].task.id).await.unwrap(),
+            State::Pending
+        );
         let number = ids.iter().position(|id| *id == runs[1].task.id).unwrap();
         let again = queue.submit(new(u32::try_from(number).unwrap())).await.unwrap();
         assert!(!again.is_repeat);

@@ -81,7 +81,10 @@ async fn what_a_worker_was_given_and_never_heard_of_is_found() {
         let left = queue.left_behind(&me, &[mine[0].task.id.clone()]).await.unwrap();
         assert_eq!(left, [(mine[1].task.id.clone(), mine[1].fence)], "{}", db.name());
         for (id, fence) in left {
-            assert_eq!(queue.settle(&id, fence, Ended::Unbegun).await.unwrap().state, State::Pending);
+            assert_eq!(
+                queue.settle(&id, fence, Ended::Unbegun).await.unwrap().state,
+                State::Pending
+            );
         }
         let again = claim_one(&queue, "a").await;
         assert_eq!((&again.task.id, again.task.attempts), (&mine[1].task.id, 1));
@@ -174,8 +177,15 @@ async fn what_came_of_a_run_is_told_without_its_output() {
             let run = claim_one(&queue, "a").await;
             let ended = Ended::Done(Bytes::from_static(output.as_bytes()));
             queue.settle(&id, run.fence, ended).await.unwrap();
-            let page = queue.list(&super::query(Scope::own(&principal("acme", "ann")))).await.unwrap();
-            assert_eq!((page.tasks[0].is_error, &page.tasks[0].output), (is_error, &None), "{output}");
+            let page = queue
+                .list(&super::query(Scope::own(&principal("acme", "ann"))))
+                .await
+                .unwrap();
+            assert_eq!(
+                (page.tasks[0].is_error, &page.tasks[0].output),
+                (is_error, &None),
+                "{output}"
+            );
         }
         let id = queue.submit(work("a")).await.unwrap().id;
         let run = claim_one(&queue, "a").await;

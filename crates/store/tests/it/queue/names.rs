@@ -96,9 +96,16 @@ async fn what_failed_in_passing_is_tried_again_when_it_is_sent_again() {
             ..named()
         };
         let first = queue.submit(once.clone()).await.unwrap();
-        for (code, retryable) in [("context_limit", false), ("overloaded", true), ("spending_limit_exceeded", false)] {
+        for (code, retryable) in [
+            ("context_limit", false),
+            ("overloaded", true),
+            ("spending_limit_exceeded", false),
+        ] {
             let run = claim_one(&queue, "a").await;
-            queue.settle(&first.id, run.fence, failed_of(code, retryable)).await.unwrap();
+            queue
+                .settle(&first.id, run.fence, failed_of(code, retryable))
+                .await
+                .unwrap();
             let mut changes = queue.changes();
             let again = queue.submit(once.clone()).await.unwrap();
             assert_eq!(
@@ -107,7 +114,11 @@ async fn what_failed_in_passing_is_tried_again_when_it_is_sent_again() {
                 "{}: {code}",
                 db.name()
             );
-            assert_eq!(changes.recv().await.unwrap().state, State::Pending, "whoever waits is told");
+            assert_eq!(
+                changes.recv().await.unwrap().state,
+                State::Pending,
+                "whoever waits is told"
+            );
             let task = queue.get(&Scope::All, &first.id, Body::Both).await.unwrap().unwrap();
             assert_eq!((task.attempts, task.error, task.completed_at), (0, None, None));
             assert_eq!(task.input.unwrap().len(), 5_002);
@@ -116,7 +127,10 @@ async fn what_failed_in_passing_is_tried_again_when_it_is_sent_again() {
         }
         // It runs as whoever sent it last, and at the time that they want.
         let run = claim_one(&queue, "a").await;
-        queue.settle(&first.id, run.fence, failed_of("overloaded", true)).await.unwrap();
+        queue
+            .settle(&first.id, run.fence, failed_of("overloaded", true))
+            .await
+            .unwrap();
         let demoted = Principal {
             key: Some("k2".parse().unwrap()),
             role: Role::Viewer,
