@@ -26,6 +26,7 @@ mod wire;
 pub use self::core::Counts;
 pub use fault::ClientFault;
 pub use heard::{Heard, Listener, mailbox};
+pub(crate) use listen::ACKNOWLEDGED;
 pub use listen::Subscription;
 pub use settings::{Credential, Hello, Hooks, HttpTarget, Limits, Mode, Parts, Target, Tenancy};
 

@@ -9,6 +9,7 @@ use super::{
     turn::Turn,
 };
 use crate::{
+    client::ACKNOWLEDGED,
     envelope::{Id, Request},
     flight::{Flight, Landing},
     params::{Params, invalid},
@@ -18,7 +19,7 @@ use crate::{
 };
 use bytes::Bytes;
 use forebay_domain::{Action, Failure};
-use futures_util::stream;
+use futures_util::{future::join_all, stream};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use std::sync::Arc;
@@ -125,12 +126,13 @@ impl Front {
             ..Filter::default()
         };
         if offered.watches {
-            for uri in &wanted.resource_subscriptions {
+            // All at once: each waits a while for its source, and the sources wait for their upstreams.
+            let uris = wanted.resource_subscriptions.iter();
+            let watched = uris.map(|uri| async move {
                 let watched = self.watch(&turn.principal, &turn.scope, uri, name, &turn.cancel);
-                if watched.await.is_ok() {
-                    filter.uris.insert(uri.clone());
-                }
-            }
+                watched.await.is_ok().then(|| uri.clone())
+            });
+            filter.uris = join_all(watched).await.into_iter().flatten().collect();
         }
         Ok(filter)
     }
@@ -166,7 +168,7 @@ fn acknowledged(id: &Id, filter: &Filter) -> Bytes {
         agreed.push(("resourceSubscriptions", &uris));
     }
     let params = object(&[("_meta", &meta(id)), ("notifications", &object(&agreed))]);
-    notification("notifications/subscriptions/acknowledged", Some(&params))
+    notification(ACKNOWLEDGED, Some(&params))
 }
 
 impl Subscription {

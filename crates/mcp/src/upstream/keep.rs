@@ -6,16 +6,17 @@ use super::{
     pool::{Identity, Lane, gateway_caps},
     server::{Offered, State, Upstream},
     vet::{Decided, Instructions},
+    watches::Watches,
 };
 use crate::{
     call::Emission,
-    client::{Connection, Heard, Hooks, Subscription},
+    client::{ACKNOWLEDGED, Connection, Heard, Hooks, Subscription},
     source::{Change, Offer, Source},
 };
 use forebay_domain::{Code, Failure};
 use forebay_runtime::{Entropy, Stop};
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
@@ -39,6 +40,7 @@ const RENEW_PAUSE: Duration = Duration::from_secs(5);
 /// Subscriptions that are asked for at the same time.
 const SUBSCRIBING_MAX: usize = 16;
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(30);
+const SUBSCRIBE: &str = "resources/subscribe";
 
 /// Why attending to an upstream ended.
 enum End {
@@ -47,6 +49,15 @@ enum End {
     Lost,
     /// Its connection is old, and another is to be opened at once.
     Renew,
+}
+
+/// What something that an upstream said means for the loop.
+enum News {
+    /// The lists have to be fetched again.
+    Lists,
+    /// The newest subscription is in force, with everything that is wanted.
+    Agreed,
+    Nothing,
 }
 
 impl Upstream {
@@ -103,8 +114,11 @@ impl Upstream {
         if let Err(trouble) = self.list(lane).await {
             return End::Trouble(trouble);
         }
-        let mut subscription = self.subscribe(lane, &BTreeSet::new());
-        let mut subscribed = self.watched().clone();
+        self.watches.begin();
+        let mut subscribed = self.watches.wanted();
+        let mut subscription = self.subscribe(lane, &subscribed, &BTreeSet::new());
+        // What was agreed before stays in force until its successor is, so that no news falls between them.
+        let mut retiring = None;
         let mut listed = Instant::now();
         let mut next_list = listed + self.relist_period();
         let mut next_sweep = Instant::now() + SWEEP_PERIOD;
@@ -115,9 +129,13 @@ impl Upstream {
                         let message = "Nobody listens to the upstream any more.";
                         return End::Trouble(Failure::new(Code::UpstreamFailed, message));
                     };
-                    if self.heed(emission) {
-                        self.vet_anew();
-                        next_list = next_list.min(Instant::now() + RELIST_PAUSE);
+                    match self.heed(emission) {
+                        News::Lists => {
+                            self.vet_anew();
+                            next_list = next_list.min(Instant::now() + RELIST_PAUSE);
+                        }
+                        News::Agreed => retiring = None,
+                        News::Nothing => {}
                     }
                 }
                 () = self.renew.notified() => return End::Renew,
@@ -131,9 +149,10 @@ impl Upstream {
                     }
                     next_list = next_list.min(listed + RELIST_PAUSE);
                 }
-                () = self.watches_changed.notified() => {
-                    let before = std::mem::replace(&mut subscribed, self.watched().clone());
-                    subscription = self.subscribe(lane, &before);
+                () = self.watches.changed.notified() => {
+                    let before = std::mem::replace(&mut subscribed, self.watches.wanted());
+                    let successor = self.subscribe(lane, &subscribed, &before);
+                    retiring = std::mem::replace(&mut subscription, successor);
                 }
                 () = tokio::time::sleep_until(next_list) => {
                     if let Err(trouble) = self.list(lane).await {
@@ -147,7 +166,7 @@ impl Upstream {
                     next_sweep = Instant::now() + SWEEP_PERIOD;
                 }
             }
-            let _kept = &subscription;
+            let _kept = (&subscription, &retiring);
         }
     }
 
@@ -160,25 +179,31 @@ impl Upstream {
         }
     }
 
-    /// True where the lists have to be fetched again.
-    fn heed(&self, emission: Emission) -> bool {
+    fn heed(&self, emission: Emission) -> News {
         let Emission::Notification { method, params } = emission else {
             // A question that belongs to no call is nobody's to answer; dropping it says so.
-            return false;
+            return News::Nothing;
         };
         match method.as_str() {
             "notifications/tools/list_changed"
             | "notifications/prompts/list_changed"
-            | "notifications/resources/list_changed" => true,
+            | "notifications/resources/list_changed" => News::Lists,
+            ACKNOWLEDGED => {
+                if self.watches.agree(agreed(&params)) {
+                    News::Agreed
+                } else {
+                    News::Nothing
+                }
+            }
             "notifications/resources/updated" => {
                 let params: Option<Value> = serde_json::from_str(params.get()).ok();
                 let uri = params.and_then(|params| params["uri"].as_str().map(str::to_owned));
                 if let (Some(uri), Some(catalogue)) = (uri, self.catalogue.upgrade()) {
                     catalogue.announce(self, Change::Resource { uri });
                 }
-                false
+                News::Nothing
             }
-            _ => false,
+            _ => News::Nothing,
         }
     }
 
@@ -189,8 +214,7 @@ impl Upstream {
 
     /// Asks for news of the watched resources, and of the lists where the upstream has to be asked for that. It does not
     /// wait for the answers, so that an upstream that gives none holds nothing up.
-    fn subscribe(&self, lane: &Lane, before: &BTreeSet<String>) -> Option<Subscription> {
-        let wanted = self.watched().clone();
+    fn subscribe(&self, lane: &Lane, wanted: &BTreeSet<String>, before: &BTreeSet<String>) -> Option<Subscription> {
         if self.lock().modern {
             let filter = json!({
                 "toolsListChanged": true,
@@ -201,15 +225,20 @@ impl Upstream {
             return Some(lane.connection.listen(&crate::call::raw(&filter)));
         }
         let gone = before
-            .difference(&wanted)
+            .difference(wanted)
             .map(|uri| ("resources/unsubscribe", uri.clone()));
-        let new = wanted
-            .difference(before)
-            .map(|uri| ("resources/subscribe", uri.clone()));
+        let new = wanted.difference(before).map(|uri| (SUBSCRIBE, uri.clone()));
         let steps: Vec<_> = gone.chain(new).collect();
         let asked: Vec<_> = steps
             .into_iter()
-            .map(|step| ask_for_news(lane.connection.clone(), self.name().to_owned(), step))
+            .map(|step| {
+                ask_for_news(
+                    lane.connection.clone(),
+                    self.name().to_owned(),
+                    self.watches.clone(),
+                    step,
+                )
+            })
             .collect();
         if !asked.is_empty() {
             self.pool.tasks().spawn("upstream-subscribe", move |stop| async move {
@@ -287,12 +316,28 @@ impl Upstream {
     }
 }
 
-async fn ask_for_news(connection: Connection, name: String, (method, uri): (&'static str, String)) {
+async fn ask_for_news(
+    connection: Connection,
+    name: String,
+    watches: Arc<Watches>,
+    (method, uri): (&'static str, String),
+) {
     let params = crate::call::raw(&json!({"uri": uri}));
     let hooks = Hooks::within(SUBSCRIBE_WAIT);
     if let Err(fault) = connection.request(method, Some(&params), hooks).await {
         tracing::warn!(upstream.name = name, mcp.method = method, error = %fault, "no news of a resource");
     }
+    if method == SUBSCRIBE {
+        watches.answered(uri);
+    }
+}
+
+/// The resources that an upstream has agreed to tell of.
+fn agreed(params: &RawValue) -> BTreeSet<String> {
+    let params: Value = serde_json::from_str(params.get()).unwrap_or_default();
+    let uris = params["notifications"]["resourceSubscriptions"].as_array();
+    let uris = uris.into_iter().flatten().filter_map(Value::as_str);
+    uris.map(str::to_owned).collect()
 }
 
 /// The definitions of one list.

@@ -18,6 +18,7 @@ mod server;
 mod settings;
 mod status;
 mod vet;
+mod watches;
 
 pub use config::{
     AuthConfig, ClientAuth, Config, EnvValue, OAuthConfig, PrivateKeyConfig, Protocol, Sharing, SigningAlgorithm,

@@ -9,6 +9,7 @@ use super::{
     pool::{Opener, Pool},
     serve::Shares,
     settings::{Place, Settings},
+    watches::Watches,
 };
 use crate::{
     call::{CallContext, Outcome},
@@ -21,14 +22,11 @@ use forebay_runtime::{Clock, Entropy};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-
-/// Resources that are watched at one upstream.
-const WATCHED_MAX: usize = 10_000;
 
 /// How an upstream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +88,7 @@ pub(super) struct Upstream {
     pub(super) pool: Pool,
     pub(super) offered: ArcSwap<Offered>,
     condition: Mutex<Condition>,
-    watched: Mutex<BTreeSet<String>>,
-    pub(super) watches_changed: Notify,
+    pub(super) watches: Arc<Watches>,
     pub(super) relist: Notify,
     /// A caller's connection shows something else than the gateway's own: the latter is old.
     pub(super) renew: Notify,
@@ -140,8 +137,7 @@ impl Upstream {
             settings,
             offered: ArcSwap::default(),
             condition: Mutex::new(condition),
-            watched: Mutex::default(),
-            watches_changed: Notify::new(),
+            watches: Arc::default(),
             relist: Notify::new(),
             renew: Notify::new(),
             doubts: Notify::new(),
@@ -162,10 +158,6 @@ impl Upstream {
     /// Lists it again soon: somebody decided about a definition, or wants to see what is new.
     pub(super) fn refresh(&self) {
         self.relist.notify_one();
-    }
-
-    pub(super) fn watched(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.watched.lock().expect("nobody panics while holding the watched")
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Condition> {
@@ -234,20 +226,12 @@ impl Source for Upstream {
     }
 
     fn watch<'a>(&'a self, uri: &'a str, watched: Watched) -> BoxFuture<'a, Result<(), Failure>> {
-        let changed = {
-            let mut all = self.watched();
-            match watched {
-                Watched::Yes if all.len() >= WATCHED_MAX => {
-                    let message = format!("{WATCHED_MAX} resources of `{}` are watched already.", self.name());
-                    return Box::pin(std::future::ready(Err(Failure::new(Code::Overloaded, message))));
-                }
-                Watched::Yes => all.insert(uri.to_owned()),
-                Watched::No => all.remove(uri),
+        Box::pin(async move {
+            self.watches.set(self.name(), uri, watched)?;
+            if watched == Watched::Yes && self.lock().state == State::Ready {
+                self.watches.agreed(uri).await;
             }
-        };
-        if changed {
-            self.watches_changed.notify_one();
-        }
-        Box::pin(std::future::ready(Ok(())))
+            Ok(())
+        })
     }
 }

@@ -110,7 +110,7 @@ async fn a_connection_that_was_made_and_lost_is_another_thing() {
 async fn tls_that_never_comes_about_is_given_up() {
     let silent = server(|stream| async move {
         let _open = stream;
-        pending().await
+        pending::<()>().await;
     })
     .await;
     let begun = Instant::now();

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        ClientFault, Tenancy,
+        ACKNOWLEDGED, ClientFault, Tenancy,
         heard::says_change,
         wire::{self, Arrived, Unreadable},
     },
@@ -73,6 +73,7 @@ impl Core {
                 None => self.listener.put(Emission::Log(params)),
             },
             "notifications/cancelled" => self.take_cancellation(&params),
+            ACKNOWLEDGED => self.listener.put(Emission::Notification { method, params }),
             changed if says_change(changed) => self.listener.put(Emission::Notification { method, params }),
             _ => match self.asker(via) {
                 Some(emissions) => self.emit(&emissions, Emission::Notification { method, params }),
