@@ -36,7 +36,6 @@ use forebay_runtime::{
 };
 use forebay_store::{EventLog, Responses, ledger::Ledger};
 use futures_util::{future::ready, stream};
-use reqwest::Client;
 use serde_json::json;
 use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
@@ -48,8 +47,6 @@ const NAMED_MODELS_MAX: usize = 20;
 /// What a router stands on.
 pub struct RouterParts {
     pub settings: Settings,
-    /// The client for what the operator configured. It must not follow redirects.
-    pub http: Client,
     pub events: EventLog,
     pub responses: Responses,
     /// What asking models costs goes there.
@@ -62,8 +59,6 @@ pub struct RouterParts {
 /// The one way to ask a model.
 pub struct Router {
     desk: Desk,
-    /// Probes ask with it: seldom, and with a timeout of their own.
-    http: Client,
     offered: Offered,
     means: OnceLock<Means>,
     /// Where responses go that nobody waits for.
@@ -73,7 +68,6 @@ pub struct Router {
 impl Router {
     pub fn new(parts: RouterParts) -> Self {
         let router = Self {
-            http: parts.http,
             desk: Desk {
                 settings: Arc::default(),
                 upstream: Upstream { http: Engines::new() },
@@ -136,7 +130,7 @@ impl Router {
     pub fn start_probes(&self, tasks: &Tasks) {
         let probes = Probes {
             settings: self.desk.settings.clone(),
-            http: self.http.clone(),
+            http: self.desk.upstream.http.clone(),
             clock: self.desk.books.clock.clone(),
         };
         drive(tasks, probes, routing::PROBES_EVERY, Nudge::new());

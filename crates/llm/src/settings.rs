@@ -165,7 +165,7 @@ pub(crate) struct Credential {
 /// How a backend is asked whether it is well.
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
-    pub(crate) url: Url,
+    pub(crate) uri: Uri,
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
 }
@@ -293,10 +293,13 @@ fn parse_backend(
 }
 
 fn parse_uris(base: &Url) -> Result<[Uri; Endpoint::ALL.len()], String> {
-    let uris = Endpoint::ALL.map(|endpoint| engines::address(&below(base, endpoint.path())));
-    let uris: Result<Vec<Uri>, _> = uris.into_iter().collect();
-    let uris = uris.map_err(|error| format!("is no address that can be asked: {error}"))?;
+    let uris = Endpoint::ALL.map(|endpoint| parse_uri(&below(base, endpoint.path())));
+    let uris: Vec<Uri> = uris.into_iter().collect::<Result<_, _>>()?;
     Ok(uris.try_into().expect("one for each"))
+}
+
+fn parse_uri(url: &Url) -> Result<Uri, String> {
+    engines::address(url).map_err(|error| format!("is no address that can be asked: {error}"))
 }
 
 fn parse_credential(
@@ -349,8 +352,9 @@ fn parse_probe(
         // Its API has nothing that is free to ask for.
         (None, Some(Engine::Anthropic)) => return Ok(None),
     };
+    let uri = parse_uri(&url).map_err(|problem| ConfigFault::new(format!("{path}.path"), problem))?;
     Ok((interval_s > 0).then(|| Probe {
-        url,
+        uri,
         interval: Duration::from_secs(interval_s.into()),
         timeout: seconds(config.timeout_s),
     }))

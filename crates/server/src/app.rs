@@ -87,7 +87,7 @@ impl App {
         let alerts = parts.alerts(config, &mut metrics)?;
         let client = forebay_runtime::http::trusted();
         let door = parts.door(config, client.clone())?;
-        let models = parts.models(config, client.clone(), &mut metrics)?;
+        let models = parts.models(config, &mut metrics)?;
         let tool_calls = parts.tool_calls(config);
         let whole = Whole::default();
         let status = status_source(whole.clone());

@@ -243,15 +243,19 @@ fn agreed(created: &GpuCreated) -> Result<(), Failure> {
     }
 }
 
+/// A slot of a machine without a GPU is a share of its CPU.
+fn cards(gpus: u32, gpu: &str) -> String {
+    match gpus {
+        0 => "CPU share".to_owned(),
+        _ => format!("{gpus} x {gpu}"),
+    }
+}
+
 fn offers(list: &GpuOfferList) -> Table {
     let rows = list.offers.iter().map(|offer| {
         [
             offer.id.to_string(),
-            format!(
-                "{} x {}",
-                offer.gpus,
-                if offer.gpu.is_empty() { "CPU share" } else { &offer.gpu }
-            ),
+            cards(offer.gpus, &offer.gpu),
             format!("{} GB", offer.vram_gb),
             format!("${}/h", offer.price_per_hour_usd),
             offer.country.clone().unwrap_or_default(),
@@ -302,7 +306,7 @@ fn machines(machines: &[GpuInstance]) -> Table {
                 (None, Some(_)) => format!("{} (trouble)", machine.state),
                 (None, None) => machine.state.clone(),
             },
-            format!("{} x {}", machine.gpus, machine.gpu),
+            cards(machine.gpus, &machine.gpu),
             format!("${}/h", machine.price_per_hour_usd),
             format!("${}", machine.spent_usd),
             machine.ends_by.to_string(),

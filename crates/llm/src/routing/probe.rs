@@ -7,10 +7,10 @@
 use crate::settings::{Backend, Model, Settings};
 use arc_swap::ArcSwap;
 use forebay_domain::{Failure, route::Unhealthy};
-use forebay_runtime::{Clock, looping::Loop};
+use forebay_runtime::{Clock, http::Engines, looping::Loop};
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, StatusCode};
-use reqwest::Client;
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use std::{sync::Arc, time::Duration};
 use tracing::{info, warn};
 
@@ -22,7 +22,7 @@ const AT_ONCE_MAX: usize = 32;
 /// The loop that probes.
 pub(crate) struct Probes {
     pub(crate) settings: Arc<ArcSwap<Settings>>,
-    pub(crate) http: Client,
+    pub(crate) http: Engines,
     pub(crate) clock: Clock,
 }
 
@@ -75,7 +75,7 @@ impl Loop for Probes {
 }
 
 impl Due {
-    async fn probe(self, http: &Client, clock: &Clock) {
+    async fn probe(self, http: &Engines, clock: &Clock) {
         let backend = &self.model.backends[self.index];
         let found = ask(http, backend).await;
         let routes = self.model.live_side();
@@ -94,14 +94,16 @@ impl Due {
 }
 
 /// What is wrong with it, if anything is.
-async fn ask(http: &Client, backend: &Backend) -> Option<Unhealthy> {
+async fn ask(http: &Engines, backend: &Backend) -> Option<Unhealthy> {
     let probe = backend.probe.as_ref()?;
-    let headers: HeaderMap = backend.shows().collect();
-    let request = http.get(probe.url.clone()).headers(headers).timeout(probe.timeout);
-    match request.send().await {
-        Err(error) if error.is_timeout() => Some(Unhealthy::TimedOut),
-        Err(_) => Some(Unhealthy::Unreachable),
-        Ok(answer) => judge(answer.status()),
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = probe.uri.clone();
+    request.headers_mut().extend(backend.shows());
+    match tokio::time::timeout(probe.timeout, http.send(request)).await {
+        Err(_) => Some(Unhealthy::TimedOut),
+        Ok(Err(fault)) if fault.is_timeout() => Some(Unhealthy::TimedOut),
+        Ok(Err(_)) => Some(Unhealthy::Unreachable),
+        Ok(Ok(answer)) => judge(answer.status()),
     }
 }
 

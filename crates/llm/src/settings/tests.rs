@@ -224,14 +224,14 @@ fn an_engine_tells_whose_api_it_speaks_and_how_it_is_probed() {
             "{engine}"
         );
         assert_eq!(
-            backend.probe.as_ref().map(|probe| probe.url.as_str()),
+            backend.probe.as_ref().map(|probe| probe.uri.to_string()).as_deref(),
             probe,
             "{engine}"
         );
     }
     let own = parse(r#"{"m":{"backends":[{"url":"http://h/v1","probe":{"path":"/up/now"}}]}}"#).unwrap();
     let probe = own.models["m"].backends[0].probe.clone();
-    assert_eq!(probe.unwrap().url.as_str(), "http://h/up/now");
+    assert_eq!(probe.unwrap().uri, "http://h/up/now");
     let none = parse(r#"{"m":{"backends":[{"url":"http://h","probe":{"interval_s":0}}]}}"#).unwrap();
     assert!(none.models["m"].backends[0].probe.is_none());
 }

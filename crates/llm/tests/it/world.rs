@@ -9,7 +9,7 @@ use forebay_domain::{
     port::{AskModel, Via},
 };
 use forebay_llm::{Config, Metrics, Router, RouterParts, Settings, TurnsConfig};
-use forebay_runtime::{Clock, Entropy, Tasks, http, secret::SecretReader};
+use forebay_runtime::{Clock, Entropy, Tasks, secret::SecretReader};
 use forebay_store::{Ledger, Queue, Store, StoreParts, events::EventQuery};
 use forebay_testkit::{db::TestDb, openai::Engine};
 use futures_util::StreamExt;
@@ -70,7 +70,6 @@ impl World {
         let store = open(&db, &tasks).await;
         let router = Arc::new(Router::new(RouterParts {
             settings: settings(config(&engine.url())),
-            http: http::trusted(),
             events: store.events().clone(),
             responses: store.responses(),
             ledger: store.ledger(),

@@ -72,15 +72,9 @@ impl AppParts {
         Door::new(&config, &self.store, outside)
     }
 
-    pub(super) fn models(
-        &self,
-        config: &AppConfig,
-        http: reqwest::Client,
-        metrics: &mut Metrics,
-    ) -> Result<Arc<Router>, Failure> {
+    pub(super) fn models(&self, config: &AppConfig, metrics: &mut Metrics) -> Result<Arc<Router>, Failure> {
         let models = Arc::new(Router::new(RouterParts {
             settings: model_settings(config, &self.secrets)?,
-            http,
             events: self.store.events().clone(),
             responses: self.store.responses(),
             ledger: self.store.ledger(),

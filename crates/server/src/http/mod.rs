@@ -31,7 +31,7 @@ mod upstreams;
 pub(crate) mod wait;
 mod wellknown;
 
-pub use openapi::document;
+pub use openapi::{OPENAPI, document};
 pub use pipes::Pipes;
 pub(crate) use wellknown::metadata_path;
 

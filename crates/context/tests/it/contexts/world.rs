@@ -11,7 +11,7 @@ use forebay_domain::{
     task::TaskFault,
 };
 use forebay_llm::{Config as Models, Metrics, Router, RouterParts, Settings, TurnsConfig};
-use forebay_runtime::{Clock, Entropy, Tasks, http::trusted, secret::SecretReader};
+use forebay_runtime::{Clock, Entropy, Tasks, secret::SecretReader};
 use forebay_store::{Store, StoreParts, queue::NewTask};
 use forebay_testkit::{db::TestDb, openai::Engine};
 use jiff::Timestamp;
@@ -94,7 +94,6 @@ impl World {
         let mut registry = Registry::default();
         let router = Arc::new(Router::new(RouterParts {
             settings: Settings::parse(&models, &TurnsConfig::default(), &secrets).unwrap(),
-            http: trusted(),
             events: store.events().clone(),
             responses: store.responses(),
             ledger: store.ledger(),
