@@ -54,7 +54,7 @@ pub(crate) async fn sqlite(url: &str) -> Result<(SqlitePool, SqlitePool), StoreE
         .busy_timeout(BUSY_PATIENCE)
         // Each savepoint keeps the pages that it changes aside, in a file otherwise. That one is no help after a crash.
         .pragma("temp_store", "memory")
-        // Rows are written by statements of a few sizes for each table; all of them stay prepared.
+        // All of them stay prepared.
         .statement_cache_capacity(STATEMENTS_MAX)
         .disable_statement_logging();
     let writer = sqlite_writer(&options).await?;

@@ -1,8 +1,9 @@
 //! Rows of several tables that are written together.
 //!
-//! PostgreSQL takes all of them in one statement, and so on one way there and back. SQLite is not far away: there a
-//! statement takes as many rows as one of a few fixed sizes, so that each is prepared once.
+//! All of them go in one text, and so on one way there and back: to PostgreSQL over the network, to SQLite between two
+//! threads, which costs more than what it does there.
 
+use serde::Serialize;
 use sqlx::{Encode, Postgres, Sqlite, Transaction, Type, encode::IsNull, error::BoxDynError, pool::PoolConnection};
 use std::{borrow::Cow, fmt::Write};
 
@@ -10,9 +11,6 @@ use crate::{
     StoreError,
     sql::{Both, Tx},
 };
-
-/// Rows of one statement on SQLite, largest first: up to sixteen rows are two statements at most.
-const CHUNKS: [usize; 12] = [64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1];
 
 /// What stands in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +21,8 @@ pub(crate) enum Kind {
 }
 
 /// One value of a row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
 pub(crate) enum Cell<'a> {
     Text(Option<Cow<'a, str>>),
     Number(i64),
@@ -43,7 +42,7 @@ pub(crate) struct Table {
 /// Some tables into which rows are written together.
 pub(crate) struct Tables {
     all: &'static [Table],
-    sqlite: Vec<[String; CHUNKS.len()]>,
+    sqlite: String,
     postgres: String,
 }
 
@@ -51,10 +50,7 @@ impl Tables {
     pub(crate) fn new(tables: &'static [Table]) -> Self {
         Self {
             all: tables,
-            sqlite: tables
-                .iter()
-                .map(|table| CHUNKS.map(|rows| values(table, rows)))
-                .collect(),
+            sqlite: tables.iter().map(documents).collect::<Vec<_>>().join("; "),
             postgres: arrays(tables),
         }
     }
@@ -75,22 +71,11 @@ impl Tables {
         tx: &mut PoolConnection<Sqlite>,
         rows: &[Vec<Row<'_>>],
     ) -> Result<(), StoreError> {
-        for (statements, mut rows) in self.sqlite.iter().zip(rows.iter().map(Vec::as_slice)) {
-            for (size, sql) in CHUNKS.iter().zip(statements) {
-                while let Some((chunk, rest)) = rows.split_at_checked(*size) {
-                    let mut query = sqlx::query(sql.as_str());
-                    for cell in chunk.iter().flatten() {
-                        query = match cell {
-                            Cell::Text(text) => query.bind(text.as_deref()),
-                            Cell::Number(number) => query.bind(*number),
-                            Cell::Flag(flag) => query.bind(*flag),
-                        };
-                    }
-                    query.execute(&mut **tx).await?;
-                    rows = rest;
-                }
-            }
+        let mut query = sqlx::query(self.sqlite.as_str());
+        for rows in rows {
+            query = query.bind(List(rows));
         }
+        query.execute(&mut **tx).await?;
         Ok(())
     }
 
@@ -115,14 +100,17 @@ impl Tables {
     }
 }
 
-/// `INSERT … VALUES …`. Without names, which SQLite would look up among all names before them.
-fn values(table: &Table, rows: usize) -> String {
-    let row = format!("({})", vec!["?"; table.columns.len()].join(", "));
-    let rows = vec![row; rows].join(", ");
+/// `INSERT … SELECT … FROM json_each(?)`: each row is an array. Without the condition SQLite would take `ON CONFLICT` for
+/// that of a join.
+fn documents(table: &Table) -> String {
+    let values: Vec<String> = (0..table.columns.len())
+        .map(|place| format!("value ->> {place}"))
+        .collect();
     format!(
-        "INSERT INTO {} ({}) VALUES {rows}{}",
+        "INSERT INTO {} ({}) SELECT {} FROM json_each(?) WHERE true{}",
         table.name,
         columns(table),
+        values.join(", "),
         table.tail
     )
 }
@@ -270,13 +258,16 @@ mod tests {
     }
 
     #[test]
-    fn few_statements_of_fixed_sizes_write_any_number_of_rows() {
-        assert_eq!(CHUNKS.last(), Some(&1), "or some row would never be written");
-        assert_eq!(values(&TABLES[0], 2), "INSERT INTO one (a, b) VALUES (?, ?), (?, ?)");
-        for rows in 1..=16 {
-            let mut left = rows;
-            let statements: usize = CHUNKS.iter().map(|size| (left / size, left %= size).0).sum();
-            assert!(statements <= 2 && left == 0, "{rows} rows are {statements} statements");
-        }
+    fn one_text_writes_all_tables_into_a_file_too() {
+        assert_eq!(
+            Tables::new(TABLES).sqlite,
+            "INSERT INTO one (a, b) SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true; \
+             INSERT INTO two (c) SELECT value ->> 0 FROM json_each(?) WHERE true ON CONFLICT DO NOTHING"
+        );
+        let row: Row<'_> = vec!["a \"b\"".into(), None.into(), i64::MAX.into(), true.into()];
+        assert_eq!(
+            serde_json::to_string(&row).unwrap(),
+            r#"["a \"b\"",null,9223372036854775807,true]"#
+        );
     }
 }

@@ -45,6 +45,8 @@ pub(crate) fn start(tasks: &Tasks, pool: SqlitePool, clock: Clock, metrics: Metr
 
 async fn run(stop: Stop, pool: SqlitePool, mut units: mpsc::Receiver<Unit>, clock: Clock, metrics: Metrics) {
     let mut previous = 1;
+    // Kept between groups: the pool would ask for a sign of life each time that it gets it back.
+    let mut connection = None;
     loop {
         let mut group = Vec::new();
         tokio::select! {
@@ -66,8 +68,9 @@ async fn run(stop: Stop, pool: SqlitePool, mut units: mpsc::Receiver<Unit>, cloc
         metrics
             .group_size
             .observe(f64::from(u32::try_from(previous).unwrap_or(u32::MAX)));
-        commit_group(&pool, group, &clock, &metrics).await;
+        commit_group(&pool, &mut connection, group, &clock, &metrics).await;
     }
+    drop(connection);
     pool.close().await;
 }
 
@@ -84,26 +87,30 @@ async fn linger(units: &mut mpsc::Receiver<Unit>, group: &mut Vec<Unit>, expecte
 
 /// Runs and commits one group, then answers every unit of it. Units that did not run are dropped, which tells their
 /// callers that the store is unavailable.
-async fn commit_group(pool: &SqlitePool, group: Vec<Unit>, clock: &Clock, metrics: &Metrics) {
+async fn commit_group(pool: &SqlitePool, kept: &mut Option<Tx>, group: Vec<Unit>, clock: &Clock, metrics: &Metrics) {
     let mut ran = Vec::with_capacity(group.len());
-    let outcome = match pool.acquire().await {
-        Err(error) => Err(error.into()),
-        Ok(connection) => {
-            let mut tx = Both::Sqlite(connection);
-            let outcome = run_group(&mut tx, group, &mut ran, clock, metrics).await;
-            if let (Err(_), Both::Sqlite(connection)) = (&outcome, &mut tx) {
-                // Whatever state it is in ends with it; the pool makes a new one.
-                connection.close_on_drop();
-            }
-            outcome
-        }
+    let outcome = match connection(pool, kept).await {
+        Err(error) => Err(error),
+        Ok(tx) => run_group(tx, group, &mut ran, clock, metrics).await,
     };
     if let Err(error) = &outcome {
         warn!(cause = error.chain(), "a group of writes was rolled back");
+        if let Some(Both::Sqlite(mut connection)) = kept.take() {
+            // Whatever state it is in ends with it; the pool makes a new one.
+            connection.close_on_drop();
+        }
     }
     for unit in ran {
         (unit.answer)(outcome.clone());
     }
+}
+
+async fn connection<'k>(pool: &SqlitePool, kept: &'k mut Option<Tx>) -> Result<&'k mut Tx, StoreError> {
+    let connection = match kept.take() {
+        Some(connection) => connection,
+        None => Both::Sqlite(pool.acquire().await?),
+    };
+    Ok(kept.insert(connection))
 }
 
 async fn run_group(
@@ -113,20 +120,28 @@ async fn run_group(
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<(), StoreError> {
-    execute(tx, "BEGIN IMMEDIATE").await?;
-    for unit in group {
-        execute(tx, "SAVEPOINT unit").await?;
+    let is_shared = group.len() > 1;
+    // Several statements in one text are one way to SQLite's thread and back. What commits needs no release before it.
+    let (begin, undo) = if is_shared {
+        ("BEGIN IMMEDIATE; SAVEPOINT unit", "ROLLBACK TO unit")
+    } else {
+        ("BEGIN IMMEDIATE", "ROLLBACK; BEGIN")
+    };
+    execute(tx, begin).await?;
+    for (number, unit) in group.into_iter().enumerate() {
+        if number > 0 {
+            execute(tx, "RELEASE unit; SAVEPOINT unit").await?;
+        }
         let mut done = unit(tx).await;
         let (keep, full) = (done.keep, done.full.take());
         ran.push(done);
         if !keep {
             // Fails where SQLite itself gave up the transaction, as on a full disk; then the whole group has failed.
-            let undone = execute(tx, "ROLLBACK TO unit").await;
+            let undone = execute(tx, undo).await;
             undone.map_err(|_| {
                 full.unwrap_or_else(|| StoreError::unavailable("another write ended the transaction that they shared"))
             })?;
         }
-        execute(tx, "RELEASE unit").await?;
     }
     let started = clock.monotonic();
     execute(tx, "COMMIT").await?;

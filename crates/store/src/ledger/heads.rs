@@ -7,13 +7,10 @@ use forebay_domain::{
     ledger::Head,
     money::{Usd, UsdRate},
 };
+use sqlx::{Postgres, Transaction};
 use std::collections::HashMap;
 
-use crate::{
-    StoreError,
-    sql::{Both, Tx},
-    together::List,
-};
+use crate::{StoreError, together::List};
 
 /// The purses by these names, and those from which these holds were paid: who pays for a hold never changes.
 macro_rules! heads {
@@ -27,7 +24,7 @@ macro_rules! heads {
             " UNION ALL SELECT tenant || ' 1 ' || project FROM paid WHERE project IS NOT NULL",
             " UNION ALL SELECT tenant || ' 2 ' || key_id FROM paid WHERE key_id IS NOT NULL",
             " UNION ALL SELECT tenant || ' 3 ' || session FROM paid WHERE session IS NOT NULL)",
-            " SELECT name, held, burn, posted, last_at_ms FROM purse WHERE name ",
+            " SELECT name AS purse, held, burn, posted, last_at_ms FROM purse WHERE name ",
             $name,
             " ORDER BY name",
             $end
@@ -35,9 +32,10 @@ macro_rules! heads {
     };
 }
 
-const SQLITE: &str = heads!(
-    "IN (SELECT value FROM json_each($2))",
-    "SELECT value FROM json_each($1)",
+/// Its numbers are those of [`super::glance`].
+pub(super) const SQLITE: &str = heads!(
+    "IN (SELECT value FROM json_each($10))",
+    "SELECT value FROM json_each($9)",
     "IN (SELECT name FROM wanted)",
     ""
 );
@@ -51,23 +49,21 @@ const POSTGRES: &str = heads!(
 const ADD: &str = "INSERT INTO purse (name, held, burn, posted, last_at_ms) SELECT name, 0, 0, 0, 0 \
      FROM UNNEST($1::text[]) AS added (name) ORDER BY name ON CONFLICT DO NOTHING";
 
-type HeadRow = (String, i64, i64, i64, i64);
+pub(super) type HeadRow = (String, i64, i64, i64, i64);
 
-pub(super) async fn read(
-    tx: &mut Tx,
-    names: Vec<String>,
+/// In PostgreSQL, where they are locked first.
+pub(super) async fn lock(
+    tx: &mut Transaction<'static, Postgres>,
+    names: &[String],
     holds: &[String],
 ) -> Result<HashMap<String, Head>, StoreError> {
-    let tx = match tx {
-        Both::Sqlite(tx) => {
-            let rows = sqlx::query_as(SQLITE).bind(List(&names)).bind(List(holds));
-            return Ok(heads(rows.fetch_all(&mut **tx).await?));
-        }
-        Both::Postgres(tx) => tx,
-    };
-    let rows = sqlx::query_as(POSTGRES).bind(List(&names)).bind(List(holds));
+    let rows = sqlx::query_as(POSTGRES).bind(List(names)).bind(List(holds));
     let mut found = heads(rows.fetch_all(&mut **tx).await?);
-    let missing: Vec<String> = names.into_iter().filter(|name| !found.contains_key(name)).collect();
+    let missing: Vec<String> = names
+        .iter()
+        .filter(|name| !found.contains_key(*name))
+        .cloned()
+        .collect();
     if !missing.is_empty() {
         sqlx::query(ADD).bind(List(&missing)).execute(&mut **tx).await?;
         let rows = sqlx::query_as(POSTGRES).bind(List(&missing)).bind(List::<String>(&[]));
@@ -76,7 +72,7 @@ pub(super) async fn read(
     Ok(found)
 }
 
-fn heads(rows: Vec<HeadRow>) -> HashMap<String, Head> {
+pub(super) fn heads(rows: Vec<HeadRow>) -> HashMap<String, Head> {
     let head = |(name, held, burn, posted, last_at_ms)| {
         let head = Head {
             held: Usd::from_micros(held),

@@ -7,6 +7,7 @@
 mod asking;
 mod budgets;
 mod error;
+mod glance;
 mod heads;
 mod known;
 mod lapse;

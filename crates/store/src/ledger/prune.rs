@@ -136,7 +136,9 @@ impl Ledger {
             after.clone_from(&last.name);
             for seen in page {
                 for act in decide(&seen, horizon_ms) {
-                    forgotten += self.forget(seen.name.clone(), act, horizon_ms).await?;
+                    let count = self.forget(seen.name.clone(), act, horizon_ms).await?;
+                    // One that was only made to be locked has nothing that could be forgotten.
+                    forgotten += if seen.last_at_ms > 0 { count } else { 0 };
                 }
             }
         }

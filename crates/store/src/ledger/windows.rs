@@ -7,7 +7,7 @@ use forebay_domain::{
     ledger::{BudgetRule, Enforcement, Facts, Head, Purse, Window},
     money::{Usd, UsdRate},
 };
-use sqlx::Row;
+use sqlx::{Postgres, Row, Transaction};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
@@ -17,7 +17,7 @@ use super::rows::{self, purse_name};
 use crate::{
     StoreError,
     row::known,
-    sql::{Both, Pools, Tx, row_on_both},
+    sql::{Both, Pools, row_on_both},
     together::List,
 };
 
@@ -47,13 +47,13 @@ const WINDOWS: &str = "asked (name, own, minutes, limit_usd, enforcement) AS ( \
      COALESCE(h.last_at_ms, 0) AS last_at_ms \
      FROM begun AS b LEFT JOIN purse AS h ON h.name = b.name";
 
-static ON_SQLITE: LazyLock<String> = LazyLock::new(|| format!("{SQLITE}{WINDOWS}"));
+pub(super) static ON_SQLITE: LazyLock<String> = LazyLock::new(|| format!("{SQLITE}{WINDOWS}"));
 static ON_POSTGRES: LazyLock<String> = LazyLock::new(|| format!("{POSTGRES}{WINDOWS}"));
 
-/// The statement with what is asked for, for whichever database reads it.
-macro_rules! look {
-    ($look:expr, $sql:expr) => {
-        sqlx::query_as::<_, WindowRow>($sql.as_str())
+/// A query with what is asked for, for whichever database reads it.
+macro_rules! bind_look {
+    ($query:expr, $look:expr) => {
+        $query
             .bind(List(&$look.names))
             .bind(List(&$look.owns))
             .bind(List(&$look.tenants))
@@ -65,20 +65,22 @@ macro_rules! look {
     };
 }
 
+pub(super) use bind_look;
+
 /// What is to be known of some purses.
 #[derive(Default)]
 pub(super) struct Look {
-    now_ms: i64,
+    pub(super) now_ms: i64,
     purses: BTreeMap<String, Purse>,
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// The purse of the tenant that each belongs to.
-    owns: Vec<String>,
-    tenants: Vec<String>,
-    scopes: Vec<String>,
-    ids: Vec<String>,
+    pub(super) owns: Vec<String>,
+    pub(super) tenants: Vec<String>,
+    pub(super) scopes: Vec<String>,
+    pub(super) ids: Vec<String>,
     configured: Vec<(Purse, Window)>,
-    configured_names: Vec<String>,
-    configured_minutes: Vec<i64>,
+    pub(super) configured_names: Vec<String>,
+    pub(super) configured_minutes: Vec<i64>,
 }
 
 impl Look {
@@ -104,20 +106,38 @@ impl Look {
         look
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.purses.is_empty()
+    }
+
     /// Within the transaction that is to decide something.
-    pub(super) async fn within(self, tx: &mut Tx, facts: &mut Facts) -> Result<(), StoreError> {
-        let rows = match tx {
-            Both::Sqlite(tx) => look!(self, ON_SQLITE).fetch_all(&mut **tx).await?,
-            Both::Postgres(tx) => look!(self, ON_POSTGRES).fetch_all(&mut **tx).await?,
-        };
+    pub(super) async fn within(
+        self,
+        tx: &mut Transaction<'static, Postgres>,
+        facts: &mut Facts,
+    ) -> Result<(), StoreError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let rows = bind_look!(sqlx::query_as(ON_POSTGRES.as_str()), self)
+            .fetch_all(&mut **tx)
+            .await?;
         self.tell(rows, facts)
     }
 
     /// By itself, and without a transaction.
     pub(super) async fn alone(self, pools: &Pools) -> Result<Facts, StoreError> {
         let rows = match pools {
-            Both::Sqlite(pool) => look!(self, ON_SQLITE).fetch_all(pool).await?,
-            Both::Postgres(pool) => look!(self, ON_POSTGRES).fetch_all(pool).await?,
+            Both::Sqlite(pool) => {
+                bind_look!(sqlx::query_as(ON_SQLITE.as_str()), self)
+                    .fetch_all(pool)
+                    .await?
+            }
+            Both::Postgres(pool) => {
+                bind_look!(sqlx::query_as(ON_POSTGRES.as_str()), self)
+                    .fetch_all(pool)
+                    .await?
+            }
         };
         let mut facts = Facts {
             now_ms: self.now_ms,
@@ -127,7 +147,7 @@ impl Look {
         Ok(facts)
     }
 
-    fn tell(self, rows: Vec<WindowRow>, facts: &mut Facts) -> Result<(), StoreError> {
+    pub(super) fn tell(self, rows: Vec<WindowRow>, facts: &mut Facts) -> Result<(), StoreError> {
         for purse in self.purses.values() {
             facts.windows.entry(purse.clone()).or_default();
         }
@@ -152,7 +172,7 @@ impl Look {
 }
 
 /// One window of one purse.
-struct WindowRow {
+pub(super) struct WindowRow {
     name: String,
     minutes: i64,
     /// The limit and how it is enforced, of those that are set at run time.
