@@ -64,6 +64,8 @@ class World:
         self.gateway = Gateway(folder / "gateway", settings, **self.env)
         self.key = self.gateway.new_key("user")
         self.workers: list[Worker] = []
+        # Who was killed, and how often.
+        self.struck = collections.Counter[str]()
 
     def start_worker(self) -> None:
         folder = self.folder / f"worker-{len(self.workers)}"
@@ -168,8 +170,8 @@ def restart_at_once(database: Database) -> None:
 
 def work_and_judge(there: World, strike: Callable[[random.Random], str]) -> None:
     clients = [Client(number, there.gateway, there.key, there.journal, SEED) for number in range(CLIENTS)]
-    struck = work_under(there, strike, clients)
-    print(f"killed: {dict(struck)}; {there.journal.length} happenings")
+    work_under(there, strike, clients)
+    print(f"killed: {dict(there.struck)}; {there.journal.length} happenings")
     tasks = all_over(there, [deed for client in clients for deed in client.deeds])
     judge_tasks(there, clients, tasks)
     judge_contexts(there, clients, tasks)
@@ -177,22 +179,21 @@ def work_and_judge(there: World, strike: Callable[[random.Random], str]) -> None
     harness.expect_plain_words(there.gateway.log)
 
 
-def work_under(there: World, strike: Callable[[random.Random], str], clients: list[Client]) -> collections.Counter[str]:
-    chance, killed, over = random.Random(SEED), collections.Counter[str](), threading.Event()
+def work_under(there: World, strike: Callable[[random.Random], str], clients: list[Client]) -> None:
+    chance, over = random.Random(SEED), threading.Event()
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
         working = [pool.submit(client.work, over) for client in clients]
         try:
             for _ in range(KILLS):
                 there.journal.wait_for(chance.randrange(1, HAPPENINGS_MAX))
                 MOMENT.wait(chance.random() * MOMENT_SECONDS)
-                killed[strike(chance)] += 1
+                there.struck[strike(chance)] += 1
                 for one in working:
                     assert not one.done(), one.exception()
         finally:
             over.set()
     for one in working:
         one.result()
-    return killed
 
 
 def all_over(there: World, deeds: list[Deed]) -> dict[str, dict[str, Any]]:
@@ -240,9 +241,18 @@ def judge_effects(there: World, deed: Deed, task: dict[str, Any]) -> None:
         assert is_done <= len(asked) <= attempts, (what, asked)
     if deed.kind in ONCE:
         assert task["attempts_max"] == 1, what
-        assert is_done <= len(effects) <= 1, (what, effects)
+        ran = reported(there, deed) if is_done and deed.kind == "tools" else is_done
+        assert ran <= len(effects) <= 1, (what, effects)
     if deed.kind == "look":
         assert is_done <= len(looks) <= attempts, (what, looks)
+
+
+def reported(there: World, deed: Deed) -> int:
+    """Calls that an answer says were made. Where money cannot be held none is, and the model is told so."""
+    node = there.ask(f"{TASKS}/{deed.task}")["output"]["node"]
+    (call,) = node["metadata"]["forebay"]["tools"]
+    assert call["name"] == EFFECT and (call["status"] == "success" or "database" in there.struck), call
+    return call["status"] == "success"
 
 
 def judge_response(there: World, deed: Deed, task: dict[str, Any]) -> None:
@@ -316,7 +326,7 @@ def judge_bill(there: World, deed: Deed, task: dict[str, Any], holds: tuple[list
     assert called <= len(of_tools) <= is_call * attempts, what
     price = CALL_MICROS[tool]
     assert set(of_tools) <= {0, price} and called * price <= sum(of_tools), what
-    if is_done and deed.kind in ONCE:
+    if is_done and deed.kind in ONCE and (effects or "database" not in there.struck):
         assert of_tools == [price], what
     if is_done and attempts == 1:
         assert of_models == [ANSWER_MICROS] * ROUNDS.get(deed.kind, 0), what
