@@ -7,6 +7,7 @@
 
 mod body;
 mod bootstrap;
+pub mod bounds;
 mod check;
 mod create;
 mod extend;
@@ -33,7 +34,7 @@ mod work;
 pub use body::{Paying, Why};
 pub(crate) use bootstrap::OUR_VARIABLES;
 pub use bootstrap::{AGENT_WORDS, DIR_VARIABLE, DIST_PATH, REPORT_PATH};
-pub use check::IMAGE_BYTES_MAX;
+pub use extend::{Trial, Verdict};
 pub(crate) use state::Fact;
 pub use steps::Step;
 pub use types::{

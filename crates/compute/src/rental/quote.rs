@@ -210,6 +210,11 @@ impl Rentals {
         if terms.is_free() {
             return Ok(Advice::Fits { warnings: Vec::new() });
         }
+        self.advice_on(payer, terms.ask()).await
+    }
+
+    /// What the limits would say to something that costs money.
+    pub(super) async fn advice_on(&self, payer: &Payer, ask: Ask) -> Done<Advice> {
         let standings = self.0.ledger.standings(payer).await?;
         let is_limited = standings
             .iter()
@@ -217,7 +222,7 @@ impl Rentals {
         if !is_limited {
             return Ok(Advice::NoLimit);
         }
-        Ok(match self.0.ledger.judge(payer, terms.ask()).await? {
+        Ok(match self.0.ledger.judge(payer, ask).await? {
             Ok(admission) => Advice::Fits {
                 warnings: admission.warnings,
             },

@@ -172,15 +172,20 @@ fn minutes(minutes: u32) -> Duration {
     Duration::from_mins(u64::from(minutes))
 }
 
-pub(crate) fn quote(quote: &Quote) -> GpuQuote {
-    let (reason, warnings) = match &quote.advice {
+/// Why the limits would say no, if they would; and of what they would warn.
+pub(super) fn advice(advice: &Advice) -> (Option<String>, Vec<String>) {
+    match advice {
         Advice::Fits { warnings } => (None, warnings.iter().map(ToString::to_string).collect()),
         Advice::Above(overrun) => (Some(overrun.to_string()), Vec::new()),
         Advice::NoLimit => (
             Some("it costs money, and no spending limit counts for you; one has to be set first".to_owned()),
             Vec::new(),
         ),
-    };
+    }
+}
+
+pub(crate) fn quote(quote: &Quote) -> GpuQuote {
+    let (reason, warnings) = advice(&quote.advice);
     GpuQuote {
         id: quote.id.clone(),
         offer: offer(&quote.offer),
