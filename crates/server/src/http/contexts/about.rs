@@ -1,6 +1,6 @@
 //! How it is with contexts: whether they can be worked with, and for which models.
 
-use crate::{app::App, door::Caller};
+use crate::{app::App, door::Caller, http::ApiError};
 use axum::{Extension, Json, extract::State};
 use forebay_api::{ContextHealth, ContextModel, ContextModelList};
 use forebay_domain::{port::AskModel, task::State as TaskState};
@@ -14,8 +14,9 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Json<ContextHealth> {
     let of = |state: TaskState| depths.iter().filter(move |depth| depth.state == state);
     let oldest = of(TaskState::Pending).map(|depth| depth.oldest).min();
     let waited = oldest.map(|oldest| app.clock.now().duration_since(oldest).as_secs());
+    let status = if app.contexts.open().is_ok() { "ok" } else { "disabled" };
     Json(ContextHealth {
-        status: "ok".to_owned(),
+        status: status.to_owned(),
         queue_depth: of(TaskState::Pending).map(|depth| u64::from(depth.count)).sum(),
         oldest_wait_s: waited.and_then(|seconds| u64::try_from(seconds).ok()),
         running: of(TaskState::Running).map(|depth| u64::from(depth.count)).sum(),
@@ -24,13 +25,15 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Json<ContextHealth> {
 
 /// The models that the caller may ask.
 #[utoipa::path(get, path = "/api/v1/mcp/models", operation_id = "contexts_models", tag = "contexts",
-    responses((status = 200, body = ContextModelList)))]
+    responses((status = 200, body = ContextModelList),
+        (status = 409, description = "`mcp.enabled` is false", body = forebay_api::Problem)))]
 pub(crate) async fn models(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-) -> Json<ContextModelList> {
+) -> Result<Json<ContextModelList>, ApiError> {
+    app.contexts.open().map_err(|failure| caller.problem(failure))?;
     let models = app.models.models(&caller.principal).into_iter();
-    Json(ContextModelList {
+    Ok(Json(ContextModelList {
         models: models.map(|model| ContextModel { id: model.name }).collect(),
-    })
+    }))
 }
