@@ -14,13 +14,25 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Json<ContextHealth> {
     let of = |state: TaskState| depths.iter().filter(move |depth| depth.state == state);
     let oldest = of(TaskState::Pending).map(|depth| depth.oldest).min();
     let waited = oldest.map(|oldest| app.clock.now().duration_since(oldest).as_secs());
-    let status = if app.contexts.open().is_ok() { "ok" } else { "disabled" };
     Json(ContextHealth {
-        status: status.to_owned(),
+        status: standing(&app).to_owned(),
         queue_depth: of(TaskState::Pending).map(|depth| u64::from(depth.count)).sum(),
         oldest_wait_s: waited.and_then(|seconds| u64::try_from(seconds).ok()),
         running: of(TaskState::Running).map(|depth| u64::from(depth.count)).sum(),
     })
+}
+
+/// What keeps contexts from being worked with, the first of it.
+fn standing(app: &App) -> &'static str {
+    if app.contexts.open().is_err() {
+        "disabled"
+    } else if app.store.events().is_full() {
+        "store_full"
+    } else if app.work.is_worked_on() {
+        "ok"
+    } else {
+        "no_workers"
+    }
 }
 
 /// The models that the caller may ask.
