@@ -116,7 +116,7 @@ pub struct GpuCreate {
     /// The provider's own id of the offer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// A quote, instead of an offer. What it says counts, whatever else is said here.
+    /// A quote, instead of an offer. Whatever else is said here has to agree with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quote_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -115,7 +115,7 @@ impl Rentals {
             let message = format!("this machine can be extended by 1 to {minutes} minutes");
             return Err(Failure::new(Code::InvalidArguments, message));
         }
-        let is_asked = config.approval.is_needed(record.body.rate(), lifetime);
+        let is_asked = config.approval.is_needed(record.body.burn(), lifetime);
         if is_asked && !principal.decide(&Action::SPENDING_APPROVE).is_allowed() {
             let message = "so long a lifetime of this machine has to be agreed to, and you may not agree to it";
             return Err(Failure::new(Code::Forbidden, message).hint(format!(

@@ -17,6 +17,7 @@ mod manage;
 mod markets;
 mod money;
 mod orphans;
+mod price;
 mod quote;
 mod reconcile;
 mod record;
@@ -39,7 +40,7 @@ pub(crate) use state::Fact;
 pub use steps::Step;
 pub use types::{
     Advice, CreateOutcome, CreateRequest, Endpoint, ExtendRequest, MarketReport, MarketState, Mode, OffersReport,
-    Quote, QuoteRequest, Rental, RentalNews, What, Whose,
+    Quote, QuoteRequest, Quoted, Rental, RentalNews, What, Whose,
 };
 
 use crate::{
@@ -324,6 +325,9 @@ impl Rentals {
             let Ok(rental) = record.view().map(Arc::new) else {
                 continue;
             };
+            if fact == Fact::Ambiguous {
+                self.watching(record.provider, |watching| watching.unclear.insert(record.id.clone()));
+            }
             let news = match fact {
                 Fact::Ambiguous => RentalNews::AmbiguousCreate(rental),
                 Fact::Found => RentalNews::Found(rental),

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{app::App, billing, spending};
 use forebay_api::{GpuCreate, GpuExtend, GpuOfferQuery, TransactionQuery};
-use forebay_compute::rental::{CreateOutcome, CreateRequest, Mode, Quote, What, Whose};
+use forebay_compute::rental::{CreateOutcome, CreateRequest, Mode, Quote, Quoted, What, Whose};
 use forebay_domain::{Code, Failure, Principal, ledger::Payer, money::Usd};
 use forebay_mcp::call::{CallContext, Outcome, Retry, raw};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -185,7 +185,7 @@ async fn create(
     let mut request = view::create_request(&wish, None, via)?;
     let can_ask = context.client.fills_in_forms();
     if let Some(agreed) = context.retry.as_ref().map(agreed).transpose()? {
-        request.what = What::Quote(agreed);
+        request.what = What::Quote(agreed_to(&request.what, agreed));
     } else if can_ask
         && request.mode == Mode::Do
         && let Some(id) = &wish.quote_id
@@ -204,6 +204,17 @@ async fn create(
             }
             Ok(complete(&told))
         }
+    }
+}
+
+/// The quote that somebody has agreed to, which is still one of what is asked for.
+fn agreed_to(asked: &What, id: String) -> Quoted {
+    match asked {
+        What::Offer(offer) => Quoted {
+            offer: Some(offer.clone()),
+            ..id.into()
+        },
+        What::Quote(quoted) => Quoted { id, ..quoted.clone() },
     }
 }
 
