@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import pathlib
 import platform
 import re
+import signal
+import subprocess
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +22,7 @@ import harness
 import market
 from harness import Gateway, Key
 from market import Vast
+from test_mcp_restart import start_again
 from test_mcp_upstreams import connect
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +48,19 @@ class Model:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", "0")))
                 model.heard.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+                if self.path.startswith("/moved?to="):
+                    self.send_response(302)
+                    self.send_header("Location", urllib.parse.unquote(self.path.removeprefix("/moved?to=")))
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                if self.path == "/plain":
+                    self.send_response(200)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("Content-Length", "2")
+                    self.end_headers()
+                    self.wfile.write(b"{}")
+                    return
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
                 self.end_headers()
@@ -188,3 +206,100 @@ def test_nobody_reaches_a_private_address_that_is_not_listed(folder: pathlib.Pat
         assert refused["isError"] and code == "ADDRESS_NOT_ALLOWED", refused
         assert len(model.heard) == before
         destroy(strict, key, instance)
+
+
+def asked(gateway: Gateway, key: Key, target: str, **more: Any) -> tuple[bool, dict[str, Any]]:
+    """What the proxy says to a request: whether it refuses, and how."""
+    wish = {"target_url": target, "body": {}, **more}
+    answer = gateway.rpc("tools/call", {"name": "proxy_inference_request", "arguments": wish}, key).json()
+    result = answer["result"]
+    return bool(result.get("isError")), json.loads(result["content"][0]["text"])
+
+
+def reached_at(gateway: Gateway, key: Key, instance: dict[str, Any]) -> str:
+    def endpoints() -> list[dict[str, Any]]:
+        return market.told(gateway, key, "get_gpu_instance", instance_id=instance["id"])["endpoints"]
+
+    return harness.wait_for("the endpoint of the machine", endpoints)[0]["url"]
+
+
+def test_nobody_reaches_a_machine_that_is_not_their_own(machines: Gateway, owner: Key, model: Model) -> None:
+    instance = rented(machines, owner, ports=[8000])
+    url = reached_at(machines, owner, instance)
+    assert asked(machines, owner, f"{url}/plain") == (
+        False,
+        {"status": 200, "content_type": "application/json", "body": {}},
+    )
+    before = len(model.heard)
+    others = [
+        machines.new_key("user"),
+        machines.new_key("user", tenant="umbrella"),
+        # Who looks after machines of others is no owner of them either.
+        machines.new_key("operator"),
+        machines.admin,
+    ]
+    for key in others:
+        refused, told = asked(machines, key, f"{url}/plain")
+        assert refused and told["code"] == "ADDRESS_NOT_ALLOWED", told
+    destroy(machines, owner, instance)
+    refused, told = asked(machines, owner, f"{url}/plain")
+    assert refused and told["code"] == "ADDRESS_NOT_ALLOWED", "a machine that is to end is reached no longer"
+    harness.wait_for("it is gone", lambda: not market.told(machines, owner, "list_my_gpu_instances")["instances"])
+    refused, told = asked(machines, owner, f"{url}/plain")
+    assert refused and told["code"] == "ADDRESS_NOT_ALLOWED", told
+    assert len(model.heard) == before, "and none of them was heard there"
+
+
+def test_a_machine_that_sends_its_caller_elsewhere_sends_nobody(machines: Gateway, owner: Key, model: Model) -> None:
+    """It answers 302, and that is the answer: whatever it names is not asked, be it an address that is allowed."""
+    instance = rented(machines, owner, ports=[8000])
+    url = reached_at(machines, owner, instance)
+    with harness.closing(Model()) as elsewhere:
+        places = [
+            "http://169.254.169.254/latest/meta-data/",
+            f"http://{elsewhere.address}/plain",
+            f"{url}/plain",
+            f"{machines.url}/v1/models",
+        ]
+        for place in places:
+            before = len(model.heard)
+            refused, told = asked(machines, owner, f"{url}/moved?to={urllib.parse.quote(place, safe='')}")
+            assert not refused and told["status"] == 302, told
+            assert len(model.heard) == before + 1, "it was asked once"
+        assert elsewhere.heard == []
+    destroy(machines, owner, instance)
+
+
+def test_the_script_that_a_provider_is_sent_brings_a_machine_home(tmp_path: pathlib.Path, vast: Vast) -> None:
+    """What a machine would run, run here: it fetches the binary, and that reports the machine."""
+    gateway = Gateway(tmp_path / "home", vast.config(), VAST_KEY=market.VAST_KEY)
+    with harness.closing(gateway):
+        config = vast.config(server={"public_url": gateway.url})
+        gateway.config.write_text(json.dumps(config), encoding="utf-8")
+        start_again(gateway, VAST_KEY=market.VAST_KEY)
+        key = gateway.new_key("user")
+        instance = rented(gateway, key)
+        assert market.told(gateway, key, "get_gpu_instance", instance_id=instance["id"])["agent"] == "waited_for"
+        ordered = [one for one in vast.log()["requests"] if one["route"] == "create"][-1]
+        order = json.loads(ordered["body"])
+        given = {name: value for name, value in order["env"].items() if name.startswith("FOREBAY_")}
+        assert given["FOREBAY_URL"] == gateway.url and TOKEN.fullmatch(given["FOREBAY_TOKEN"])
+        script = tmp_path / "on-start.sh"
+        script.write_text(order["onstart"], encoding="utf-8")
+        place = tmp_path / "opt"
+        # vast.ai waits for the script; the agent goes on beside it, in a session of its own here.
+        env = harness.clean_env(FOREBAY_DIR=str(place), no_proxy="*", **given)
+        machine = subprocess.Popen(["sh", str(script)], env=env, cwd=tmp_path, start_new_session=True)
+        try:
+            assert machine.wait(harness.WAIT_SECONDS_MAX) == 0, "the script ends by itself"
+
+            def reported() -> bool:
+                return market.told(gateway, key, "get_gpu_instance", instance_id=instance["id"])["agent"] == "reported"
+
+            harness.wait_for("the machine has reported itself", reported)
+            fetched = hashlib.sha256((place / "forebay").read_bytes()).hexdigest()
+            assert fetched == hashlib.sha256(harness.BINARY.read_bytes()).hexdigest()
+            assert given["FOREBAY_TOKEN"] not in (place / "agent.log").read_text(encoding="utf-8")
+        finally:
+            os.killpg(machine.pid, signal.SIGTERM)
+        destroy(gateway, key, instance)

@@ -35,10 +35,12 @@ class Unkind:
     def __init__(self) -> None:
         self.answers: list[Answer | None] = []
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
+        self.arrived: list[float] = []
         unkind = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def answer(self) -> None:
+                unkind.arrived.append(time.monotonic())
                 length = int(self.headers.get("content-length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 headers = {name.lower(): value for name, value in self.headers.items()}
@@ -100,6 +102,17 @@ def test_it_waits_as_long_as_it_is_told(unkind: Unkind, client: Client) -> None:
     assert client.contexts.list(limit=5).contexts == []
     assert time.monotonic() - begun >= 1
     assert unkind.asked[0][1] == "/api/v1/mcp/contexts?limit=5"
+
+
+def test_a_full_disk_is_asked_again_when_it_says_so(unkind: Unkind, client: Client) -> None:
+    unkind.answers = [told(507, PROBLEM, retry_after="1"), told(202, {"id": "t1", "status": "pending"})]
+    begun = time.monotonic()
+    assert client.contexts.prompt("c1", "Where?", respond_async=True).id == "t1"
+    assert time.monotonic() - begun >= 1 and len(set(unkind.keys())) == 1
+    unkind.answers = [told(507, PROBLEM)]
+    with pytest.raises(ForebayError) as refused:
+        client.contexts.get("c1")
+    assert (refused.value.status, len(unkind.asked)) == (507, 3), "and only then"
 
 
 def test_it_does_not_wait_for_ever(unkind: Unkind, client: Client) -> None:
@@ -261,6 +274,57 @@ def test_the_same_for_programs_that_await(unkind: Unkind) -> None:
     asyncio.run(all_of_it())
 
 
+def test_programs_that_await_wait_as_long_as_they_are_told(unkind: Unkind) -> None:
+    async def both() -> None:
+        async with AsyncClient(unkind.url, "fb_key", retry=QUICK, timeout=20) as client:
+            for status in (429, 503, 507):
+                unkind.answers = [told(status, PROBLEM, retry_after="1"), told(201, {"id": "c1"})]
+                unkind.asked.clear()
+                begun = time.monotonic()
+                assert (await client.contexts.create("m")).id == "c1"
+                assert time.monotonic() - begun >= 1, status
+                assert len(unkind.keys()) == 2 and len(set(unkind.keys())) == 1, status
+            unkind.answers = [told(429, PROBLEM, retry_after="3600")]
+            with pytest.raises(ForebayError) as refused:
+                await client.contexts.get("c1")
+            assert refused.value.status == 429, "it does not wait for ever"
+
+    asyncio.run(both())
+
+
+def held_back(arrived: list[float], begun: float) -> None:
+    """A tenth of what a minute has at once, and one a second from then on."""
+    assert len(arrived) == 9
+    for place, came in enumerate(sorted(arrived)):
+        assert came - begun >= place - 5, (place, came - begun)
+
+
+def test_a_client_keeps_its_pace(unkind: Unkind) -> None:
+    config = {"mcp": {"server_url": unkind.url, "requests_per_minute": 60}}
+    listed = told(200, {"contexts": []})
+    # One is sent again, and a stream and whatever has no call of its own count like any other.
+    stream = (200, {"content-type": "text/event-stream"}, STREAM + NODE)
+    unkind.answers = [listed] * 5 + [told(503, PROBLEM), listed, stream, told(200, {})]
+    with Client.from_config(config, "fb_key") as client:
+        begun = time.monotonic()
+        for _ in range(6):
+            client.contexts.list()
+        assert len(list(client.contexts.stream("c1", "Where?"))) == 3
+        client.get("/health")
+    held_back(unkind.arrived, begun)
+
+
+def test_a_client_for_programs_that_await_keeps_its_pace(unkind: Unkind) -> None:
+    async def crowd() -> float:
+        unkind.answers = [told(200, {"contexts": []})] * 9
+        async with AsyncClient(unkind.url, "fb_key", requests_per_minute=60) as client:
+            begun = time.monotonic()
+            await asyncio.gather(*(client.contexts.list() for _ in range(9)))
+            return begun
+
+    held_back(unkind.arrived, asyncio.run(crowd()))
+
+
 def test_the_seed_s_configuration(unkind: Unkind, tmp_path: Any) -> None:
     section = {"enabled": True, "server_url": unkind.url, "api_version": "v1", "max_contexts": 1, "timeout": "60s"}
     client = Client.from_config({"mcp": section}, "fb_key")
@@ -278,6 +342,9 @@ def test_the_seed_s_configuration(unkind: Unkind, tmp_path: Any) -> None:
         {"timeout": "soon"},
         {"max_contexts": 0},
         {"maxcontexts": 1},
+        {"requests_per_minute": 0},
+        {"requests_per_minute": "fast"},
+        {"requests_per_minute": True},
     ):
         with pytest.raises(ForebayError) as refused:
             Client.from_config({"mcp": {**section, **wrong}}, "fb_key")

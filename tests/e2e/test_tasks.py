@@ -107,6 +107,21 @@ def test_what_is_submitted_is_done_and_kept_with_its_output(working: Gateway, an
     assert [one["id"] for one in listed["tasks"]] == [task["id"]]
 
 
+def test_what_is_put_off_begins_by_itself_when_its_time_comes(working: Gateway, ann: Key) -> None:
+    about = context(working, ann)
+    due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
+    task = note(working, ann, about, "later", run_at=due.isoformat())
+    assert task["status"] == "scheduled", task
+    at_once = done(working, ann, note(working, ann, about, "now")["id"])
+    assert at_once["status"] == "completed"
+    found = done(working, ann, task["id"])
+    assert (found["status"], found["attempts"]) == ("completed", 1), found
+    started = datetime.datetime.fromisoformat(found["started_at"])
+    late = started - datetime.datetime.fromisoformat(found["run_at"])
+    assert datetime.timedelta(0) <= late < datetime.timedelta(seconds=20), found
+    assert contents(working, ann, about) == ["now", "later"]
+
+
 def test_lists_come_in_pages_newest_first(working: Gateway, ann: Key) -> None:
     about = context(working, ann)
     made = [note(working, ann, about, str(number))["id"] for number in range(5)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import threading
@@ -9,14 +10,19 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 import harness
 import scripted as script
-from harness import BINARY, Gateway, Process
+from harness import BINARY, Gateway, Key, Process
 from parts import Database, postgres
 from scripted import Scripted
-from test_tasks import config, contents, context, done, held, note, shown, submit
+from test_contexts import events
+from test_tasks import CONTEXTS, config, contents, context, done, held, note, shown, submit
+
+# Enough that a worker which took them by chance would be seen.
+STREAMS = 8
 
 
 def store(address: str) -> dict[str, Any]:
@@ -119,6 +125,60 @@ def test_a_worker_that_is_asked_to_go_gives_back_what_it_cannot_finish(
     assert shown(gateway, key, asked).json()["status"] == "pending"
     start()
     assert done(gateway, key, asked)["status"] == "completed"
+
+
+def streamed(gateway: Gateway, key: Key, about: str) -> tuple[list[tuple[str, Any]], str]:
+    """All that the stream of a prompt tells, by its names, and its task."""
+    body = {"prompt": "count", "stream": True}
+    with gateway.http.stream("POST", f"{CONTEXTS}/{about}/prompt", json=body, headers=key.bearer) as answer:
+        assert answer.status_code == 200, answer.read()
+        return list(events(answer)), answer.headers["x-task-id"]
+
+
+def runs(port: int, **headers: str) -> int:
+    """Prompts that a process has run to their end."""
+    told = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers, trust_env=False).text
+    name = 'forebay_task_runs_total{type="mcp.add_prompt",outcome="completed"}'
+    return sum(int(line.removeprefix(name)) for line in told.splitlines() if line.startswith(name))
+
+
+def test_where_no_gateway_works_a_stream_has_the_node_alone(
+    pair: tuple[Gateway, Callable[..., Worker]], scripted: Scripted
+) -> None:
+    gateway, start = pair
+    worker = start()
+    key = gateway.new_key("user")
+    about = context(gateway, key)
+    scripted.will(script.say("one two three", pieces=3))
+    (only,), task = streamed(gateway, key, about)
+    assert only[0] == "node" and only[1]["node"]["content"] == "one two three"
+    assert only[1]["task_id"] == task and shown(gateway, key, task).json()["status"] == "completed"
+    # It is counted a moment after it is told.
+    harness.wait_for("the run to be counted", lambda: runs(worker.port) == 1)
+
+
+def test_a_stream_runs_where_its_pieces_are_told(
+    tmp_path: pathlib.Path, database: Database, scripted: Scripted
+) -> None:
+    address = address_of(database)
+    settings = config(scripted, store=store(address))
+    settings["tasks"] |= {"workers": 1}
+    with contextlib.ExitStack() as stack:
+        gateway = stack.enter_context(harness.closing(Gateway(tmp_path / "gateway", settings, **secret(address))))
+        # The other one has places enough, and looks as often.
+        worker = Worker(gateway, tmp_path / "worker", "--workers", "8", **secret(address))
+        stack.callback(worker.kill)
+        key = gateway.new_key("user")
+        about = context(gateway, key)
+        for turn in range(1, STREAMS + 1):
+            scripted.will(script.say("one two three", pieces=3))
+            told, _ = streamed(gateway, key, about)
+            *pieces, (last, whole) = told
+            assert last == "node" and {name for name, _ in pieces} == {"delta"}, (turn, told)
+            assert "".join(piece["content"] for _, piece in pieces) == whole["node"]["content"] == "one two three"
+        harness.wait_for("the runs to be counted", lambda: runs(gateway.port, **gateway.admin.bearer) == STREAMS)
+        assert runs(worker.port) == 0
+        assert len(contents(gateway, key, about)) == 2 * STREAMS
 
 
 def test_a_worker_needs_a_database_that_can_be_shared(tmp_path: pathlib.Path) -> None:

@@ -148,7 +148,7 @@ impl RentalsConfig {
         if !(100..=30_000).contains(&self.offers_timeout_ms) {
             return wrong("offers_timeout_ms", "between 100 and 30000".to_owned());
         }
-        if self.image.is_empty() || self.image.len() > crate::rental::IMAGE_BYTES_MAX {
+        if self.image.is_empty() || self.image.len() > crate::rental::bounds::IMAGE_BYTES_MAX {
             return wrong("image", "the name of an image".to_owned());
         }
         if matches!(self.approval, ApprovalConfig::AboveUsd(most) if most.is_negative()) {

@@ -117,6 +117,8 @@ codes! {
     UnknownContext = "unknown_context": NotFound,
     /// A context has no node of that id, or has none any more.
     UnknownNode = "unknown_node": NotFound,
+    /// The configuration says that nobody works with contexts.
+    ContextsDisabled = "contexts_disabled": Conflict,
     /// A tenant has as many contexts as it may have.
     ContextLimit = "context_limit": Conflict,
     /// A context has as much in it as there may be.

@@ -17,7 +17,7 @@ use crate::{
     StoreError,
     metrics::Metrics,
     sql::{Both, Pools, Tx, on_both},
-    writer::{self, Ran, Writer},
+    writer::{Ran, Unit, Writer},
 };
 
 /// The longest that anybody waits for the database, queueing and retries included.
@@ -183,28 +183,50 @@ where
     T: Send + 'static,
 {
     let (sender, answer) = oneshot::channel();
-    let work: writer::Unit = Box::new(move |tx| {
-        Box::pin(async move {
-            let result = unit(tx, &input).await;
-            let full = result
-                .as_ref()
-                .err()
-                .filter(|error| matches!(error, StoreError::Full(_)));
-            Ran {
-                keep: result.is_ok(),
-                full: full.cloned(),
-                answer: Box::new(move |committed| {
-                    let outcome = result.and_then(|value| committed.map(|()| value));
-                    // Whoever asked may have gone away.
-                    sender.send(outcome).ok();
-                }),
-            }
-        })
-    });
+    let work = Work {
+        input,
+        unit,
+        result: None,
+        sender,
+    };
     let closing = || StoreError::unavailable("it is closing");
-    writer.send(work).await.map_err(|_| closing())?;
-    // A unit that the writer dropped unanswered shared a group that could not begin, or the writer ended.
-    answer
-        .await
-        .unwrap_or_else(|_| Err(StoreError::unavailable("the write could not begin")))
+    writer.send(Box::new(work)).await.map_err(|_| closing())?;
+    // What the writer leaves unanswered was there when it ended.
+    answer.await.unwrap_or_else(|_| Err(not_begun()))
+}
+
+fn not_begun() -> StoreError {
+    StoreError::unavailable("the write could not begin")
+}
+
+/// A unit with what it works on, and what came of it once it has run.
+struct Work<I, T> {
+    input: I,
+    unit: WriteUnit<I, T>,
+    result: Option<Result<T, StoreError>>,
+    sender: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<I: Send + Sync, T: Send> Unit for Work<I, T> {
+    fn run<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Ran> {
+        Box::pin(async move {
+            let result = (self.unit)(tx, &self.input).await;
+            let error = result.as_ref().err();
+            let full = error.filter(|error| matches!(error, StoreError::Full(_))).cloned();
+            let keep = result.is_ok();
+            self.result = Some(result);
+            Ran { keep, full }
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let outcome = match (self.result, committed) {
+            (Some(result), committed) => result.and_then(|value| committed.map(|()| value)),
+            (None, Err(error)) if error.is_unavailable() => Err(error),
+            // What was wrong was another's.
+            (None, _) => Err(not_begun()),
+        };
+        // Whoever asked may have gone away.
+        self.sender.send(outcome).ok();
+    }
 }

@@ -173,9 +173,13 @@ fn is_disconnecting(code: &str) -> bool {
     }
 }
 
+/// The index of SQLite's write-ahead log cannot grow, for want of room: `SQLITE_IOERR_SHMSIZE`.
+const SQLITE_NO_ROOM_FOR_INDEX: u32 = 10 | 19 << 8;
+
 /// By SQLite's primary result codes (the low byte of the extended ones).
 fn from_sqlite(code: u32, error: Arc<sqlx::Error>) -> StoreError {
     let what = match code & 0xff {
+        _ if code == SQLITE_NO_ROOM_FOR_INDEX => return StoreError::Full(error),
         5 | 6 => "it is locked by another process",
         7 => "it is out of memory",
         8 => "it is read-only",
@@ -341,10 +345,10 @@ mod tests {
 
     #[test]
     fn sqlite_codes_that_mean_later_are_unavailable() {
-        for code in [5, 261, 6, 8, 1032, 10, 266, 3338, 13, 14] {
+        for code in [5, 261, 6, 8, 1032, 10, 266, 3338, 13, 4874, 14] {
             let error = from_sqlite(code, Arc::new(sqlx::Error::RowNotFound));
             assert!(error.is_unavailable(), "{code}");
-            let full = if code == 13 {
+            let full = if [13, 4874].contains(&code) {
                 Code::StoreFull
             } else {
                 Code::StoreUnavailable
@@ -367,6 +371,7 @@ mod tests {
         ] {
             let error = from_postgres(state, Arc::new(sqlx::Error::RowNotFound));
             assert!(error.is_unavailable(), "{state}");
+            assert_eq!(matches!(error, StoreError::Full(_)), state == "53100", "{state}");
         }
         assert!(!from_postgres("42601", Arc::new(sqlx::Error::RowNotFound)).is_unavailable());
     }

@@ -49,7 +49,7 @@ impl Metrics {
         );
         registry.register(
             "forebay_events_dropped",
-            "Activity events lost because they came faster than the database took them",
+            "Activity events lost because they came faster than the database took them, or because its disk was full",
             self.events_dropped.clone(),
         );
         registry.register(

@@ -2,7 +2,8 @@
 //!
 //! An fsync costs far more than a statement, so whatever waits while one group commits shares the next commit. An idle
 //! writer commits a single unit at once; a busy one waits for as many units as last time, for at most a millisecond.
-//! Each unit has a savepoint: one that fails is undone alone. Nobody is answered before the commit.
+//! Each unit has a savepoint: one that fails is undone alone. Nobody is answered before the commit, and everybody is after
+//! it, also those whose turn never came.
 
 use forebay_domain::port::BoxFuture;
 use forebay_runtime::{Clock, Stop, Tasks};
@@ -23,18 +24,24 @@ const GROUP_UNITS_MAX: usize = 256;
 /// How long a busy writer waits for the companions that the last group had.
 const LINGER: Duration = Duration::from_millis(1);
 
-/// Something to be done inside the writer's transaction.
-pub(crate) type Unit = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Ran> + Send>;
+/// Something to be done inside the writer's transaction, for somebody who waits for it.
+pub(crate) trait Unit: Send {
+    fn run<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Ran>;
 
-/// A unit that ran: whether its changes stay, and whom to tell what became of the commit.
+    /// Tells what became of the group that it was in, whether or not it ran.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// A unit that ran.
 pub(crate) struct Ran {
+    /// Its changes stay.
     pub keep: bool,
     /// What it met on a full disk, which then ends the whole transaction.
     pub full: Option<StoreError>,
-    pub answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
 }
 
-pub(crate) type Writer = mpsc::Sender<Unit>;
+pub(crate) type Units = Vec<Box<dyn Unit>>;
+pub(crate) type Writer = mpsc::Sender<Box<dyn Unit>>;
 
 /// Starts the writer over a pool of exactly one connection.
 pub(crate) fn start(tasks: &Tasks, pool: SqlitePool, clock: Clock, metrics: Metrics) -> Writer {
@@ -43,7 +50,7 @@ pub(crate) fn start(tasks: &Tasks, pool: SqlitePool, clock: Clock, metrics: Metr
     sender
 }
 
-async fn run(stop: Stop, pool: SqlitePool, mut units: mpsc::Receiver<Unit>, clock: Clock, metrics: Metrics) {
+async fn run(stop: Stop, pool: SqlitePool, mut units: mpsc::Receiver<Box<dyn Unit>>, clock: Clock, metrics: Metrics) {
     let mut previous = 1;
     // Kept between groups: the pool would ask for a sign of life each time that it gets it back.
     let mut connection = None;
@@ -74,7 +81,7 @@ async fn run(stop: Stop, pool: SqlitePool, mut units: mpsc::Receiver<Unit>, cloc
     pool.close().await;
 }
 
-async fn linger(units: &mut mpsc::Receiver<Unit>, group: &mut Vec<Unit>, expected: usize) {
+async fn linger(units: &mut mpsc::Receiver<Box<dyn Unit>>, group: &mut Units, expected: usize) {
     let deadline = Instant::now() + LINGER;
     while group.len() < expected.min(GROUP_UNITS_MAX) {
         let room = GROUP_UNITS_MAX - group.len();
@@ -85,13 +92,11 @@ async fn linger(units: &mut mpsc::Receiver<Unit>, group: &mut Vec<Unit>, expecte
     }
 }
 
-/// Runs and commits one group, then answers every unit of it. Units that did not run are dropped, which tells their
-/// callers that the store is unavailable.
-async fn commit_group(pool: &SqlitePool, kept: &mut Option<Tx>, group: Vec<Unit>, clock: &Clock, metrics: &Metrics) {
-    let mut ran = Vec::with_capacity(group.len());
+/// Runs and commits one group, then answers every unit of it.
+async fn commit_group(pool: &SqlitePool, kept: &mut Option<Tx>, mut group: Units, clock: &Clock, metrics: &Metrics) {
     let outcome = match connection(pool, kept).await {
         Err(error) => Err(error),
-        Ok(tx) => run_group(tx, group, &mut ran, clock, metrics).await,
+        Ok(tx) => run_group(tx, &mut group, clock, metrics).await,
     };
     if let Err(error) = &outcome {
         warn!(cause = error.chain(), "a group of writes was rolled back");
@@ -100,8 +105,8 @@ async fn commit_group(pool: &SqlitePool, kept: &mut Option<Tx>, group: Vec<Unit>
             connection.close_on_drop();
         }
     }
-    for unit in ran {
-        (unit.answer)(outcome.clone());
+    for unit in group {
+        unit.answer(outcome.clone());
     }
 }
 
@@ -113,13 +118,7 @@ async fn connection<'k>(pool: &SqlitePool, kept: &'k mut Option<Tx>) -> Result<&
     Ok(kept.insert(connection))
 }
 
-async fn run_group(
-    tx: &mut Tx,
-    group: Vec<Unit>,
-    ran: &mut Vec<Ran>,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> Result<(), StoreError> {
+async fn run_group(tx: &mut Tx, group: &mut Units, clock: &Clock, metrics: &Metrics) -> Result<(), StoreError> {
     let is_shared = group.len() > 1;
     // Several statements in one text are one way to SQLite's thread and back. What commits needs no release before it.
     let (begin, undo) = if is_shared {
@@ -128,13 +127,11 @@ async fn run_group(
         ("BEGIN IMMEDIATE", "ROLLBACK; BEGIN")
     };
     execute(tx, begin).await?;
-    for (number, unit) in group.into_iter().enumerate() {
+    for (number, unit) in group.iter_mut().enumerate() {
         if number > 0 {
             execute(tx, "RELEASE unit; SAVEPOINT unit").await?;
         }
-        let mut done = unit(tx).await;
-        let (keep, full) = (done.keep, done.full.take());
-        ran.push(done);
+        let Ran { keep, full } = unit.run(tx).await;
         if !keep {
             // Fails where SQLite itself gave up the transaction, as on a full disk; then the whole group has failed.
             let undone = execute(tx, undo).await;
@@ -293,11 +290,11 @@ mod tests {
             db.write(large, |tx, large| Box::pin(run_sql(tx, large))),
             write_word(db, "c")
         );
-        // SQLite gives up the whole transaction then: nobody in the group is told that it is safe.
-        for one in [b, refused] {
+        // SQLite gives up the whole transaction then: nobody in the group is told that it is safe, and everybody why not,
+        // or one whose turn never came would take the database for gone.
+        for one in [b, refused, c] {
             assert!(matches!(one, Err(StoreError::Full(_))), "{one:?}");
         }
-        assert!(c.as_ref().is_err_and(StoreError::is_unavailable), "{c:?}");
         assert!(db.is_reachable(), "it can be read");
         assert_eq!(words(db).await, "a");
 

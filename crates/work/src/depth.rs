@@ -8,6 +8,9 @@ use forebay_store::queue::{Depth as Sort, Queue};
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 
+/// Where something has waited for so long and nothing runs, nobody is there.
+const NOBODY_AFTER: Duration = Duration::from_mins(1);
+
 pub(crate) struct Depth {
     queue: Queue,
     clock: Clock,
@@ -60,6 +63,29 @@ impl Loop for Depth {
     }
 }
 
+/// Whether somebody works on tasks, as far as it shows in what there was when it was counted. Of workers elsewhere nothing
+/// is known but what they do.
+pub(crate) fn is_worked_on(elsewhere: Elsewhere, sorts: &[Sort], now: Timestamp) -> bool {
+    match elsewhere {
+        Elsewhere::Nobody => false,
+        Elsewhere::Maybe => {
+            let of = |state| sorts.iter().filter(move |sort| sort.state == state);
+            let runs = of(State::Running).any(|sort| sort.count > 0);
+            let oldest = of(State::Pending).map(|sort| sort.oldest).min();
+            let waited = oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok());
+            runs || waited.unwrap_or_default() < NOBODY_AFTER
+        }
+    }
+}
+
+/// Whether anybody may work on what is not worked on in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    /// The database is this process's own.
+    Nobody,
+    Maybe,
+}
+
 /// What is put off until later does not wait.
 fn waiting(priority: Priority, sorts: &[Sort], now: Timestamp) -> Waiting {
     let waiting = sorts
@@ -77,6 +103,24 @@ fn waiting(priority: Priority, sorts: &[Sort], now: Timestamp) -> Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_elsewhere_are_known_by_what_they_do() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let sort = |state, second| Sort {
+            task_type: "a".parse().unwrap(),
+            priority: Priority::Low,
+            state,
+            count: 1,
+            oldest: at(second),
+        };
+        let is_worked_on = |sorts: &[Sort]| is_worked_on(Elsewhere::Maybe, sorts, at(100));
+        assert!(is_worked_on(&[]), "there is nothing to do");
+        assert!(is_worked_on(&[sort(State::Pending, 41), sort(State::Dead, 1)]));
+        assert!(!is_worked_on(&[sort(State::Pending, 40), sort(State::Scheduled, 1)]));
+        assert!(is_worked_on(&[sort(State::Pending, 1), sort(State::Running, 99)]));
+        assert!(!super::is_worked_on(Elsewhere::Nobody, &[], at(100)));
+    }
 
     #[test]
     fn what_waits_is_summed_over_types_and_as_old_as_its_oldest() {

@@ -3,18 +3,18 @@
 use crate::{
     Metrics, TasksConfig, Watch, beat,
     claim::{self, Sort, room},
-    depth::Depth,
+    depth::{Depth, Elsewhere, is_worked_on},
     faults::Faults,
     hub::Hub,
     run::{self, Job},
     running::Running,
-    submit::Submitter,
+    submit::{Submitter, unknown_type},
     watch::Waiters,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use forebay_domain::{
-    Code, Failure, Principal,
+    Failure, Principal,
     id::TraceId,
     port::RunTask,
     task::{Needs, Offer, State, TaskId, TaskOwner, TaskType, WorkerId, context_lane},
@@ -67,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) faults: Faults,
     /// What there was when it was counted last.
     depths: Arc<ArcSwap<Vec<Depths>>>,
+    elsewhere: Elsewhere,
     /// There may be something to claim, or room for it.
     pub(crate) look: Notify,
     /// A beat may bring news.
@@ -105,6 +106,11 @@ impl Pool {
             running: Running::default(),
             faults: Faults::default(),
             depths: Arc::default(),
+            elsewhere: if parts.store.engine() == "sqlite" {
+                Elsewhere::Nobody
+            } else {
+                Elsewhere::Maybe
+            },
             look: Notify::new(),
             beat: Notify::new(),
         }))
@@ -143,6 +149,11 @@ impl Pool {
         self.0.config.load().workers > 0
     }
 
+    /// Whether somebody works on tasks: this process, or others as far as that shows.
+    pub fn is_worked_on(&self) -> bool {
+        self.works() || is_worked_on(self.0.elsewhere, &self.depths(), self.0.clock.now())
+    }
+
     /// A key may be good no more: what runs here for its owner is looked at now, and not with the next beat.
     pub fn look_at_keys(&self) {
         self.0.beat.notify_one();
@@ -178,14 +189,7 @@ impl Pool {
         let known = TaskType::try_from(kind).ok();
         known
             .and_then(|known| self.0.types.get_key_value(&known))
-            .ok_or_else(|| {
-                let names: Vec<&str> = self.0.types.keys().map(TaskType::as_str).collect();
-                let message = format!(
-                    "There is no type of task of that name; there are `{}`.",
-                    names.join("`, `")
-                );
-                Failure::new(Code::UnknownTaskType, message).hint("Use one of these as `type`.")
-            })
+            .ok_or_else(|| unknown_type(self.0.types.keys()))
     }
 
     /// A task of this type as it usually is: to be done at once, by whoever comes first.

@@ -51,10 +51,7 @@ impl Submitter {
     fn task(&self, errand: Errand<'_>) -> Result<NewTask, Failure> {
         let known = TaskType::try_from(errand.task_type).ok();
         let known = known.and_then(|known| self.limits.get_key_value(&known));
-        let (task_type, limits) = known.ok_or_else(|| {
-            Failure::new(Code::UnknownTaskType, "Nobody here runs tasks of that type.")
-                .hint("`GET /api/v1/mcp/tasks` lists those there are.")
-        })?;
+        let (task_type, limits) = known.ok_or_else(|| unknown_type(self.limits.keys()))?;
         let wanted_until = self.clock.now().checked_add(WANTED_HERE).ok();
         let mut new = self.ruled(NewTask {
             task_type: task_type.clone(),
@@ -83,6 +80,16 @@ impl Submitter {
         }
         Ok(new)
     }
+}
+
+/// Nobody here runs such a task; the names are those of what is run.
+pub(crate) fn unknown_type<'a>(names: impl Iterator<Item = &'a TaskType>) -> Failure {
+    let names: Vec<&str> = names.map(TaskType::as_str).collect();
+    let message = format!(
+        "There is no type of task of that name; there are `{}`.",
+        names.join("`, `")
+    );
+    Failure::new(Code::UnknownTaskType, message).hint("Use one of these as `type`.")
 }
 
 impl DoLater for Submitter {

@@ -2,7 +2,7 @@
 
 use super::{Client, ClientError};
 use crate::wire::{
-    GpuCreate, GpuCreated, GpuExtend, GpuInstance, GpuInstanceList, GpuInstanceQuery, GpuLog, GpuLogQuery,
+    GpuCreate, GpuCreated, GpuExtend, GpuExtended, GpuInstance, GpuInstanceList, GpuInstanceQuery, GpuLog, GpuLogQuery,
     GpuOfferList, GpuOfferQuery, GpuQuote,
 };
 use reqwest::Method;
@@ -43,9 +43,10 @@ impl Client {
         self.json(request).await
     }
 
-    pub async fn gpu_extend(&self, id: &str, hours: u32) -> Result<GpuInstance, ClientError> {
+    /// Lets a machine live longer, once for each key; or says what that would cost.
+    pub async fn gpu_extend(&self, id: &str, wanted: &GpuExtend, key: &str) -> Result<GpuExtended, ClientError> {
         let request = self.request(Method::POST, &of(id, "/extend")).timeout(PROVIDER_MAX);
-        self.json(request.json(&GpuExtend { hours })).await
+        self.json(request.header("idempotency-key", key).json(wanted)).await
     }
 
     pub async fn gpu_logs(&self, id: &str, lines: Option<u32>) -> Result<GpuLog, ClientError> {

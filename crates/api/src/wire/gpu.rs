@@ -116,7 +116,7 @@ pub struct GpuCreate {
     /// The provider's own id of the offer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// A quote, instead of an offer. What it says counts, whatever else is said here.
+    /// A quote, instead of an offer. Whatever else is said here has to agree with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quote_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,10 +258,47 @@ pub struct GpuInstanceList {
 }
 
 /// So many hours more.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GpuExtend {
     pub hours: u32,
+    /// Say what it would cost, and give no time.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What became of a wish for more time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum GpuExtended {
+    DryRun(Box<GpuExtension>),
+    Extended(Box<GpuInstance>),
+}
+
+/// What more time would cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct GpuExtension {
+    /// `dry_run`
+    pub outcome: String,
+    /// As it is now.
+    pub instance: GpuInstance,
+    /// What would be given: 0 where the same key has had it. Time that is paid before it begins is sold by the hour.
+    pub hours: f64,
+    /// When it would be destroyed at the latest.
+    pub ends_by: Timestamp,
+    /// What that time costs.
+    #[schema(value_type = f64)]
+    pub cost_usd: Usd,
+    /// What of it is paid at once.
+    #[schema(value_type = f64)]
+    pub paid_at_once_usd: Usd,
+    /// Whether the limits would let it in now.
+    pub allowed: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How much of a log is wanted.

@@ -24,8 +24,8 @@ pub use contexts::{
 pub use declared::{DeclaredTool, DeclaredToolList, ToolRef};
 pub use explain::{ExplainQuery, Explanation, LimitInfo, TraceExplanation};
 pub use gpu::{
-    GpuCreate, GpuCreated, GpuEndpoint, GpuExtend, GpuInstance, GpuInstanceList, GpuInstanceQuery, GpuLog, GpuLogQuery,
-    GpuMarket, GpuOffer, GpuOfferList, GpuOfferQuery, GpuQuote, GpuReport,
+    GpuCreate, GpuCreated, GpuEndpoint, GpuExtend, GpuExtended, GpuExtension, GpuInstance, GpuInstanceList,
+    GpuInstanceQuery, GpuLog, GpuLogQuery, GpuMarket, GpuOffer, GpuOfferList, GpuOfferQuery, GpuQuote, GpuReport,
 };
 pub use health::{ConfigStatus, Health, Status, StoreStatus, UpstreamState};
 pub use keys::{KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery};

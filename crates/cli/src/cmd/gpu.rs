@@ -6,7 +6,9 @@ use crate::{
     report,
 };
 use clap::Subcommand;
-use forebay_api::{GpuCreate, GpuCreated, GpuInstance, GpuInstanceQuery, GpuOfferList, GpuOfferQuery, GpuQuote};
+use forebay_api::{
+    GpuCreate, GpuCreated, GpuExtend, GpuExtended, GpuInstance, GpuInstanceQuery, GpuOfferList, GpuOfferQuery, GpuQuote,
+};
 use forebay_domain::{Code, Failure, money::Usd};
 use forebay_runtime::Entropy;
 
@@ -122,16 +124,20 @@ pub(crate) struct CreateArgs {
     dry_run: bool,
 }
 
-/// Let a machine live longer
+/// Let a machine live longer, within the spending limits
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit code 6: a limit is against it.")]
 pub(crate) struct ExtendArgs {
     /// Its id, or the provider's
     id: String,
     /// So many hours more
     #[arg(long)]
     hours: u32,
-    /// Show the machine and its end, and change nothing
-    #[arg(long)]
+    /// Gives the time once, however often it is called with this [else a new one]
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Say what it would cost and whether the limits would let it in, and change nothing
+    #[arg(long, conflicts_with = "idempotency_key")]
     dry_run: bool,
 }
 
@@ -182,12 +188,13 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             printer.text(&format!("{}\n", harmless(log.log.trim_end())))
         }
         Command::Extend(args) => {
-            let machine = if args.dry_run {
-                client.gpu_instance(&args.id).await?
-            } else {
-                client.gpu_extend(&args.id, args.hours).await?
+            let wanted = GpuExtend {
+                hours: args.hours,
+                dry_run: args.dry_run,
             };
-            printer.print(&machine, |machine| machines(std::slice::from_ref(machine)))
+            let key = args.idempotency_key.unwrap_or_else(new_key);
+            let extended = client.gpu_extend(&args.id, &wanted, &key).await?;
+            printer.print(&extended, longer)
         }
     }
 }
@@ -268,10 +275,6 @@ fn offers(list: &GpuOfferList) -> Table {
 }
 
 fn quoted(quote: &GpuQuote) -> Table {
-    let verdict = match &quote.reason {
-        None => "would be let in".to_owned(),
-        Some(reason) => format!("would be refused: {reason}"),
-    };
     Table::of_one([
         ("quote", quote.id.clone()),
         ("offer", quote.offer.id.to_string()),
@@ -282,8 +285,30 @@ fn quoted(quote: &GpuQuote) -> Table {
         ("held at once", format!("${}", quote.first_hold_usd)),
         ("at most", format!("${}", quote.most_usd)),
         ("expires", quote.expires_at.to_string()),
-        ("limits", verdict),
+        ("limits", verdict(quote.reason.as_deref())),
     ])
+}
+
+fn longer(extended: &GpuExtended) -> Table {
+    let trial = match extended {
+        GpuExtended::Extended(machine) => return machines(std::slice::from_ref(machine)),
+        GpuExtended::DryRun(trial) => trial,
+    };
+    Table::of_one([
+        ("machine", trial.instance.id.clone()),
+        ("more", format!("{} h", trial.hours)),
+        ("ends by", format!("{}, not {}", trial.ends_by, trial.instance.ends_by)),
+        ("costs", format!("${}", trial.cost_usd)),
+        ("paid at once", format!("${}", trial.paid_at_once_usd)),
+        ("limits", verdict(trial.reason.as_deref())),
+    ])
+}
+
+fn verdict(reason: Option<&str>) -> String {
+    match reason {
+        None => "would be let in".to_owned(),
+        Some(reason) => format!("would be refused: {reason}"),
+    }
 }
 
 fn outcome(created: &GpuCreated) -> Table {

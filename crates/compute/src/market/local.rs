@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 /// Which parts of this machine can be had.
@@ -75,6 +76,8 @@ struct Held {
     slot: String,
     label: String,
     since: Timestamp,
+    /// What was agreed on, whatever the slot costs whoever comes next.
+    rate: UsdRate,
     logs: Logs,
     stage: Stage,
 }
@@ -163,6 +166,7 @@ impl Local {
             slot: slot.id.clone(),
             label: order.label.clone(),
             since: self.0.clock.now(),
+            rate: self.0.rate,
             logs: Logs::new(),
             stage: Stage::Starting,
         };
@@ -251,7 +255,7 @@ fn lock(running: &Mutex<BTreeMap<String, Held>>) -> MutexGuard<'_, BTreeMap<Stri
     running.lock().expect("nobody panics while holding it")
 }
 
-fn machine(id: &str, held: &Held, rate: UsdRate) -> Machine {
+fn machine(id: &str, held: &Held) -> Machine {
     let (state, status) = match &held.stage {
         Stage::Starting => (MachineState::Starting, "starting".to_owned()),
         Stage::Ending => (MachineState::Ending, "ending".to_owned()),
@@ -265,7 +269,7 @@ fn machine(id: &str, held: &Held, rate: UsdRate) -> Machine {
         label: held.label.clone(),
         state,
         status,
-        rate: Some(rate),
+        rate: Some(held.rate),
         paid: None,
         started_at: Some(held.since),
         ends_at: None,
@@ -299,16 +303,18 @@ impl Market for Local {
 
     fn machines(&self) -> BoxFuture<'_, Result<Vec<Machine>, MarketFault>> {
         let running = lock(&self.0.running);
-        let machines = running
-            .iter()
-            .map(|(id, held)| machine(id, held, self.0.rate))
-            .collect();
+        let machines = running.iter().map(|(id, held)| machine(id, held)).collect();
         Box::pin(async move { Ok(machines) })
+    }
+
+    /// What runs here is listed as it is.
+    fn list_lag(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn machine<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Machine>, MarketFault>> {
         let running = lock(&self.0.running);
-        let machine = running.get(id).map(|held| machine(id, held, self.0.rate));
+        let machine = running.get(id).map(|held| machine(id, held));
         Box::pin(async move { Ok(machine) })
     }
 

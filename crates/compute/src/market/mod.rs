@@ -44,6 +44,11 @@ pub trait Market: Send + Sync {
     /// All machines of the account, whoever made them. `Ok` only for a complete and authenticated listing.
     fn machines(&self) -> BoxFuture<'_, Result<Vec<Machine>, MarketFault>>;
 
+    /// For how long a machine that was just made may be missing from them.
+    fn list_lag(&self) -> Duration {
+        LIST_LAG
+    }
+
     /// One machine; `None` only where the provider says that this one does not exist.
     fn machine<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Machine>, MarketFault>>;
 
@@ -183,6 +188,9 @@ pub struct PriceChange {
     pub to: UsdRate,
     pub at: Option<Timestamp>,
 }
+
+/// Lists of what runs elsewhere lag behind for so long.
+pub const LIST_LAG: Duration = Duration::from_mins(1);
 
 /// How long any one call of a provider may take.
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(30);

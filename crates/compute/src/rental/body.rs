@@ -148,12 +148,24 @@ pub(crate) struct Ending {
     pub next_at: Option<Timestamp>,
 }
 
+/// What it costs since its provider last named another price, where that was ever more than was agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Priced {
+    pub since: Timestamp,
+    /// Never below what was agreed on.
+    pub nanos_per_hour: i64,
+    /// What had accrued until then.
+    pub before: Usd,
+}
+
 /// How its money stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Money {
     pub hold: Option<HoldId>,
     /// What was asked to be set aside first.
     pub first_hold: Usd,
+    #[serde(default)]
+    pub priced: Option<Priced>,
     /// What has accrued, as far as the ledger was told.
     pub posted: Usd,
     pub payments: Vec<Payment>,
@@ -265,8 +277,15 @@ impl Body {
         }
     }
 
+    /// What was agreed on.
     pub(crate) fn rate(&self) -> UsdRate {
         UsdRate::from_nanos_per_hour(self.nanos_per_hour)
+    }
+
+    /// What it costs now, by all that anybody has said: what was agreed on, or more.
+    pub(crate) fn burn(&self) -> UsdRate {
+        let priced = self.money.priced.map(|priced| priced.nanos_per_hour);
+        priced.map_or(self.rate(), UsdRate::from_nanos_per_hour)
     }
 }
 

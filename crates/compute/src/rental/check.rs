@@ -2,18 +2,14 @@
 
 use super::{
     bootstrap::OUR_VARIABLES,
+    bounds::{
+        DISK_GB_MAX, IMAGE_BYTES_MAX, KEY_BYTES_MAX, PORTS_MAX, VARIABLE_BYTES_MAX, VARIABLE_NAME_BYTES_MAX,
+        VARIABLES_MAX,
+    },
     types::{CreateRequest, Done},
 };
 use forebay_domain::{Code, Failure};
 use std::collections::BTreeMap;
-
-/// Longest name of an image, in bytes.
-pub const IMAGE_BYTES_MAX: usize = 1_024;
-const DISK_GB_MAX: u32 = 16_384;
-const PORTS_MAX: usize = 16;
-const VARIABLES_MAX: usize = 64;
-const VARIABLE_BYTES_MAX: usize = 4_096;
-const KEY_BYTES_MAX: usize = 255;
 
 /// Refuses what no provider is to be sent.
 pub(super) fn request(request: &CreateRequest) -> Done<()> {
@@ -48,7 +44,7 @@ fn variables(env: &BTreeMap<String, String>) -> Done<()> {
     };
     for (name, value) in env {
         let shown: String = name.chars().take(80).collect();
-        if !is_name(name) || name.len() > 256 || name.starts_with(OUR_VARIABLES) {
+        if !is_name(name) || name.len() > VARIABLE_NAME_BYTES_MAX || name.starts_with(OUR_VARIABLES) {
             let message =
                 format!("`env` cannot set {shown:?}: names are letters, digits and `_`, and FOREBAY_… is ours");
             return Err(Failure::new(Code::InvalidArguments, message));

@@ -13,7 +13,11 @@ use super::{
     types::{CreateOutcome, CreateRequest, Done, Mode, Rental, What},
 };
 use crate::market::{CALL_TIME_MAX, Created, MarketFault, Order};
-use forebay_domain::{Code, Failure, Principal, ledger::Ask, market::Provider};
+use forebay_domain::{
+    Code, Failure, Principal,
+    ledger::Ask,
+    market::{OfferId, Provider},
+};
 use forebay_store::{
     ledger::{Hold, HoldRequest},
     rentals::{Desired, Inserted, RentalState, StoredRental},
@@ -73,14 +77,23 @@ impl Rentals {
         let Some(row) = row else {
             return Ok(None);
         };
+        if let What::Quote(quoted) = &request.what {
+            let rented = OfferId::new(row.provider, &row.offer);
+            if rented.is_ok_and(|rented| !quoted.is_of(&rented)) {
+                return Err(not_promised("offer"));
+            }
+        }
         same(&Record::read(row)?, &digest(request)).map(Some)
     }
 
     async fn wanted(&self, principal: &Principal, request: &CreateRequest) -> Done<Terms> {
         let (offer, wish, promise) = match &request.what {
             What::Offer(offer) => (offer.clone(), Wish::default(), None),
-            What::Quote(id) => {
-                let promise = self.promised(principal, id).await?;
+            What::Quote(quoted) => {
+                let promise = self.promised(principal, &quoted.id).await?;
+                if !quoted.is_of(&promise.offer) {
+                    return Err(not_promised("offer"));
+                }
                 (promise.offer.clone(), promise.wish.clone(), Some(promise))
             }
         };
@@ -94,6 +107,9 @@ impl Rentals {
             idle: request.idle.or(wish.idle),
         };
         let terms = self.terms(&offer, wish).await?;
+        if promise.is_some() && request.lifetime.is_some_and(|wanted| !terms.is_for(wanted)) {
+            return Err(not_promised("lifetime"));
+        }
         match promise {
             Some(promise) if terms.offer.rate > promise.rate || terms.first_hold > promise.first_hold => {
                 let (was, is) = (promise.rate.hourly(), terms.offer.rate.hourly());
@@ -261,14 +277,20 @@ pub(super) fn hold_key(record: &Record) -> String {
 
 /// What a quote promises is what is rented: whoever agreed to it did not agree to anything else.
 fn as_promised(request: &CreateRequest, promised: &Wish) -> Done<()> {
-    let is_other_image = request.image.is_some() && request.image != promised.image;
-    let is_other_idle = request.idle.is_some() && request.idle != promised.idle;
-    if !is_other_image && !is_other_idle {
-        return Ok(());
+    let others = [
+        (request.image.is_some() && request.image != promised.image, "image"),
+        (request.disk_gb.is_some() && request.disk_gb != promised.disk_gb, "disk"),
+        (request.idle.is_some() && request.idle != promised.idle, "idle time"),
+    ];
+    match others.iter().find(|(is_other, _)| *is_other) {
+        Some((_, what)) => Err(not_promised(what)),
+        None => Ok(()),
     }
-    let what = if is_other_image { "image" } else { "idle time" };
+}
+
+fn not_promised(what: &str) -> Failure {
     let message = format!("the quote is for another {what} than this asks for");
-    Err(Failure::new(Code::InvalidArguments, message).hint("Leave it out, or ask for a new quote."))
+    Failure::new(Code::InvalidArguments, message).hint("Leave it out, or ask for a new quote.")
 }
 
 /// The name that its owner gave to the wish.
@@ -279,7 +301,7 @@ fn key_of(request: &CreateRequest) -> Option<String> {
 /// A quote is rented once, whoever repeats it under whatever name.
 fn quote_of(request: &CreateRequest) -> Option<String> {
     match &request.what {
-        What::Quote(id) => Some(id.clone()),
+        What::Quote(quoted) => Some(quoted.id.clone()),
         What::Offer(_) => None,
     }
 }
@@ -299,6 +321,11 @@ fn digest(request: &CreateRequest) -> String {
         trace: _,
         surface: _,
     } = request;
+    // What is said of a quote's offer is no part of the wish: where it is true it says nothing new.
+    let what = match what {
+        What::Offer(offer) => format!("{offer:?}"),
+        What::Quote(quoted) => quoted.id.clone(),
+    };
     let wish = format!("{:?}", (what, image, disk_gb, ports, env, lifetime, idle));
     hex::encode(Sha256::digest(wish.as_bytes()))
 }

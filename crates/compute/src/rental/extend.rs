@@ -1,6 +1,10 @@
 //! More time for a machine: within what the configuration allows and the limits leave, agreed to where that is wanted, and
 //! once for each name that a wish has.
 
+mod trial;
+
+pub use trial::{Trial, Verdict};
+
 use super::{
     Rentals,
     body::{Extended, Extension, Paying, Payment},
@@ -43,6 +47,31 @@ fn earlier<'a>(record: &'a Record, key: &str) -> Option<&'a Extended> {
     record.body.extended.iter().find(|one| one.key == key)
 }
 
+/// Whether this very wish has got its time before.
+fn has_had(record: &Record, key: Option<&str>, by: Duration) -> Done<bool> {
+    match key.and_then(|key| earlier(record, key)) {
+        None => Ok(false),
+        Some(before) if before.by == by => Ok(true),
+        Some(_) => {
+            let message = "this idempotency key has asked for another time";
+            Err(Failure::new(Code::Conflict, message).hint("Use a new key for another wish."))
+        }
+    }
+}
+
+/// So much time is sold by the hour.
+fn sold_hours(by: Duration) -> u32 {
+    u32::try_from(by.as_secs().div_ceil(HOUR.as_secs())).unwrap_or(u32::MAX)
+}
+
+fn asked_already(record: &Record) -> Done<()> {
+    if record.body.money.extension.is_none() {
+        return Ok(());
+    }
+    let message = "more time was asked for already, and nobody knows yet whether it was sold";
+    Err(Failure::new(Code::Conflict, message).hint("Look at the machine in a few minutes."))
+}
+
 fn note(record: &mut Record, key: Option<String>, by: Duration) {
     record.body.extended.extend(key.map(|key| Extended { key, by }));
     let most = record.body.extended.len().saturating_sub(NAMES_MAX);
@@ -57,12 +86,8 @@ impl Rentals {
         let key = request.idempotency_key;
         super::check::key(key.as_deref())?;
         let (record, by) = (self.reached(principal, id).await?, request.by);
-        if let Some(before) = key.as_deref().and_then(|key| earlier(&record, key)) {
-            if before.by == by {
-                return record.view();
-            }
-            let message = "this idempotency key has asked for another time";
-            return Err(Failure::new(Code::Conflict, message).hint("Use a new key for another wish."));
+        if has_had(&record, key.as_deref(), by)? {
+            return record.view();
         }
         self.may_live_longer(principal, &record, by)?;
         let more = Longer { by, key };
@@ -90,7 +115,7 @@ impl Rentals {
             let message = format!("this machine can be extended by 1 to {minutes} minutes");
             return Err(Failure::new(Code::InvalidArguments, message));
         }
-        let is_asked = config.approval.is_needed(record.body.rate(), lifetime);
+        let is_asked = config.approval.is_needed(record.body.burn(), lifetime);
         if is_asked && !principal.decide(&Action::SPENDING_APPROVE).is_allowed() {
             let message = "so long a lifetime of this machine has to be agreed to, and you may not agree to it";
             return Err(Failure::new(Code::Forbidden, message).hint(format!(
@@ -102,17 +127,23 @@ impl Rentals {
         Ok(())
     }
 
+    /// Which limit of whoever pays is passed, where it costs at all.
+    async fn past_limit(&self, record: &Record) -> Done<Option<String>> {
+        if record.body.rate() == UsdRate::ZERO {
+            return Ok(None);
+        }
+        let standings = self.0.ledger.standings(&record.payer()).await?;
+        let mut hard = standings
+            .iter()
+            .filter(|one| one.window.enforcement == Enforcement::Hard);
+        let full = hard.find(|one| one.used() > one.window.limit);
+        Ok(full.map(|full| format!("{} is past its limit of ${}", full.purse, full.window.limit)))
+    }
+
     /// What runs is counted already; it must still fit.
     async fn lengthen(&self, record: Record, more: Longer) -> Done<Record> {
-        if record.body.rate() > UsdRate::ZERO {
-            let standings = self.0.ledger.standings(&record.payer()).await?;
-            let mut hard = standings
-                .iter()
-                .filter(|one| one.window.enforcement == Enforcement::Hard);
-            if let Some(full) = hard.find(|one| one.used() > one.window.limit) {
-                let message = format!("{} is past its limit of ${}", full.purse, full.window.limit);
-                return Err(Failure::new(Code::SpendingLimitExceeded, message));
-            }
+        if let Some(message) = self.past_limit(&record).await? {
+            return Err(Failure::new(Code::SpendingLimitExceeded, message));
         }
         self.change(record, |record| {
             // The same wish may have arrived twice.
@@ -126,11 +157,8 @@ impl Rentals {
 
     /// Buys more time: held first, asked once, and found out by what its provider says was paid where nobody knows.
     async fn buy(&self, record: Record, more: Longer) -> Done<Record> {
-        let hours = u32::try_from(more.by.as_secs().div_ceil(HOUR.as_secs())).unwrap_or(u32::MAX);
-        if record.body.money.extension.is_some() {
-            let message = "more time was asked for already, and nobody knows yet whether it was sold";
-            return Err(Failure::new(Code::Conflict, message).hint("Look at the machine in a few minutes."));
-        }
+        let hours = sold_hours(more.by);
+        asked_already(&record)?;
         let machine = record.row.machine.clone().ok_or_else(|| unknown(&record.id))?;
         let market = self.market_or_refuse(record.provider)?;
         let provider = record.provider;

@@ -21,6 +21,8 @@ use std::{
 
 /// Most lines of a log.
 const LOG_LINES_MAX: u32 = 1_000;
+/// That a machine is used is written down no more often than it has to be.
+const USED_APART_MAX: Duration = Duration::from_mins(1);
 
 impl Rentals {
     /// One machine: the caller's own, its tenant's for operators, anybody's for admins. Somebody else's is not there.
@@ -123,13 +125,15 @@ impl Rentals {
         Ok(mine.iter().filter(is_up).flat_map(of).collect())
     }
 
-    /// Notes that a machine is used: it is not idle. Written at most once a minute.
+    /// Notes that a machine is used: it is not idle. Written at most once a minute, and often enough that this hardly
+    /// shortens the time after which it is.
     pub async fn touch(&self, id: &str) -> Done<()> {
         let record = self.read(id).await?;
         let now = self.now();
         self.change(record, |record| {
             let last = record.body.used_at.unwrap_or(record.row.created_at);
-            if between(last, now) >= Duration::from_mins(1) {
+            let apart = record.body.idle.map_or(USED_APART_MAX, |idle| idle / 10);
+            if between(last, now) >= apart.min(USED_APART_MAX) {
                 record.body.used_at = Some(now);
             }
             Vec::new()

@@ -7,6 +7,7 @@
 
 mod body;
 mod bootstrap;
+pub mod bounds;
 mod check;
 mod create;
 mod extend;
@@ -16,6 +17,7 @@ mod manage;
 mod markets;
 mod money;
 mod orphans;
+mod price;
 mod quote;
 mod reconcile;
 mod record;
@@ -33,12 +35,12 @@ mod work;
 pub use body::{Paying, Why};
 pub(crate) use bootstrap::OUR_VARIABLES;
 pub use bootstrap::{AGENT_WORDS, DIR_VARIABLE, DIST_PATH, REPORT_PATH};
-pub use check::IMAGE_BYTES_MAX;
+pub use extend::{Trial, Verdict};
 pub(crate) use state::Fact;
 pub use steps::Step;
 pub use types::{
     Advice, CreateOutcome, CreateRequest, Endpoint, ExtendRequest, MarketReport, MarketState, Mode, OffersReport,
-    Quote, QuoteRequest, Rental, RentalNews, What, Whose,
+    Quote, QuoteRequest, Quoted, Rental, RentalNews, What, Whose,
 };
 
 use crate::{
@@ -323,6 +325,9 @@ impl Rentals {
             let Ok(rental) = record.view().map(Arc::new) else {
                 continue;
             };
+            if fact == Fact::Ambiguous {
+                self.watching(record.provider, |watching| watching.unclear.insert(record.id.clone()));
+            }
             let news = match fact {
                 Fact::Ambiguous => RentalNews::AmbiguousCreate(rental),
                 Fact::Found => RentalNews::Found(rental),

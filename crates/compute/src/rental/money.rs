@@ -13,12 +13,12 @@ use super::{
 };
 use forebay_domain::{
     Failure,
-    ledger::{Overrun, Reason, lasts},
+    ledger::{Overrun, lasts},
     money::{Usd, UsdRate},
 };
 use forebay_runtime::looping::Loop;
 use forebay_store::{
-    ledger::HoldError,
+    ledger::{Hold, HoldError},
     rentals::{Desired, RentalState},
 };
 use jiff::Timestamp;
@@ -76,21 +76,46 @@ enum Renewed {
 impl Rentals {
     /// One pass over all that costs. Totals are counted from the start, so that it does no harm to do it twice.
     pub async fn accrue(&self) -> Done<()> {
-        let mut first = None;
+        let (mut first, mut tight) = (None, Vec::new());
         for row in self.0.store.open().await? {
             let done = match Record::read(row) {
                 Ok(record) => self.accrue_one(record).await,
                 Err(failure) => Err(failure),
             };
-            if let Err(failure) = done {
-                warn!(error = failure.chain(), "what a machine costs could not be posted");
-                first.get_or_insert(failure);
+            match done {
+                Ok(left) => tight.extend(left),
+                Err(failure) => note(&mut first, failure),
+            }
+        }
+        // What does not fit beside what others had set aside may fit beside what they have now.
+        for record in tight {
+            if let Err(failure) = self.end_unless_it_fits(record).await {
+                note(&mut first, failure);
             }
         }
         first.map_or(Ok(()), Err)
     }
 
-    async fn accrue_one(&self, record: Record) -> Done<()> {
+    /// Does so for one at once: what has just become dearer is not waited for.
+    pub(super) async fn keep_up(&self, record: Record) -> Done<Record> {
+        let id = record.id.clone();
+        if let Some(tight) = self.accrue_one(record).await? {
+            self.end_unless_it_fits(tight).await?;
+        }
+        self.read(&id).await
+    }
+
+    async fn end_unless_it_fits(&self, record: Record) -> Done<()> {
+        let now = self.now();
+        match self.renew(&record, now).await? {
+            Renewed::Whole => self.at_ease(record).await,
+            Renewed::Less(overrun) => self.near_limit(record, *overrun, false, now).await,
+            Renewed::Nothing(overrun) => self.near_limit(record, *overrun, true, now).await,
+        }
+    }
+
+    /// Gives it back where not even what its end takes could be set aside.
+    async fn accrue_one(&self, record: Record) -> Done<Option<Record>> {
         let now = self.now();
         if let Some(extension) = &record.body.money.extension {
             let more = ask(extension.amount, UsdRate::ZERO);
@@ -99,7 +124,7 @@ impl Rentals {
             }
         }
         let Some(hold) = record.body.money.hold.clone().filter(|_| record.row.state.is_live()) else {
-            return Ok(());
+            return Ok(None);
         };
         let mut record = record;
         if record.is_there() && record.body.paying == Paying::Accrues {
@@ -113,10 +138,11 @@ impl Rentals {
                 .await?;
         }
         match self.renew(&record, now).await? {
-            Renewed::Whole => self.at_ease(record).await,
-            Renewed::Less(overrun) => self.near_limit(record, *overrun, false, now).await,
-            Renewed::Nothing(overrun) => self.near_limit(record, *overrun, true, now).await,
+            Renewed::Whole => self.at_ease(record).await?,
+            Renewed::Less(overrun) => self.near_limit(record, *overrun, false, now).await?,
+            Renewed::Nothing(_) => return Ok(Some(record)),
         }
+        Ok(None)
     }
 
     /// Sets aside what the next while costs, beside what may have accrued and is posted by nobody yet.
@@ -140,11 +166,15 @@ impl Rentals {
         let left = super::record::between(now, record.body.ends_by).max(LEAD);
         let mut refused = None;
         for horizon in HORIZONS {
-            let amount = unposted.saturating_add(record.body.rate().cost_of(horizon.min(left)));
-            let wanted = ask(amount, record.body.rate());
+            let burn = record.body.burn();
+            let wanted = ask(unposted.saturating_add(burn.cost_of(horizon.min(left))), burn);
             match self.0.ledger.renew(hold, wanted, after(now, HORIZON)).await {
-                Ok(_) => return Ok(refused.map_or(Renewed::Whole, Renewed::Less)),
-                Err(HoldError::Refused(overrun)) => refused = Some(overrun),
+                Ok(Hold { beyond: None, .. }) => return Ok(refused.map_or(Renewed::Whole, Renewed::Less)),
+                // Less than before is always let in; where it does not fit all the same, still less may.
+                Ok(Hold {
+                    beyond: Some(overrun), ..
+                })
+                | Err(HoldError::Refused(overrun)) => refused = Some(overrun),
                 Err(fault) => return Err(fault.into()),
             }
         }
@@ -167,12 +197,7 @@ impl Rentals {
         }
         let standings = self.0.ledger.standings(&record.payer()).await?;
         let left = lasts(&standings);
-        // A limit that was lowered below what runs says no to every hour of it; what counts then is when it is met.
-        let is_met = match overrun.reason {
-            Reason::Amount => is_nothing,
-            Reason::Rate => false,
-        };
-        if is_met || left.is_some_and(|left| left <= LEAD) {
+        if is_nothing || left.is_some_and(|left| left <= LEAD) {
             let ended = self
                 .change(record, |record| {
                     state::end(record, Why::Limit, now).into_iter().collect()
@@ -205,4 +230,10 @@ impl Rentals {
         });
         Ok(())
     }
+}
+
+/// Says what went wrong; the first of all is told on.
+fn note(first: &mut Option<Failure>, failure: Failure) {
+    warn!(error = failure.chain(), "what a machine costs could not be posted");
+    first.get_or_insert(failure);
 }

@@ -97,6 +97,14 @@ impl Terms {
         self.offer.rate == UsdRate::ZERO
     }
 
+    /// Whether that is the time that they are for; prepaid time is bought by the hour.
+    pub(super) fn is_for(&self, wanted: Duration) -> bool {
+        match self.paying {
+            Paying::Accrues => self.lifetime == wanted,
+            Paying::Prepaid => self.lifetime == whole_hours(wanted),
+        }
+    }
+
     pub(super) fn ask(&self) -> Ask {
         match self.paying {
             Paying::Accrues => ask(self.first_hold, self.offer.rate),
@@ -113,7 +121,7 @@ fn lifetime(offer: &Offer, wanted: Option<Duration>, paying: Paying, config: &Re
     };
     let mut lifetime = wanted.unwrap_or(default);
     if paying == Paying::Prepaid {
-        lifetime = HOUR.saturating_mul(u32::try_from(lifetime.as_secs().div_ceil(HOUR.as_secs())).unwrap_or(u32::MAX));
+        lifetime = whole_hours(lifetime);
     }
     let longest = Duration::from_hours(config.lifetime_max_hours.into());
     let longest = offer.longest.map_or(longest, |offered| offered.min(longest));
@@ -126,6 +134,11 @@ fn lifetime(offer: &Offer, wanted: Option<Duration>, paying: Paying, config: &Re
         return Err(Failure::new(Code::InvalidArguments, message));
     }
     Ok(lifetime)
+}
+
+fn whole_hours(time: Duration) -> Duration {
+    let hours = time.as_secs().div_ceil(HOUR.as_secs());
+    HOUR.saturating_mul(u32::try_from(hours).unwrap_or(u32::MAX))
 }
 
 impl Rentals {
@@ -210,6 +223,11 @@ impl Rentals {
         if terms.is_free() {
             return Ok(Advice::Fits { warnings: Vec::new() });
         }
+        self.advice_on(payer, terms.ask()).await
+    }
+
+    /// What the limits would say to something that costs money.
+    pub(super) async fn advice_on(&self, payer: &Payer, ask: Ask) -> Done<Advice> {
         let standings = self.0.ledger.standings(payer).await?;
         let is_limited = standings
             .iter()
@@ -217,7 +235,7 @@ impl Rentals {
         if !is_limited {
             return Ok(Advice::NoLimit);
         }
-        Ok(match self.0.ledger.judge(payer, terms.ask()).await? {
+        Ok(match self.0.ledger.judge(payer, ask).await? {
             Ok(admission) => Advice::Fits {
                 warnings: admission.warnings,
             },

@@ -16,7 +16,7 @@ use forebay_runtime::looping::Loop;
 use forebay_store::rentals::RentalState;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use tracing::{info, warn};
 
 /// A provider without machines of ours is looked at so often, for machines that nobody knows of.
@@ -37,6 +37,8 @@ pub(super) struct Watching {
     blind_since: Option<Timestamp>,
     told_at: Option<Timestamp>,
     pub orphans: super::orphans::Suspects,
+    /// Those of which it was told that nobody knows whether they were made.
+    pub unclear: BTreeSet<String>,
     mark: Option<(i64, i64)>,
     /// The account that has shown a machine of an account before it, and so sees what that one saw.
     vouched: Option<String>,
@@ -106,6 +108,7 @@ impl Rentals {
             return self.work_off(readable(open)).await;
         }
         let account = self.account(provider);
+        let lag = self.market(provider).map_or(Duration::ZERO, |market| market.list_lag());
         let listing = self.listing(provider).await;
         // Whatever is in the list has its row by now.
         let records = readable(self.0.store.open_of(&seat).await?);
@@ -130,6 +133,7 @@ impl Rentals {
             machines,
             account: account.as_ref(),
             is_trusted,
+            lag,
         });
         let records = self.seen(records, list, now).await?;
         self.work_off(records).await?;
@@ -157,7 +161,8 @@ impl Rentals {
         drop(config);
         let mut seen = Vec::with_capacity(records.len());
         for record in records {
-            let changed = self
+            let burn = record.body.burn();
+            let mut changed = self
                 .change(record, |record| {
                     let sight = sight(record, list);
                     if let (Sight::Present(_), Some(list)) = (sight, list) {
@@ -170,10 +175,32 @@ impl Rentals {
                     facts
                 })
                 .await?;
+            if changed.body.burn() > burn {
+                changed = self.keep_up(changed).await?;
+            }
+            self.tell_again(&changed)?;
             let changed = self.see_extension(changed, list.is_some()).await?;
             seen.push(changed);
         }
         Ok(seen)
+    }
+
+    /// That nobody knows whether it was made is told by each process that finds it so: the one that wrote it down may have
+    /// died before it could tell.
+    fn tell_again(&self, record: &Record) -> Done<()> {
+        let is_unclear = record.row.state == RentalState::FindingOut;
+        let is_told = self.watching(record.provider, |watching| {
+            if is_unclear {
+                !watching.unclear.insert(record.id.clone())
+            } else {
+                watching.unclear.remove(&record.id);
+                true
+            }
+        });
+        if !is_told {
+            self.say(RentalNews::AmbiguousCreate(record.view()?.into()));
+        }
+        Ok(())
     }
 
     /// Does what is left, several at once: one provider that takes its time must not keep the others' ends waiting.

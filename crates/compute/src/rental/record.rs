@@ -68,12 +68,16 @@ impl Record {
     }
 
     /// What has accrued by then: from the moment at which its provider was asked, since nobody knows how soon that was
-    /// done. Nothing for what is prepaid.
+    /// done. A price that rose counts from the last look that showed another one. Nothing for what is prepaid.
     pub(crate) fn accrued(&self, now: Timestamp) -> Usd {
         match (self.body.paying, self.body.asked_at) {
             (Paying::Accrues, Some(asked)) => {
                 let until = self.body.ended_at.unwrap_or(now);
-                self.body.rate().cost_of(between(asked, until))
+                let (before, since) = match self.body.money.priced {
+                    Some(priced) => (priced.before, priced.since),
+                    None => (Usd::ZERO, asked),
+                };
+                before.saturating_add(self.body.burn().cost_of(between(since, until)))
             }
             _ => Usd::ZERO,
         }

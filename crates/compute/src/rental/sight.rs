@@ -3,6 +3,7 @@
 use super::{record::Record, state::Sight};
 use crate::market::Machine;
 use forebay_store::rentals::StoredRental;
+use std::time::Duration;
 use tracing::error;
 
 /// A complete list, and who made it.
@@ -12,6 +13,8 @@ pub(super) struct List<'a> {
     pub account: Option<&'a String>,
     /// It has shown machines of accounts before it.
     pub is_trusted: bool,
+    /// New machines may be missing from it for so long.
+    pub lag: Duration,
 }
 
 /// Those that can be read: one that cannot keeps nothing from being done for the others.
@@ -48,6 +51,6 @@ pub(super) fn sight<'a>(record: &Record, list: Option<List<'a>>) -> Sight<'a> {
     match machine_of(record, list.machines) {
         Some(machine) => Sight::Present(machine),
         None if !list.is_trusted && is_of_another(record, list.account) => Sight::Blind,
-        None => Sight::Absent,
+        None => Sight::Absent { lag: list.lag },
     }
 }

@@ -6,6 +6,7 @@
 
 use super::{
     body::{Paying, Seen, Why},
+    price,
     record::{Record, after, between},
 };
 use crate::market::{Created, Destroyed, Machine, MachineState, MarketFault};
@@ -18,8 +19,6 @@ use std::time::Duration;
 pub(crate) const MISSES: u32 = 3;
 /// Two listings nearer to one another than this may be one.
 pub(crate) const MISS_APART: Duration = Duration::from_secs(10);
-/// Lists lag behind for so long after a machine was made.
-const LIST_LAG: Duration = Duration::from_mins(1);
 /// Whoever wrote down that a machine is to be, and has asked nobody for so long, is dead.
 const INTENT_MAX: Duration = Duration::from_mins(2);
 /// The same of whoever asks.
@@ -45,7 +44,10 @@ const BILL_AFTER: [Duration; 3] = [
 pub(crate) enum Sight<'a> {
     /// Nothing: nobody was let in, or the list is not complete.
     Blind,
-    Absent,
+    /// It is not in a list from which new machines may be missing for so long.
+    Absent {
+        lag: Duration,
+    },
     Present(&'a Machine),
 }
 
@@ -163,7 +165,7 @@ pub(crate) fn look(record: &mut Record, sight: Sight<'_>, now: Timestamp) -> Vec
             return Vec::new();
         }
         (_, Sight::Present(machine)) => present(record, machine, now),
-        (_, Sight::Absent) => absent(record, now),
+        (_, Sight::Absent { lag }) => absent(record, lag, now),
         (_, Sight::Blind) => Vec::new(),
     };
     let asked = record.body.asked_at.unwrap_or(record.row.created_at);
@@ -324,7 +326,8 @@ fn present(record: &mut Record, machine: &Machine, now: Timestamp) -> Vec<Fact> 
     }
     record.body.misses = 0;
     record.body.absent_since = None;
-    facts.extend(drift(record, machine));
+    facts.extend(price::drift(record, machine));
+    price::count(record, machine, now);
     let has_exited = machine.state == MachineState::Exited;
     record.body.has_run |= machine.state == MachineState::Running || has_exited;
     // One that is started again is no longer over.
@@ -345,17 +348,9 @@ fn present(record: &mut Record, machine: &Machine, now: Timestamp) -> Vec<Fact> 
     facts
 }
 
-/// What a stopped machine costs is less, and no news; that one costs more than was agreed is told once for each price.
-fn drift(record: &Record, machine: &Machine) -> Option<Fact> {
-    let agreed = record.body.rate();
-    let told = record.body.seen.as_ref().and_then(Seen::rate);
-    let now = machine.rate?;
-    (now > agreed && told != Some(now)).then_some(Fact::PriceDrift { from: agreed, to: now })
-}
-
-fn absent(record: &mut Record, now: Timestamp) -> Vec<Fact> {
+fn absent(record: &mut Record, lag: Duration, now: Timestamp) -> Vec<Fact> {
     let asked = record.body.asked_at.unwrap_or(record.row.created_at);
-    let is_new = between(asked, now) < LIST_LAG;
+    let is_new = between(asked, now) < lag;
     let is_same = record.body.missed_at.is_some_and(|at| between(at, now) < MISS_APART);
     if is_new || is_same {
         return Vec::new();

@@ -6,7 +6,7 @@ use super::{
     record::{Record, after},
     state::{self, Fact, Sight, Todo},
 };
-use crate::market::{Created, Destroyed, Machine, MachineState, MarketFault};
+use crate::market::{Created, Destroyed, LIST_LAG, Machine, MachineState, MarketFault};
 use forebay_domain::{market::Provider, money::UsdRate};
 use forebay_store::{
     rentals::{Desired, RentalState, StoredRental},
@@ -19,11 +19,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 const START: i64 = 1_795_280_000_000;
 
-fn start() -> Timestamp {
+pub(super) fn start() -> Timestamp {
     Timestamp::from_millisecond(START).unwrap()
 }
 
-fn record() -> Record {
+pub(super) fn record() -> Record {
     let row = StoredRental {
         id: "r1".to_owned(),
         owner: ResponseOwner {
@@ -72,7 +72,7 @@ fn record() -> Record {
     }
 }
 
-fn machine() -> Machine {
+pub(super) fn machine() -> Machine {
     Machine {
         id: "27913406".to_owned(),
         label: "fb:acme:r1".to_owned(),
@@ -216,7 +216,7 @@ impl Truth {
         let sight = if is_shown {
             Sight::Present(&machine)
         } else {
-            Sight::Absent
+            Sight::Absent { lag: LIST_LAG }
         };
         state::look(&mut self.record, sight, self.now);
     }

@@ -128,7 +128,28 @@ pub enum Advice {
 pub enum What {
     Offer(OfferId),
     /// As it was quoted, and agreed to.
-    Quote(String),
+    Quote(Quoted),
+}
+
+/// A quote that is to be rented, and what whoever wants it says of its offer besides: refused where that is another one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quoted {
+    pub id: String,
+    pub provider: Option<Provider>,
+    pub offer: Option<OfferId>,
+}
+
+impl From<String> for Quoted {
+    fn from(id: String) -> Self {
+        Self { id, ..Self::default() }
+    }
+}
+
+impl Quoted {
+    pub(crate) fn is_of(&self, offer: &OfferId) -> bool {
+        self.provider.is_none_or(|provider| provider == offer.provider)
+            && self.offer.as_ref().is_none_or(|named| named == offer)
+    }
 }
 
 /// One wish to rent.

@@ -1,7 +1,7 @@
 //! A process that dies at any point of renting leaves one machine that is tracked, or none and nothing held.
 
 use crate::world::{Known, MINUTE, World, ann, limit, named, usd, wish};
-use forebay_compute::rental::{Paying, Rental, RentalNews, Step, Whose};
+use forebay_compute::rental::{Paying, Rental, RentalNews, Step, Whose, Why};
 use forebay_domain::money::Usd;
 use forebay_store::rentals::RentalState;
 use forebay_testkit::{
@@ -109,6 +109,85 @@ async fn death_while_the_provider_works_is_found_out_by_the_label_at_ionet() {
 #[tokio::test]
 async fn death_while_the_provider_works_is_found_out_by_the_label_at_runpod() {
     dies_while_the_provider_works::<RunPod>().await;
+}
+
+/// Its end is asked for, and whoever asked dies before the answer: it stays wanted gone, is asked for again, and settled.
+async fn dies_while_it_is_ended<V: Known>() {
+    for fault in [Fault::Held, Fault::HeldAfter] {
+        let what = format!("{fault:?}");
+        let world = World::<V>::sqlite().await;
+        let gateway = world.gateway().await;
+        let offer = gateway.offer("4090").await;
+        let rental = gateway.rent(&offer.id).await.unwrap();
+        world.pass(&gateway, 5 * MINUTE).await;
+        world.fake.fault("destroy", fault.clone());
+        let ann = ann();
+        tokio::select! {
+            done = gateway.rentals.destroy(&ann, &rental.id) => panic!("{what}: it was answered: {done:?}"),
+            () = world.fake.asked("destroy", 1) => {}
+        }
+        while fault == Fault::HeldAfter && world.fake.live() > 0 {
+            tokio::task::yield_now().await;
+        }
+        gateway.die().await;
+
+        let next = world.gateway().await;
+        let found = next.get(&rental.id).await;
+        assert_eq!(
+            (found.state, found.why),
+            (RentalState::Destroying, Some(Why::Asked)),
+            "{what}"
+        );
+        world.pass(&next, 3 * MINUTE).await;
+        let gone = next.get(&rental.id).await;
+        assert_eq!((gone.state, gone.why), (RentalState::Gone, Some(Why::Asked)), "{what}");
+        assert_eq!((world.fake.created(), world.fake.live()), (1, 0), "{what}");
+        let is_asked_again = world.fake.seen_at("destroy").len() >= 2;
+        assert!(is_asked_again || fault == Fault::HeldAfter, "{what}");
+        let standing = next.standing().await;
+        assert_eq!(standing.held, Usd::ZERO, "{what}: nothing stays set aside");
+        assert!(
+            standing.posted >= gone.rate.cost_of(5 * MINUTE),
+            "{what}: and it is settled"
+        );
+        assert_eq!(standing.posted, gone.spent, "{what}");
+        next.close().await;
+    }
+}
+
+#[tokio::test]
+async fn death_while_a_machine_is_ended_ends_it_all_the_same_at_vast() {
+    dies_while_it_is_ended::<Vast>().await;
+}
+
+#[tokio::test]
+async fn death_while_a_machine_is_ended_ends_it_all_the_same_at_ionet() {
+    dies_while_it_is_ended::<IoNet>().await;
+}
+
+#[tokio::test]
+async fn death_while_a_machine_is_ended_ends_it_all_the_same_at_runpod() {
+    dies_while_it_is_ended::<RunPod>().await;
+}
+
+#[tokio::test]
+async fn a_create_that_nobody_knows_of_is_told_though_whoever_found_out_has_died() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    world.fake.fault("create", Fault::DropAfter);
+    // It is written down, and nobody listens any more.
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    assert_eq!(rental.state, RentalState::FindingOut);
+    gateway.die().await;
+    world.fake.with(|runpod| runpod.pods[0].unseen = 100);
+    let next = world.gateway().await;
+    let mut news = next.rentals.news();
+    world.pass(&next, 2 * MINUTE).await;
+    let news = crate::world::told(&mut news);
+    let is_told = |one: &&RentalNews| matches!(one, RentalNews::AmbiguousCreate(one) if one.id == rental.id);
+    assert_eq!(news.iter().filter(is_told).count(), 1, "once by each process: {news:?}");
+    next.close().await;
 }
 
 #[tokio::test]

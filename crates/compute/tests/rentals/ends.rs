@@ -3,9 +3,9 @@
 use crate::world::{MINUTE, World, ann, principal, told, usd, wish};
 use forebay_compute::{
     ApprovalConfig,
-    rental::{CreateOutcome, CreateRequest, ExtendRequest, Mode, QuoteRequest, RentalNews, What, Whose, Why},
+    rental::{CreateOutcome, CreateRequest, ExtendRequest, Mode, QuoteRequest, Quoted, RentalNews, What, Whose, Why},
 };
-use forebay_domain::{access::Role, money::Usd};
+use forebay_domain::{access::Role, market::Provider, money::Usd};
 use forebay_store::{ledger::TransactionQuery, rentals::RentalState};
 use forebay_testkit::markets::runpod::{RunPod, Status};
 
@@ -49,7 +49,7 @@ async fn a_bill_that_was_half_posted_is_counted_as_the_ledger_has_it() {
     let hold = posted.into_iter().find_map(|one| one.hold).unwrap();
     ledger.adjust(&hold, usd("0.05"), "bill:0").await.unwrap();
     // The next one finds a bill of twice as much.
-    world.fake.with(|runpod| runpod.pods[0].gpu_price *= 2);
+    world.fake.with(|runpod| runpod.pods[0].multiply_bill(2));
     world.pass(&gateway, 10 * MINUTE).await;
     let spent = gateway.get(&rental.id).await.spent;
     assert!(spent > before.spent, "{spent} after {}", before.spent);
@@ -99,7 +99,7 @@ async fn a_lifetime_and_an_idle_time_end_it() {
 }
 
 #[tokio::test]
-async fn what_does_not_start_is_destroyed_and_dearer_than_agreed_is_told() {
+async fn what_does_not_start_is_destroyed() {
     let world = World::<RunPod>::sqlite().await;
     let gateway = world.gateway().await;
     let offer = gateway.offer("4090").await;
@@ -253,6 +253,14 @@ async fn a_machine_is_its_owners_and_a_token_is_good_once() {
     gateway.close().await;
 }
 
+/// What a wish for a quote says of it.
+fn quoted(wish: &mut CreateRequest) -> &mut Quoted {
+    match &mut wish.what {
+        What::Quote(quoted) => quoted,
+        What::Offer(offer) => panic!("no quote: {offer}"),
+    }
+}
+
 #[tokio::test]
 async fn what_has_to_be_agreed_to_is_quoted_and_rented_at_the_quoted_price() {
     let mut world = World::<RunPod>::sqlite().await;
@@ -269,7 +277,7 @@ async fn what_has_to_be_agreed_to_is_quoted_and_rented_at_the_quoted_price() {
     assert_eq!((world.fake.created(), gateway.standing().await.held), (0, Usd::ZERO));
     let agreed = |id: &str| {
         let mut wish = wish(&offer.id);
-        wish.what = What::Quote(id.to_owned());
+        wish.what = What::Quote(id.to_owned().into());
         wish
     };
     // The price rises meanwhile: what was not agreed to is not rented.
@@ -287,6 +295,10 @@ async fn what_has_to_be_agreed_to_is_quoted_and_rented_at_the_quoted_price() {
     for change in [
         |wish: &mut CreateRequest| wish.image = Some("somebody/else:1".to_owned()),
         |wish: &mut CreateRequest| wish.idle = Some(MINUTE),
+        |wish: &mut CreateRequest| wish.disk_gb = Some(50),
+        |wish: &mut CreateRequest| wish.lifetime = Some(120 * MINUTE),
+        |wish: &mut CreateRequest| quoted(wish).provider = Some(Provider::Vast),
+        |wish: &mut CreateRequest| quoted(wish).offer = Some("runpod:another/SECURE".parse().unwrap()),
     ] {
         let mut other = agreed(&quote.id);
         change(&mut other);
@@ -296,10 +308,34 @@ async fn what_has_to_be_agreed_to_is_quoted_and_rented_at_the_quoted_price() {
     let mut keyed = agreed(&quote.id);
     keyed.idempotency_key = Some("one".to_owned());
     keyed.image = Some(quote.image.clone());
+    keyed.disk_gb = Some(quote.disk_gb);
+    keyed.lifetime = Some(quote.lifetime);
+    *quoted(&mut keyed) = Quoted {
+        id: quote.id.clone(),
+        provider: Some(Provider::RunPod),
+        offer: Some(offer.id.clone()),
+    };
     let rental = gateway.create(keyed.clone()).await.unwrap();
     assert_eq!(rental.rate, quote.rate);
     keyed.idempotency_key = Some("two".to_owned());
-    assert_eq!(gateway.create(keyed).await.unwrap().id, rental.id, "whatever its key");
+    assert_eq!(
+        gateway.create(keyed.clone()).await.unwrap().id,
+        rental.id,
+        "whatever its key"
+    );
+    quoted(&mut keyed).offer = None;
+    assert_eq!(
+        gateway.create(keyed.clone()).await.unwrap().id,
+        rental.id,
+        "however it is said"
+    );
+    quoted(&mut keyed).provider = Some(Provider::IoNet);
+    let other = gateway.create(keyed).await.unwrap_err();
+    assert_eq!(
+        other.code.as_str(),
+        "invalid_arguments",
+        "that quote rented another one"
+    );
     let longer = gateway.rentals.extend(&ann(), &rental.id, MINUTE).await.unwrap_err();
     assert_eq!(longer.code.as_str(), "forbidden", "nobody agreed to more time");
     let boss = principal("boss", Role::Operator);

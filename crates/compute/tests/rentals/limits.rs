@@ -4,10 +4,13 @@ use crate::world::{Gateway, MINUTE, World, ann, limit, told, usd};
 use forebay_compute::rental::{Advice, QuoteRequest, RentalNews, Whose, Why};
 use forebay_domain::{
     id::TraceId,
-    ledger::{Payer, Purpose, PurposeKind},
-    money::Usd,
+    ledger::{Ask, Payer, Purpose, PurposeKind},
+    money::{Usd, UsdRate},
 };
-use forebay_store::{ledger::Posting, rentals::RentalState};
+use forebay_store::{
+    ledger::{HoldRequest, Posting},
+    rentals::RentalState,
+};
 use forebay_testkit::{
     db::TestDb,
     markets::{Answer, Fault, runpod::RunPod},
@@ -169,5 +172,145 @@ async fn a_machine_that_always_fits_runs_on() {
         assert!(standing.used() <= standing.window.limit, "{standing:?}");
     }
     assert_eq!(gateway.get(&rental.id).await.state, RentalState::Up);
+    gateway.close().await;
+}
+
+/// Somebody sets all aside that is left, for long.
+async fn takes_the_rest<V: crate::world::Known>(world: &World<V>, gateway: &Gateway) {
+    let rest = gateway.standing().await.remaining();
+    if rest == Usd::ZERO {
+        return;
+    }
+    let request = HoldRequest {
+        payer: Payer::from(&ann()),
+        purpose: Purpose {
+            kind: PurposeKind::Model,
+            name: "chat".to_owned(),
+        },
+        ask: Ask {
+            amount: rest,
+            rate: UsdRate::ZERO,
+        },
+        trace: TraceId::from_bytes([9; 16]).unwrap(),
+        idempotency_key: None,
+        lapses_at: world.clock.now() + 600 * MINUTE,
+        needs_limit: false,
+    };
+    gateway.store.ledger().hold(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_that_is_lowered_below_what_runs_is_not_passed_though_others_take_the_rest() {
+    for db in TestDb::both().await {
+        let name = db.name();
+        let world = World::<RunPod>::on(db).await;
+        let gateway = world.gateway().await;
+        let offer = gateway.offer("4090").await;
+        let rental = gateway.rent(&offer.id).await.unwrap();
+        world.pass(&gateway, 10 * MINUTE).await;
+        // An hour of it alone is more than that, and more is set aside than is left.
+        limit(&gateway.store, &rental.rate.cost_of(54 * MINUTE).to_string());
+        world.pass(&gateway, MINUTE).await;
+        let mut minutes = 0;
+        while gateway.get(&rental.id).await.state == RentalState::Up {
+            takes_the_rest(&world, &gateway).await;
+            world.pass(&gateway, MINUTE).await;
+            let standing = gateway.standing().await;
+            assert!(
+                standing.used() <= standing.window.limit,
+                "{name}, minute {minutes}: {standing:?}"
+            );
+            minutes += 1;
+            assert!(minutes < 60, "{name}: its end never began");
+        }
+        let ending = gateway.get(&rental.id).await;
+        assert_eq!(ending.why, Some(Why::Limit), "{name}");
+        world.pass(&gateway, 2 * MINUTE).await;
+        assert_eq!(gateway.get(&rental.id).await.state, RentalState::Gone, "{name}");
+        let standing = gateway.standing().await;
+        assert!(standing.used() <= standing.window.limit, "{name}: {standing:?}");
+        gateway.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_still_fits_a_lowered_limit_runs_until_that_is_met() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.pass(&gateway, 10 * MINUTE).await;
+    limit(&gateway.store, &rental.rate.cost_of(40 * MINUTE).to_string());
+    let mut minutes = 0_u32;
+    while gateway.get(&rental.id).await.state == RentalState::Up {
+        world.pass(&gateway, MINUTE).await;
+        minutes += 1;
+        assert!(minutes < 60, "its end never began");
+    }
+    // Six minutes before the limit is met, give or take a look.
+    assert!((22..=25).contains(&minutes), "{minutes}");
+    world.pass(&gateway, 2 * MINUTE).await;
+    let standing = gateway.standing().await;
+    assert!(standing.used() <= standing.window.limit, "{standing:?}");
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn machines_that_fit_with_less_set_aside_make_room_for_one_another() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let (one, two) = (
+        gateway.rent(&offer.id).await.unwrap(),
+        gateway.rent(&offer.id).await.unwrap(),
+    );
+    world.pass(&gateway, 2 * MINUTE).await;
+    // An hour of each is set aside; now there is room for a quarter of one.
+    limit(&gateway.store, &one.rate.cost_of(25 * MINUTE).to_string());
+    world.pass(&gateway, MINUTE).await;
+    for rental in [&one, &two] {
+        assert_eq!(gateway.get(&rental.id).await.state, RentalState::Up);
+    }
+    let standing = gateway.standing().await;
+    assert!(standing.used() <= standing.window.limit, "{standing:?}");
+    gateway.close().await;
+}
+
+/// Of what a limit leaves, how near was told, and whether its end had begun by then.
+fn warned(news: &[RentalNews]) -> Vec<RentalState> {
+    let near = |one: &RentalNews| match one {
+        RentalNews::NearLimit { rental, .. } => Some(rental.state),
+        _ => None,
+    };
+    news.iter().filter_map(near).collect()
+}
+
+#[tokio::test]
+async fn at_eighty_percent_somebody_is_told_once_and_again_after_it_was_at_ease() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let of = |minutes: u32| offer.rate.cost_of(minutes * MINUTE);
+    limit(&gateway.store, &of(200).to_string());
+    // That leaves the window half an hour after the machine was rented.
+    spent_elsewhere(&gateway, of(135)).await;
+    world.clock.advance(30 * MINUTE);
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    let mut news = gateway.rentals.news();
+    world.pass(&gateway, 20 * MINUTE).await;
+    let posted = gateway.standing().await.posted;
+    assert!(posted > of(150) && posted < of(160), "{posted}");
+    assert_eq!(warned(&told(&mut news)), [], "below 80 percent");
+    world.pass(&gateway, 6 * MINUTE).await;
+    assert_eq!(warned(&told(&mut news)), [RentalState::Up], "told while it runs");
+    world.pass(&gateway, 2 * MINUTE).await;
+    assert_eq!(warned(&told(&mut news)), [], "and once");
+    // An hour fits again, and then no longer.
+    world.pass(&gateway, 4 * MINUTE).await;
+    assert!(gateway.standing().await.posted < of(40));
+    spent_elsewhere(&gateway, of(132)).await;
+    world.pass(&gateway, 2 * MINUTE).await;
+    assert_eq!(gateway.get(&rental.id).await.state, RentalState::Up);
+    assert_eq!(warned(&told(&mut news)), [RentalState::Up], "told again");
     gateway.close().await;
 }

@@ -7,12 +7,14 @@
 )]
 
 mod acceptance;
+mod bills;
 mod crashes;
 mod ends;
 mod failed;
 mod images;
 mod limits;
 mod prepaid;
+mod prices;
 mod slow;
 mod unclear;
 mod world;

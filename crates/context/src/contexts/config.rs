@@ -103,6 +103,8 @@ impl From<TruncationConfig> for Truncation {
 /// What is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContextsSettings {
+    /// Whether anybody may work with contexts (`mcp.enabled`). What was taken in before is done all the same.
+    pub is_enabled: bool,
     pub config: ContextsConfig,
     /// Contexts of one tenant at most (`mcp.max_contexts`).
     pub contexts_max: NonZeroU32,
@@ -119,6 +121,7 @@ impl Default for ContextsSettings {
 impl ContextsSettings {
     pub fn new(config: ContextsConfig, contexts_max: Option<NonZeroU32>, timeout: Option<Duration>) -> Self {
         Self {
+            is_enabled: true,
             config,
             contexts_max: contexts_max.unwrap_or_else(|| number(CONTEXTS_MAX)),
             timeout: timeout.unwrap_or(TIMEOUT),

@@ -95,6 +95,11 @@ impl Contexts {
         run::all(&self.0)
     }
 
+    /// Refuses where nobody may work with contexts.
+    pub fn open(&self) -> Result<(), Failure> {
+        self.0.open()
+    }
+
     /// How long a request waits for its task (`mcp.timeout`).
     pub fn timeout(&self) -> Duration {
         self.0.settings.load().timeout
@@ -112,7 +117,7 @@ impl Contexts {
 
     /// A context with its nodes.
     pub async fn get(&self, principal: &Principal, id: &str) -> Result<ContextInfo, Failure> {
-        principal.require(&Action::CONTEXTS_READ)?;
+        self.0.admit(principal, &Action::CONTEXTS_READ)?;
         let found = self.0.find(&principal.into(), id).await?;
         let nodes = self.0.conversations.nodes(&found).await?;
         Ok(info(&found, Some(&nodes)))
@@ -125,7 +130,7 @@ impl Contexts {
         limit: Option<u32>,
         cursor: Option<&str>,
     ) -> Result<ContextList, Failure> {
-        principal.require(&Action::CONTEXTS_READ)?;
+        self.0.admit(principal, &Action::CONTEXTS_READ)?;
         let limit = limit.unwrap_or(PAGE);
         if !(1..=PAGE_MAX).contains(&limit) {
             return Err(input::invalid(format!("`limit` is not within 1 and {PAGE_MAX}.")));
@@ -142,6 +147,20 @@ impl Contexts {
 }
 
 impl Inner {
+    fn open(&self) -> Result<(), Failure> {
+        if self.settings.load().is_enabled {
+            return Ok(());
+        }
+        let failure = Failure::new(Code::ContextsDisabled, "This gateway keeps no contexts.");
+        Err(failure.hint("An administrator says so with `mcp.enabled: false`. `/v1/chat/completions` needs none."))
+    }
+
+    /// Lets somebody work with contexts who may do that, where anybody may.
+    fn admit(&self, principal: &Principal, action: &Action) -> Result<(), Failure> {
+        principal.require(action)?;
+        self.open()
+    }
+
     async fn find(&self, owner: &ResponseOwner, id: &str) -> Result<StoredConversation, Failure> {
         let found = self.conversations.get(id, owner, self.clock.now()).await?;
         found.ok_or_else(|| unknown(id))

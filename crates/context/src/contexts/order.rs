@@ -33,7 +33,7 @@ pub struct Asked {
 impl Contexts {
     /// The task that makes a context.
     pub async fn create(&self, principal: &Principal, new: &ContextCreate, asked: &Asked) -> Result<NewTask, Failure> {
-        principal.require(&Action::CONTEXTS_WRITE)?;
+        self.0.admit(principal, &Action::CONTEXTS_WRITE)?;
         let checked = self.0.may_create(principal, new).map(drop);
         self.0.unless_asked_before(principal, asked, checked).await?;
         let priority = input::priority(new.priority, asked.priority);
@@ -49,7 +49,7 @@ impl Contexts {
         prompt: &ContextPrompt,
         asked: &Asked,
     ) -> Result<NewTask, Failure> {
-        principal.require(&Action::CONTEXTS_WRITE)?;
+        self.0.admit(principal, &Action::CONTEXTS_WRITE)?;
         let checked = self.0.may_prompt(principal, id, prompt).await;
         self.0.unless_asked_before(principal, asked, checked).await?;
         let priority = input::priority(prompt.priority, asked.priority);
@@ -66,7 +66,7 @@ impl Contexts {
         node: &ContextNodeAdd,
         asked: &Asked,
     ) -> Result<NewTask, Failure> {
-        principal.require(&Action::CONTEXTS_WRITE)?;
+        self.0.admit(principal, &Action::CONTEXTS_WRITE)?;
         let checked = match input::check_node(node, &self.0.settings.load()) {
             Ok(_) => self.0.find(&principal.into(), id).await.map(drop),
             Err(failure) => Err(failure),
@@ -105,7 +105,7 @@ impl Contexts {
         (kind, body): (&'static str, Value),
         asked: &Asked,
     ) -> Result<NewTask, Failure> {
-        principal.require(&Action::CONTEXTS_WRITE)?;
+        self.0.admit(principal, &Action::CONTEXTS_WRITE)?;
         let found = self.0.find(&principal.into(), id).await.map(drop);
         self.0.unless_asked_before(principal, asked, found).await?;
         let task = Task::new(kind, body, input::priority(None, asked.priority), input::RETRY);

@@ -41,7 +41,8 @@ pub struct Posting {
 #[derive(Debug, Clone)]
 pub enum Request {
     Hold(Box<NewHold>),
-    /// Sets aside so much from now on, whatever of the hold is left.
+    /// Sets aside so much from now on, whatever of the hold is left, for what runs already: limits judge how much that is,
+    /// and not at which rate it goes. Less than before is never refused.
     Renew {
         hold: HoldId,
         ask: Ask,
@@ -95,6 +96,8 @@ pub struct Outcome {
     pub is_repeat: bool,
     /// The soft limits that it goes beyond.
     pub warnings: Vec<Overrun>,
+    /// The hard limit that it goes beyond all the same: less is set aside than before, and that is never refused.
+    pub beyond: Option<Box<Overrun>>,
 }
 
 /// Why nothing was done.

@@ -1,13 +1,13 @@
 //! The book against a plain ledger, with random interleavings.
 
-use crate::model::{Became, MINUTE_MS, Model, Op, RENEWED_UNTIL_MS, Step, payer, purses, rules, steps};
+use crate::model::{Became, MINUTE_MS, Model, Op, PAYERS, RENEWED_UNTIL_MS, Step, payer, purses, rules, steps};
 use forebay_domain::{
     id::{HoldId, TraceId},
     ledger::{
-        Book, Changes, Facts, Head, HoldRecord, Keyed, NewHold, Outcome, Post, Purpose, PurposeKind, Purse, Refunded,
-        Refusal, Request, Txn,
+        Ask, Book, Changes, Enforcement, Facts, Head, HoldRecord, Keyed, NewHold, Outcome, Post, Purpose, PurposeKind,
+        Purse, Reason, Refunded, Refusal, Request, Txn, Window,
     },
-    money::Usd,
+    money::{Usd, UsdRate},
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -166,7 +166,7 @@ fn check(shelf: &Shelf, model: &Model) {
         assert_eq!(sum, 0, "{txn:?}");
     }
     let facts = shelf.facts(model.now_ms);
-    for who in 0..4 {
+    for who in 0..PAYERS {
         for standing in facts.standings(&payer(who)) {
             let (purse, minutes) = (&standing.purse, standing.window.minutes);
             assert_eq!(standing.posted, model.posted(purse, minutes), "{purse} {minutes}");
@@ -244,4 +244,54 @@ proptest! {
     ) {
         run(&steps, &jumps, Manners::Any);
     }
+}
+
+/// What runs at a rate of its own, and what limits say to more, less and dearer of it.
+#[test]
+fn what_runs_is_judged_by_what_it_may_yet_spend() {
+    let cents = |cents: i64| Usd::from_micros(cents * 10_000);
+    let at = |amount: i64, hourly: i64| Ask {
+        amount: cents(amount),
+        rate: UsdRate::per_hour(cents(hourly)),
+    };
+    // Of one tenant alone: $1 in an hour, and 50 cents in five minutes for its key.
+    let (who, now_ms) = (3, START_MS);
+    let mut shelf = Shelf::default();
+    let id = |id: &str| HoldId::try_from(id.to_owned()).unwrap();
+    let hold = |ask| Op::Hold {
+        who,
+        ask,
+        key: None,
+        minutes: 600,
+    };
+    let renew = |ask| Request::Renew {
+        hold: id("machine"),
+        ask,
+        lapses_at_ms: RENEWED_UNTIL_MS,
+    };
+    let mut book = Book::new(shelf.facts(now_ms));
+    let machine = request(&hold(at(20, 90)), &[], &id("machine"), now_ms);
+    book.decide(&machine).unwrap();
+    book.decide(&request(&hold(at(25, 0)), &[], &id("chat"), now_ms))
+        .unwrap();
+    // Dearer than an hour of its limit: it may not begin, and goes on where it runs.
+    let refused = book.decide(&request(&hold(at(1, 20)), &[], &id("other"), now_ms));
+    assert!(matches!(refused, Err(Refusal::Limit(overrun)) if overrun.reason == Reason::Rate));
+    let dearer = book.decide(&renew(at(25, 120))).unwrap();
+    assert_eq!(dearer.beyond, None);
+    assert_eq!(dearer.hold.unwrap().rate, UsdRate::per_hour(cents(120)));
+    let refused = book.decide(&renew(at(26, 120)));
+    assert!(matches!(refused, Err(Refusal::Limit(overrun)) if overrun.reason == Reason::Amount));
+    shelf.keep(book.close());
+
+    // Lowered below what is set aside: less is let in, and it is said where that does not fit either.
+    let mut facts = shelf.facts(now_ms);
+    let tenant = payer(who).purses().remove(0);
+    let lowered = Window::new(60, cents(40), Enforcement::Hard).unwrap();
+    facts.windows.insert(tenant, vec![lowered]);
+    let mut book = Book::new(facts);
+    let less = book.decide(&renew(at(20, 120))).unwrap();
+    assert_eq!(less.beyond.unwrap().standing.window, lowered);
+    assert_eq!(less.hold.unwrap().amount, cents(20), "and it is less all the same");
+    assert_eq!(book.decide(&renew(at(15, 120))).unwrap().beyond, None);
 }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 pub(crate) const MINUTE_MS: i64 = 60_000;
 /// Until when what is renewed holds: beyond the end of every test.
 pub(crate) const RENEWED_UNTIL_MS: i64 = 4_000_000_000_000;
-const PAYERS: usize = 4;
+pub(crate) const PAYERS: usize = 6;
 
 /// One thing that is done. Holds are named by their number among those that were made, around and around.
 #[derive(Debug, Clone)]
@@ -120,19 +120,21 @@ pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..most)
 }
 
-/// Two tenants; one of them has two projects and three keys.
+/// Two tenants; one of them has two projects and three keys, and one key of it two sessions.
 pub(crate) fn payer(who: usize) -> Payer {
-    let (tenant, project, key) = [
-        ("acme", None, Some("k1")),
-        ("acme", Some("search"), Some("k2")),
-        ("acme", Some("search"), Some("k3")),
-        ("zeta", None, Some("k1")),
+    let (tenant, project, key, session) = [
+        ("acme", None, Some("k1"), None),
+        ("acme", Some("search"), Some("k2"), None),
+        ("acme", Some("search"), Some("k3"), None),
+        ("zeta", None, Some("k1"), None),
+        ("acme", Some("search"), Some("k2"), Some("s1")),
+        ("acme", Some("search"), Some("k2"), Some("s2")),
     ][who];
     Payer {
         tenant: tenant.parse().unwrap(),
         project: project.map(|id| id.parse().unwrap()),
         key: key.map(|id| id.parse().unwrap()),
-        session: None,
+        session: session.map(|id| id.parse().unwrap()),
         subject: Some("ann".parse().unwrap()),
     }
 }
@@ -153,6 +155,7 @@ pub(crate) fn rules() -> Vec<BudgetRule> {
         rule(Scope::Key, None, 5, 50, Enforcement::Hard),
         rule(Scope::Key, Some(("acme", Some("k2"))), 60, 40, Enforcement::Soft),
         rule(Scope::Project, None, 30, 60, Enforcement::Hard),
+        rule(Scope::Session, None, 15, 35, Enforcement::Hard),
     ]
 }
 
@@ -400,11 +403,16 @@ impl Model {
             Op::Hold { who, ask, key, minutes } => self.hold(*who, *ask, *key, *minutes),
             Op::Renew { hold, ask } => {
                 let set = &self.holds[*hold];
-                let is_less = ask.amount <= set.now.amount && ask.rate <= set.now.rate;
+                let is_less = ask.amount <= set.now.amount;
                 if !set.is_open {
                     return Became::Conflict;
                 }
-                if !is_less && !self.admits(&set.payer, *ask, set.now) {
+                // It runs already, at whatever rate.
+                let next = Ask {
+                    rate: UsdRate::ZERO,
+                    ..*ask
+                };
+                if !is_less && !self.admits(&set.payer, next, set.now) {
                     return Became::Refused;
                 }
                 let set = &mut self.holds[*hold];
@@ -456,7 +464,9 @@ impl Model {
         let key = key.map(|key| format!("{} {key}", payer.tenant));
         if let Some(earlier) = key.as_ref().and_then(|key| self.keys.get(key)) {
             let set = &self.holds[*earlier];
-            let is_same = set.first == ask && set.payer == payer && set.is_open;
+            // Whoever retries may have a new session.
+            let of = |payer: &Payer| (payer.project.clone(), payer.key.clone());
+            let is_same = set.first == ask && of(&set.payer) == of(&payer) && set.is_open;
             return if is_same {
                 Became::Held { is_repeat: true }
             } else {

@@ -37,10 +37,10 @@ impl Catalogue {
         let index = self.0.index.load();
         let (scope, own) = match scope {
             Scope::Server(_) => (scope.clone(), tool),
-            Scope::Whole => {
-                let (server, own) = tool.split_once(NAME_SEPARATOR)?;
-                (Scope::Server(server.into()), own)
-            }
+            Scope::Whole => match tool.split_once(NAME_SEPARATOR) {
+                Some((server, own)) => (Scope::Server(server.into()), own),
+                None => return withheld_bare(&index, tool),
+            },
         };
         let (source, _) = index.view(&scope)?.sources.first()?;
         let why = source.withheld(own)?;
@@ -50,6 +50,14 @@ impl Catalogue {
         };
         Some((exposed, why))
     }
+}
+
+/// The same for a tool of one of the gateway's own servers, whose names stand alone.
+fn withheld_bare(index: &Index, tool: &str) -> Option<(String, Failure)> {
+    let sources = index.view(&Scope::Whole)?.sources.iter().map(|(source, _)| source);
+    let mut bare = sources.filter(|source| source.naming() == Naming::Bare);
+    let why = bare.find_map(|source| source.withheld(tool))?;
+    Some((tool.to_owned(), why))
 }
 
 pub(crate) fn view<'a>(index: &'a Index, scope: &Scope) -> Result<&'a View, Failure> {

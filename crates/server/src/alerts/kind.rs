@@ -32,7 +32,7 @@ kinds! {
     DestroyFailing = "rental.destroy_failing",
     /// A machine's provider wants more for it.
     PriceRise = "rental.price_rise",
-    /// A machine will be ended, because a limit is near.
+    /// A machine is ended because a limit is near, or will be unless there is room.
     BreachAhead = "rental.breach_ahead",
     /// A machine that nobody rents bears a label of ours.
     Orphan = "rental.orphan",

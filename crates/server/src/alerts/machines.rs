@@ -5,8 +5,11 @@ use super::{
     feed::{details, object},
 };
 use forebay_compute::rental::{Rental, RentalNews};
+use forebay_domain::ledger::Overrun;
 use forebay_runtime::Tasks;
+use forebay_store::rentals::Desired;
 use serde_json::json;
+use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 impl Alerts {
@@ -60,12 +63,7 @@ fn of_rentals(news: &RentalNews) -> Option<Alert> {
             Some(of_rental(Kind::PriceRise, rental, &words))
         }
         RentalNews::NearLimit { rental, overrun, left } => {
-            let minutes = left.map_or_else(String::new, |left| format!(" within {} minutes", left.as_secs() / 60));
-            let mut alert = of_rental(
-                Kind::BreachAhead,
-                rental,
-                &format!("it will be destroyed{minutes}, before a limit is met: {overrun}"),
-            );
+            let mut alert = of_rental(Kind::BreachAhead, rental, &near_limit(rental, overrun, *left));
             alert.details.extend(details(overrun));
             Some(alert)
         }
@@ -92,6 +90,17 @@ fn of_rentals(news: &RentalNews) -> Option<Alert> {
             details: object(json!({"provider": provider, "machine": machine, "label": label})),
         }),
         RentalNews::Found(_) | RentalNews::Ending(_) | RentalNews::Ended(_) => None,
+    }
+}
+
+/// A machine may be ended now, or only if nothing makes room before.
+pub(super) fn near_limit(rental: &Rental, overrun: &Overrun, left: Option<Duration>) -> String {
+    let minutes = left.map_or_else(String::new, |left| format!(" within {} minutes", left.as_secs() / 60));
+    match rental.desired {
+        Desired::Gone => format!("it is being destroyed, before a limit is met{minutes}: {overrun}"),
+        Desired::Up => format!(
+            "it goes on, and a limit would be met{minutes}; unless there is room by then it is destroyed before: {overrun}"
+        ),
     }
 }
 

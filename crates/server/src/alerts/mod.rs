@@ -8,6 +8,8 @@ mod feed;
 mod kind;
 mod machines;
 mod sign;
+#[cfg(test)]
+mod tests;
 
 pub use kind::{Alert, Kind};
 

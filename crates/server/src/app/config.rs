@@ -74,7 +74,7 @@ impl AppConfig {
 
     /// Contexts that are kept, as their own section and `mcp:` have it.
     pub(super) fn contexts(&self) -> ContextsSettings {
-        self.mcp.in_force().contexts(self.contexts)
+        self.mcp.contexts(self.contexts)
     }
 
     /// The settings of the built-in tools, of which some may stand in `mcp.tools`.

@@ -24,7 +24,7 @@ use url::Url;
 #[serde(default, deny_unknown_fields)]
 #[schemars(transform = with_other_spellings)]
 pub struct McpConfig {
-    /// Whether anything that stands here is in force.
+    /// Whether anything that stands here is in force, and whether anybody may work with contexts that are kept.
     #[schemars(extend("x-forebay-reload" = "live"))]
     pub enabled: bool,
     /// One more port, on which everything is served too, at the address of `server.listen`.
@@ -86,7 +86,8 @@ impl Default for McpConfig {
 }
 
 impl McpConfig {
-    /// What is in force of it: all, or nothing.
+    /// What is in force of it: all, or nothing. Contexts have a word of their own for that ([`Self::contexts`]), so that
+    /// their bounds stay what they are for what was taken in before.
     pub fn in_force(&self) -> Self {
         if self.enabled { self.clone() } else { Self::default() }
     }
@@ -103,7 +104,10 @@ impl McpConfig {
 
     /// The part of contexts that are kept, with what their own section says.
     pub fn contexts(&self, config: ContextsConfig) -> ContextsSettings {
-        ContextsSettings::new(config, Some(self.max_contexts), Some(self.timeout.0))
+        ContextsSettings {
+            is_enabled: self.enabled,
+            ..ContextsSettings::new(config, Some(self.max_contexts), Some(self.timeout.0))
+        }
     }
 
     /// The address below which the other server of models has its API.

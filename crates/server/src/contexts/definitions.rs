@@ -85,6 +85,11 @@ impl Own {
         Self::ALL.into_iter().find(|own| own.name() == name)
     }
 
+    /// Whether it is about contexts, and not about tasks of whatever sort.
+    pub(super) fn is_about_contexts(self) -> bool {
+        !matches!(self, Self::Tasks | Self::Task | Self::Cancel)
+    }
+
     pub(super) fn listed(self) -> Tool {
         let hints = self.effect().hints();
         let (title, description) = self.words();

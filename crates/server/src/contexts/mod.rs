@@ -74,6 +74,12 @@ impl ContextServer {
         app.ok_or_else(|| Failure::new(Code::Overloaded, "The gateway is starting, or ending."))
     }
 
+    /// Why nobody may have this done, where nobody may work with contexts. Tasks are of other things too.
+    fn refuses(&self, own: Own) -> Option<Failure> {
+        let app = self.app().ok().filter(|_| own.is_about_contexts())?;
+        app.contexts.open().err()
+    }
+
     async fn call(
         &self,
         principal: &Principal,
@@ -119,7 +125,11 @@ impl Source for ContextServer {
     }
 
     fn hides(&self, tool: &str, principal: &Principal) -> bool {
-        Own::named(tool).is_none_or(|own| !principal.decide(&own.action()).is_allowed())
+        Own::named(tool).is_none_or(|own| !principal.decide(&own.action()).is_allowed() || self.refuses(own).is_some())
+    }
+
+    fn withheld(&self, tool: &str) -> Option<Failure> {
+        self.refuses(Own::named(tool)?)
     }
 
     fn vouches(&self, _tool: &str) -> bool {

@@ -16,6 +16,7 @@ use axum::{
     response::Response,
 };
 use forebay_domain::{Action, Code, ErrorKind, Failure, event::Intent};
+use forebay_store::events::Room;
 use http::{HeaderMap, HeaderValue, header};
 use std::{sync::Arc, time::Duration};
 
@@ -40,7 +41,7 @@ pub async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) ->
     let Some(action) = route.access.action() else {
         return next.run(request).await;
     };
-    let entry = admit(app, action, request.headers(), &arrival).await;
+    let entry = admit(app, route, action, (request.headers(), &arrival)).await;
     let (mut response, verdict) = match entry {
         Ok(Entry { caller, reason }) => {
             let verdict = caller.verdict;
@@ -123,7 +124,12 @@ impl From<Failure> for Refusal {
 }
 
 /// Authenticate, limit, authorise: in this order, so that a refused caller is limited too.
-async fn admit(app: &App, action: &Action, headers: &HeaderMap, arrival: &Arrival) -> Result<Entry, Refusal> {
+async fn admit(
+    app: &App,
+    route: &Route,
+    action: &Action,
+    (headers, arrival): (&HeaderMap, &Arrival),
+) -> Result<Entry, Refusal> {
     if !app.store.events().is_healthy() {
         return Err(
             Failure::new(Code::StoreUnavailable, "The gateway's database does not answer.")
@@ -131,7 +137,7 @@ async fn admit(app: &App, action: &Action, headers: &HeaderMap, arrival: &Arriva
                 .into(),
         );
     }
-    wait_for_room(app).await?;
+    wait_for_room(app, route).await?;
     let principal = app.door.authenticate(headers).await?;
     let verdict = app.door.requests.check(&limit::subject(&principal));
     let caller = Caller {
@@ -155,15 +161,23 @@ async fn admit(app: &App, action: &Action, headers: &HeaderMap, arrival: &Arriva
     Ok(Entry { caller, reason })
 }
 
-/// Every request leaves an event; under a load whose events cannot be written fast enough, requests wait a while.
-async fn wait_for_room(app: &App) -> Result<(), Failure> {
-    tokio::time::timeout(ROOM_PATIENCE, app.store.events().room())
-        .await
-        .map_err(|_| {
+/// Every request leaves an event; under a load whose events cannot be written fast enough, requests wait a while. On a full
+/// disk what reads goes on, and its events may be lost; whatever else cannot be told of is not begun.
+async fn wait_for_room(app: &App, route: &Route) -> Result<(), Failure> {
+    match tokio::time::timeout(ROOM_PATIENCE, app.store.events().room()).await {
+        Ok(Room::Free) => Ok(()),
+        Ok(Room::DiskFull) if route.method == "GET" => Ok(()),
+        Ok(Room::DiskFull) => Err(
+            Failure::new(Code::StoreFull, "The disk of the gateway's database is full.")
+                .hint("Nothing was done. Somebody has to make room on it; then try again.")
+                .retry_after(ROOM_PATIENCE),
+        ),
+        Err(_) => Err(
             Failure::new(Code::Overloaded, "The gateway has more requests than it can record.")
                 .hint("Nothing was done. Try again shortly.")
-                .retry_after(ROOM_PATIENCE)
-        })
+                .retry_after(ROOM_PATIENCE),
+        ),
+    }
 }
 
 /// Commits the audit event of an action that changes something, before the action.

@@ -4,6 +4,8 @@
 //! function is called, and the answer is told.
 
 mod definitions;
+mod inputs;
+pub(crate) mod longer;
 mod news;
 mod proxy;
 mod tools;

@@ -22,6 +22,7 @@ use forebay_domain::{
     port::AskModel,
 };
 use forebay_mcp::call::{CallContext, Outcome};
+use forebay_store::rentals::RentalState;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -138,7 +139,8 @@ async fn target(app: &App, principal: &Principal, text: &str, method: &Method) -
             .endpoints
             .values()
             .filter_map(|endpoint| Url::parse(endpoint).ok());
-        endpoints.any(|endpoint| is_same_place(&endpoint, &url))
+        // Where one that is to end was reached somebody else's may be next.
+        rental.state == RentalState::Up && endpoints.any(|endpoint| is_same_place(&endpoint, &url))
     };
     let rental = mine.into_iter().find(is_of).ok_or_else(refused)?;
     Ok(Target::Machine {

@@ -3,11 +3,11 @@
 use super::{
     complete,
     definitions::{Own, OwnResource},
-    proxy, view,
+    longer, proxy, view,
 };
 use crate::{app::App, billing, spending};
-use forebay_api::{GpuCreate, GpuOfferQuery, TransactionQuery};
-use forebay_compute::rental::{CreateOutcome, CreateRequest, ExtendRequest, Mode, Quote, What, Whose};
+use forebay_api::{GpuCreate, GpuExtend, GpuOfferQuery, TransactionQuery};
+use forebay_compute::rental::{CreateOutcome, CreateRequest, Mode, Quote, Quoted, What, Whose};
 use forebay_domain::{Code, Failure, Principal, ledger::Payer, money::Usd};
 use forebay_mcp::call::{CallContext, Outcome, Retry, raw};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -24,6 +24,7 @@ pub(super) async fn run(
     (own, arguments): (Own, Value),
     context: &CallContext,
 ) -> Result<Outcome, Failure> {
+    let arguments = whole_numbers(own, arguments);
     let told = match own {
         Own::ListOffers => list_offers(app, arguments).await?,
         Own::Create => return create(app, principal, parsed(arguments)?, context).await,
@@ -45,15 +46,13 @@ pub(super) async fn run(
         }
         Own::Mine => instances(app, principal).await?,
         Own::Extend => {
-            let wish: Named = parsed(arguments)?;
-            let found = app.rentals.find(principal, None, &wish.instance_id).await?;
-            let request = ExtendRequest {
-                by: view::hours(wish.hours.unwrap_or(1)),
-                idempotency_key: wish.idempotency_key,
+            let named: Named = parsed(arguments)?;
+            let wish = GpuExtend {
+                hours: named.hours.unwrap_or(1),
+                dry_run: named.dry_run,
             };
-            view::told(&view::instance(
-                &app.rentals.extend(principal, &found.id, request).await?,
-            ))
+            let wish = (&wish, named.idempotency_key);
+            view::told(&longer::extend(&app.rentals, principal, &named.instance_id, wish).await?)
         }
         Own::Logs => {
             let Named { instance_id, lines, .. } = parsed(arguments)?;
@@ -81,15 +80,45 @@ pub(super) async fn resource(app: &App, principal: &Principal, own: OwnResource)
     }
 }
 
-/// Arguments that fit the schema may still be numbers such as `8.0`, which fit it and are read by nobody.
 fn parsed<T: DeserializeOwned>(arguments: Value) -> Result<T, Failure> {
     serde_json::from_value(arguments).map_err(|fault| {
-        Failure::new(
-            Code::InvalidArguments,
-            format!("The arguments cannot be read: {fault}."),
-        )
-        .hint("Write whole numbers without a point.")
+        let message = format!("The arguments cannot be read: {fault}.");
+        Failure::new(Code::InvalidArguments, message).hint("The tool's input schema says what each of them may be.")
     })
+}
+
+/// To a schema `8.0` is an integer, and clients write it; whoever reads integers wants `8`.
+fn whole_numbers(own: Own, mut arguments: Value) -> Value {
+    make_whole(&own.input(), &mut arguments);
+    arguments
+}
+
+fn make_whole(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Number(number) if schema["type"] == "integer" => {
+            let is_whole = |size: &f64| size.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(size);
+            if let Some(whole) = number.as_f64().filter(is_whole) {
+                *value = json!(u64::from(as_u32(whole)));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| make_whole(&schema["items"], item)),
+        Value::Object(members) => {
+            let properties = &schema["properties"];
+            members
+                .iter_mut()
+                .for_each(|(name, member)| make_whole(&properties[name.as_str()], member));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be whole, positive and no larger"
+)]
+fn as_u32(whole: f64) -> u32 {
+    whole as u32
 }
 
 #[derive(Deserialize)]
@@ -103,6 +132,8 @@ struct Named {
     lines: Option<u32>,
     #[serde(default)]
     idempotency_key: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 async fn list_offers(app: &App, arguments: Value) -> Result<Value, Failure> {
@@ -154,7 +185,7 @@ async fn create(
     let mut request = view::create_request(&wish, None, via)?;
     let can_ask = context.client.fills_in_forms();
     if let Some(agreed) = context.retry.as_ref().map(agreed).transpose()? {
-        request.what = What::Quote(agreed);
+        request.what = What::Quote(agreed_to(&request.what, agreed));
     } else if can_ask
         && request.mode == Mode::Do
         && let Some(id) = &wish.quote_id
@@ -173,6 +204,17 @@ async fn create(
             }
             Ok(complete(&told))
         }
+    }
+}
+
+/// The quote that somebody has agreed to, which is still one of what is asked for.
+fn agreed_to(asked: &What, id: String) -> Quoted {
+    match asked {
+        What::Offer(offer) => Quoted {
+            offer: Some(offer.clone()),
+            ..id.into()
+        },
+        What::Quote(quoted) => Quoted { id, ..quoted.clone() },
     }
 }
 
@@ -253,6 +295,30 @@ mod tests {
             input_responses: Some(raw(&json!({APPROVAL: answer}))),
             request_state: Some("q1".to_owned()),
         }
+    }
+
+    #[test]
+    fn an_integer_may_be_written_with_a_point_and_nothing_else_is_touched() {
+        let read = |own, arguments: Value| whole_numbers(own, arguments);
+        let wish =
+            json!({"hours": 8.0, "ports": [8000.0, 22], "disk_gb": 1.5, "idle_minutes": -1.0, "env": {"A": "1.0"}});
+        let expected =
+            json!({"hours": 8, "ports": [8000, 22], "disk_gb": 1.5, "idle_minutes": -1.0, "env": {"A": "1.0"}});
+        assert_eq!(read(Own::Create, wish), expected);
+        let sent = json!({"target_url": "/v1/models", "body": {"limit": 8.0}});
+        assert_eq!(read(Own::Proxy, sent.clone()), sent);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_as_what_it_is() {
+        let refused = |cost: Value| parsed::<Estimated>(json!({"estimated_cost": cost})).err().unwrap();
+        let large = refused(json!(1e30));
+        assert!(
+            large.message.contains("1e30") || large.message.contains("1e+30"),
+            "{}",
+            large.message
+        );
+        assert!(!large.hint.unwrap_or_default().contains("whole numbers"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use forebay_api::{
 };
 use forebay_compute::{
     market::Wanted,
-    rental::{Advice, CreateOutcome, CreateRequest, Mode, OffersReport, Quote, QuoteRequest, Rental, What},
+    rental::{Advice, CreateOutcome, CreateRequest, Mode, OffersReport, Quote, QuoteRequest, Quoted, Rental, What},
 };
 use forebay_domain::{
     Code, Failure,
@@ -146,7 +146,7 @@ pub(crate) fn create_request(
     (surface, trace): (Surface, TraceId),
 ) -> Result<CreateRequest, Failure> {
     let what = match &wish.quote_id {
-        Some(quote) => What::Quote(quote.clone()),
+        Some(quote) => What::Quote(quoted(wish, quote)?),
         None => What::Offer(offer_id(wish)?),
     };
     Ok(CreateRequest {
@@ -164,6 +164,16 @@ pub(crate) fn create_request(
     })
 }
 
+/// What is said of the offer beside its quote has to be true.
+fn quoted(wish: &GpuCreate, quote: &str) -> Result<Quoted, Failure> {
+    let is_named = wish.offer_id.is_some() || wish.instance_id.is_some();
+    Ok(Quoted {
+        id: quote.to_owned(),
+        provider: provider(wish.provider.as_deref())?,
+        offer: is_named.then(|| offer_id(wish)).transpose()?,
+    })
+}
+
 pub(crate) fn hours(hours: u32) -> Duration {
     Duration::from_hours(u64::from(hours))
 }
@@ -172,15 +182,20 @@ fn minutes(minutes: u32) -> Duration {
     Duration::from_mins(u64::from(minutes))
 }
 
-pub(crate) fn quote(quote: &Quote) -> GpuQuote {
-    let (reason, warnings) = match &quote.advice {
+/// Why the limits would say no, if they would; and of what they would warn.
+pub(super) fn advice(advice: &Advice) -> (Option<String>, Vec<String>) {
+    match advice {
         Advice::Fits { warnings } => (None, warnings.iter().map(ToString::to_string).collect()),
         Advice::Above(overrun) => (Some(overrun.to_string()), Vec::new()),
         Advice::NoLimit => (
             Some("it costs money, and no spending limit counts for you; one has to be set first".to_owned()),
             Vec::new(),
         ),
-    };
+    }
+}
+
+pub(crate) fn quote(quote: &Quote) -> GpuQuote {
+    let (reason, warnings) = advice(&quote.advice);
     GpuQuote {
         id: quote.id.clone(),
         offer: offer(&quote.offer),
@@ -281,6 +296,39 @@ mod tests {
         check(
             &json!({"provider": "vast.ai"}),
             "`instance_id`: it is required, or `offer_id`.",
+        );
+    }
+
+    #[test]
+    fn what_is_said_beside_a_quote_goes_along_with_it() {
+        let via = (Surface::Api, TraceId::from_bytes([7; 16]).unwrap());
+        let asked = |wish: serde_json::Value| {
+            let parsed: GpuCreate = serde_json::from_value(wish).unwrap();
+            create_request(&parsed, None, via).map(|request| request.what)
+        };
+        let quoted = |provider, offer: Option<&str>| {
+            What::Quote(Quoted {
+                id: "q-1".to_owned(),
+                provider,
+                offer: offer.map(|offer| offer.parse().unwrap()),
+            })
+        };
+        assert_eq!(asked(json!({"quote_id": "q-1"})).unwrap(), quoted(None, None));
+        assert_eq!(
+            asked(json!({"quote_id": "q-1", "provider": "io.net"})).unwrap(),
+            quoted(Some(Provider::IoNet), None)
+        );
+        assert_eq!(
+            asked(json!({"quote_id": "q-1", "provider": "vast.ai", "instance_id": "7"})).unwrap(),
+            quoted(Some(Provider::Vast), Some("vast.ai:7"))
+        );
+        assert_eq!(
+            asked(json!({"quote_id": "q-1", "offer_id": "vast.ai:7"})).unwrap(),
+            quoted(None, Some("vast.ai:7"))
+        );
+        assert!(
+            asked(json!({"quote_id": "q-1", "instance_id": "7"})).is_err(),
+            "of which provider?"
         );
     }
 

@@ -23,12 +23,12 @@ async fn rig(budgets: Value, rentals: Value) -> (Rig, Fake<Vast>) {
     (rig, fake)
 }
 
-fn fifty() -> Value {
+pub(crate) fn fifty() -> Value {
     json!([{"scope": "tenant", "window": "60m", "limit_usd": 50}, {"scope": "tenant", "window": "1440m", "limit_usd": 1000}])
 }
 
 /// What a tool answers, by what stands in its text block as clients in the field read it.
-async fn call(rig: &Rig, key: &str, tool: &str, arguments: Value) -> (bool, Value) {
+pub(crate) async fn call(rig: &Rig, key: &str, tool: &str, arguments: Value) -> (bool, Value) {
     let answer = rig
         .rpc(key, "tools/call", json!({"name": tool, "arguments": arguments}))
         .await;
@@ -39,13 +39,13 @@ async fn call(rig: &Rig, key: &str, tool: &str, arguments: Value) -> (bool, Valu
     (result["isError"] == true, serde_json::from_str(text).unwrap())
 }
 
-async fn done(rig: &Rig, key: &str, tool: &str, arguments: Value) -> Value {
+pub(crate) async fn done(rig: &Rig, key: &str, tool: &str, arguments: Value) -> Value {
     let (failed, told) = call(rig, key, tool, arguments).await;
     assert!(!failed, "{tool}: {told}");
     told
 }
 
-async fn cheapest(rig: &Rig, key: &str) -> String {
+pub(crate) async fn cheapest(rig: &Rig, key: &str) -> String {
     let list = done(rig, key, "list_gpu_instances", json!({"provider": "vast.ai"})).await;
     list["instances"][0]["instance_id"].as_str().unwrap().to_owned()
 }

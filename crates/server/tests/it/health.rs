@@ -73,3 +73,12 @@ async fn an_upstream_that_is_away_is_named_and_hurts_nobody_else() {
     assert!(whole[0]["trouble"].is_string(), "{whole}");
     assert_eq!(whole[1], json!({"name": "near", "state": "ready", "held": 0}));
 }
+
+#[tokio::test]
+async fn a_queue_that_nobody_works_on_is_not_well() {
+    for (workers, status) in [(0, "no_workers"), (2, "ok")] {
+        let rig = Rig::with(|config| config.tasks.workers = workers).await;
+        let told: Value = rig.get("/api/v1/mcp/health").await.json().await.unwrap();
+        assert_eq!(told["status"], status);
+    }
+}

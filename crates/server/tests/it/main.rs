@@ -16,6 +16,7 @@ mod far;
 mod gpu;
 mod health;
 mod limits;
+mod machines;
 mod matrix;
 mod money;
 mod named;

@@ -38,23 +38,37 @@ impl Rig {
         Self::on(&url, data, change).await
     }
 
+    /// The same by another clock, such as one that the test moves.
+    pub(crate) async fn by(clock: Clock, change: impl FnOnce(&mut AppConfig)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let url = sqlite_url(&data.path().join("forebay.db"));
+        Box::pin(Self::start_with(&url, data, (MetricsConfig::default(), clock), change)).await
+    }
+
     /// A gateway with one more listener, for metrics alone.
     pub(crate) async fn with_metrics(listen: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         let url = sqlite_url(&data.path().join("forebay.db"));
         let listen = Some(listen.parse().unwrap());
-        Box::pin(Self::start_with(&url, data, MetricsConfig { listen }, |_| {})).await
+        Box::pin(Self::start_with(
+            &url,
+            data,
+            (MetricsConfig { listen }, Clock::system()),
+            |_| {},
+        ))
+        .await
     }
 
     /// The same on any database.
     pub(crate) async fn on(store_url: &str, data: tempfile::TempDir, change: impl FnOnce(&mut AppConfig)) -> Self {
-        Box::pin(Self::start_with(store_url, data, MetricsConfig::default(), change)).await
+        let parts = (MetricsConfig::default(), Clock::system());
+        Box::pin(Self::start_with(store_url, data, parts, change)).await
     }
 
     async fn start_with(
         store_url: &str,
         data: tempfile::TempDir,
-        metrics: MetricsConfig,
+        (metrics, clock): (MetricsConfig, Clock),
         change: impl FnOnce(&mut AppConfig),
     ) -> Self {
         let engine = Engine::start().await;
@@ -81,7 +95,7 @@ impl Rig {
                 environment: Box::new(|_| None),
             },
             opens: Opens::Listeners,
-            clock: Clock::system(),
+            clock,
             entropy: Entropy::system(),
         })
         .await
@@ -185,6 +199,7 @@ fn secrets() -> SecretReader {
     SecretReader::new(|name| match name {
         "BACKEND_KEY" => Some("sk-backend-canary-3f1c".to_owned()),
         "JWT_SECRET" => Some(SECRET.to_owned()),
+        "IONET_KEY" => Some(forebay_testkit::markets::ionet::KEY.to_owned()),
         "VAST_KEY" => Some(forebay_testkit::markets::vast::KEY.to_owned()),
         // Of 32 bytes.
         "WEBHOOK_SECRET" => Some("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned()),

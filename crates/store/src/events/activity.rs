@@ -1,7 +1,8 @@
 //! Flushes activity events in batches.
 //!
 //! A batch that cannot be written is kept and tried again, while the queue behind it fills up; only a full queue loses
-//! events. Where an answer was lost on its way, a batch may be written twice: activity is counted at least once.
+//! events, and on a full disk a half-full one those that tell of nothing spent. Where an answer was lost on its way, a
+//! batch may be written twice: activity is counted at least once.
 
 use forebay_domain::{Event, event::Class};
 use forebay_runtime::Stop;
@@ -15,13 +16,15 @@ use super::{
     insert::insert,
     row::{EventRow, storable},
 };
-use crate::db::Db;
+use crate::{StoreError, db::Db};
 
 /// From the first event of a batch to its flush; with the commit this stays within the 100 ms that a crash may lose.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
 pub(super) const BATCH_EVENTS_MAX: usize = 1024;
 /// Between two attempts to write the same batch.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// The same on a full disk: each attempt takes those along that share its commit.
+const RETRY_FULL_AFTER: Duration = Duration::from_secs(1);
 /// Attempts to write a batch once the store drains.
 const DRAIN_ATTEMPTS_MAX: u32 = 3;
 
@@ -43,7 +46,6 @@ impl Flusher {
                 return;
             }
             self.flush(batch, &stop).await;
-            self.flushed.notify_waiters();
         }
     }
 
@@ -86,7 +88,9 @@ impl Flusher {
         let mut attempts_draining = 0;
         loop {
             let outcome = self.db.write(rows.clone(), |tx, rows| Box::pin(insert(tx, rows))).await;
-            self.health.note(outcome.is_ok());
+            self.health.note(&outcome);
+            // Whoever waits for room goes on, or is told that there is none.
+            self.flushed.notify_waiters();
             let error = match outcome {
                 Ok(()) => return self.db.metrics().written(Class::Activity, count),
                 Err(error) => error,
@@ -97,7 +101,15 @@ impl Flusher {
                 return error!(events, cause = error.chain(), "activity events lost");
             }
             warn!(events, cause = error.chain(), "activity events wait for the database");
-            tokio::time::sleep(RETRY_AFTER).await;
+            tokio::time::sleep(pause(&error)).await;
         }
+    }
+}
+
+fn pause(error: &StoreError) -> Duration {
+    if matches!(error, StoreError::Full(_)) {
+        RETRY_FULL_AFTER
+    } else {
+        RETRY_AFTER
     }
 }

@@ -191,11 +191,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_nobody_waits_for_gathers_a_little_and_not_while_the_process_ends() {
         let (later, mut left) = queue(Metrics::new());
-        let stop = Tasks::new().stop();
+        let tasks = Tasks::new();
+        let stop = tasks.stop();
         let begun = Instant::now();
         let mut batch = vec![void()];
         let gathering = async {
-            left.gather(&mut batch, &stop).await;
+            left.gather(&mut batch, stop).await;
             begun.elapsed()
         };
         let coming = async {
@@ -209,11 +210,15 @@ mod tests {
             assert!(later.leave(void()));
         }
         let mut full = vec![void()];
-        left.gather(&mut full, &stop).await;
-        assert_eq!((full.len(), begun.elapsed()), (BATCH_MAX, GATHERING), "a full one goes at once");
+        left.gather(&mut full, stop).await;
+        assert_eq!(
+            (full.len(), begun.elapsed()),
+            (BATCH_MAX, GATHERING),
+            "a full one goes at once"
+        );
 
         stop.drain();
-        left.gather(&mut vec![void()], &stop).await;
+        left.gather(&mut vec![void()], stop).await;
         assert_eq!(begun.elapsed(), GATHERING);
     }
 }

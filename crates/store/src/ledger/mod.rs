@@ -90,6 +90,8 @@ pub struct Hold {
     pub lapses_at: Timestamp,
     /// The soft limits that it goes beyond.
     pub warnings: Vec<Overrun>,
+    /// The hard limit that what is left of it goes beyond: less was set aside than before, and that is never refused.
+    pub beyond: Option<Box<Overrun>>,
     /// It was made before, under the same key.
     pub is_repeat: bool,
 }
@@ -359,6 +361,7 @@ fn held(outcome: Outcome) -> Result<Hold, HoldError> {
         rate: record.rate,
         lapses_at: moment(record.lapses_at_ms)?,
         warnings: outcome.warnings,
+        beyond: outcome.beyond,
         is_repeat: outcome.is_repeat,
     })
 }

@@ -15,7 +15,7 @@ from forebay.client import heard
 from forebay.errors import ForebayError
 from forebay.made import Made
 from forebay.record import Record
-from forebay.retry import PASSING, Pace, Retry, retry_after
+from forebay.retry import Pace, Retry, may_pass, retry_after
 from forebay.settings import TIMEOUT_S, Settings
 
 
@@ -67,8 +67,8 @@ class AsyncClient:
                 await self._pause(call, attempt, fault, None)
                 continue
             task = answer.headers.get("x-task-id")
-            if answer.status_code in PASSING:
-                told = retry_after(answer.headers.get("retry-after"), time.time())
+            told = retry_after(answer.headers.get("retry-after"), time.time())
+            if may_pass(answer.status_code, told):
                 await self._pause(call, attempt, ForebayError.of(answer.status_code, answer.content, task), told)
                 continue
             body = calls.read(answer.status_code, answer.content, task)

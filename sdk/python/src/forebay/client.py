@@ -16,7 +16,7 @@ from forebay.contexts import Contexts, Tasks
 from forebay.errors import ForebayError, unreachable
 from forebay.made import Made
 from forebay.record import Record, parse
-from forebay.retry import PASSING, Pace, Retry, retry_after
+from forebay.retry import Pace, Retry, may_pass, retry_after
 from forebay.settings import TIMEOUT_S, Settings
 
 
@@ -50,7 +50,10 @@ class Client:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | str | os.PathLike[str], key: str | None = None) -> Client:
-        """From `mcp: {enabled, server_url, api_version, max_contexts, timeout}`: a mapping, or a YAML file's path."""
+        """From `mcp: {enabled, server_url, api_version, max_contexts, timeout, requests_per_minute}`.
+
+        A mapping, or the path of a YAML file.
+        """
         return cls(settings=Settings.from_config(config, key))
 
     @property
@@ -89,8 +92,8 @@ class Client:
                 self._pause(call, attempt, fault, None)
                 continue
             task = answer.headers.get("x-task-id")
-            if answer.status_code in PASSING:
-                told = retry_after(answer.headers.get("retry-after"), time.time())
+            told = retry_after(answer.headers.get("retry-after"), time.time())
+            if may_pass(answer.status_code, told):
                 self._pause(call, attempt, ForebayError.of(answer.status_code, answer.content, task), told)
                 continue
             body = calls.read(answer.status_code, answer.content, task)

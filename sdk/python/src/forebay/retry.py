@@ -6,8 +6,15 @@ import email.utils
 import random
 from dataclasses import dataclass
 
-# What says that the same request may be answered a little later. 500 and 507 do not: asking again mends nothing.
+# What says that the same request may be answered a little later. 500 does not: asking again mends nothing.
 PASSING = frozenset({429, 502, 503, 504})
+# A disk is full and nothing was done. Somebody makes room, or not: it passes where the answer says when to come again.
+FULL = 507
+
+
+def may_pass(status: int, told: float | None) -> bool:
+    """Whether the same request may be answered later; `told` is what `Retry-After` says."""
+    return status in PASSING or (status == FULL and told is not None)
 
 
 @dataclass(frozen=True)

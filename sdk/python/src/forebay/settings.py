@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import re
@@ -14,7 +15,7 @@ from forebay.retry import Retry
 
 # A model may take its time; the gateway's own limits are below this.
 TIMEOUT_S = 3600.0
-KEYS = ("enabled", "server_url", "api_version", "max_contexts", "timeout")
+KEYS = ("enabled", "server_url", "api_version", "max_contexts", "timeout", "requests_per_minute")
 UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -52,8 +53,13 @@ class Settings:
         most = section.get("max_contexts")
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
             raise _wrong("`mcp.max_contexts` is a number above 0")
+        pace = section.get("requests_per_minute")
+        is_number = isinstance(pace, int | float) and not isinstance(pace, bool)
+        if pace is not None and not (is_number and 0 < pace < math.inf):
+            raise _wrong("`mcp.requests_per_minute` is a number above 0")
         timeout = seconds(section["timeout"]) if "timeout" in section else TIMEOUT_S
-        return cls.of(section.get("server_url"), key, timeout=timeout, max_contexts=most)
+        more = {"timeout": timeout, "max_contexts": most, "requests_per_minute": pace}
+        return cls.of(section.get("server_url"), key, **more)
 
 
 def seconds(text: str | float) -> float:

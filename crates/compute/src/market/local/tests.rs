@@ -67,6 +67,19 @@ async fn a_slot_that_is_taken_is_no_offer() {
         (machines[0].label.as_str(), machines[0].state),
         ("fb:acme:0", MachineState::Starting)
     );
+    // It is offered at another price, and who has it pays what was agreed on.
+    let dearer = LocalConfig {
+        cpu_slots: Some(2),
+        usd_per_hour: "0.75".parse().unwrap(),
+    };
+    let anew = local.offered_as(&dearer, slots(dearer.cpu_slots));
+    assert_eq!(
+        anew.offers(&Wanted::default()).await.unwrap()[0].rate.hourly(),
+        dearer.usd_per_hour
+    );
+    let agreed = Some(UsdRate::per_hour("0.25".parse().unwrap()));
+    assert_eq!(anew.machines().await.unwrap()[0].rate, agreed);
+    assert_eq!(anew.machine("a").await.unwrap().unwrap().rate, agreed);
     drop(reserved);
     assert_eq!(local.offers(&Wanted::default()).await.unwrap().len(), offers.len());
     assert_eq!(local.destroy("a").await, Ok(Destroyed::Gone));

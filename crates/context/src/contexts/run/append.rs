@@ -4,6 +4,10 @@ use super::fault;
 use crate::contexts::{Inner, unknown, unknown_node};
 use forebay_domain::{Code, Failure, task::TaskFault};
 use forebay_store::conversations::{Append, Appended, StoredConversation, StoredNode};
+use std::time::Duration;
+
+/// The wait before the database is asked again to take what was paid for.
+const KEEP_AGAIN: Duration = Duration::from_millis(500);
 
 impl Inner {
     /// Adds nodes, and gives the context as it is then with the nodes that this task made, now or before.
@@ -29,6 +33,21 @@ impl Inner {
                 Err(TaskFault::passing(
                     Failure::new(Code::Conflict, message).hint("Try again."),
                 ))
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// The same with what was paid for: while the database does not take it that is tried again, for as long as this run may
+    /// go on, or it would be paid for once more.
+    pub(super) async fn keep(&self, append: &Append) -> Result<(StoredConversation, Vec<StoredNode>), TaskFault> {
+        loop {
+            match self.append(append).await {
+                Err(fault) if matches!(fault.failure.code, Code::StoreFull | Code::StoreUnavailable) => {
+                    tokio::time::sleep(KEEP_AGAIN).await;
+                }
+                came => return came,
             }
         }
     }

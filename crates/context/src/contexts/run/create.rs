@@ -24,6 +24,7 @@ impl RunTask for Create {
     }
 
     fn accept(&self, principal: &Principal, input: &[u8]) -> Result<(), Failure> {
+        self.0.open()?;
         self.0.may_create(principal, &input::read(input)?).map(drop)
     }
 

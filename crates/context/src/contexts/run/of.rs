@@ -60,6 +60,7 @@ impl<D: Deed> RunTask for Of<D> {
     }
 
     fn accept(&self, _principal: &Principal, input: &[u8]) -> Result<(), Failure> {
+        self.0.open()?;
         let about: About<D::Body> = input::read_about(input)?;
         D::check(&self.0, &about.body)
     }

@@ -86,7 +86,7 @@ impl Inner {
         // Paid for: it may go past the bound, and then there is no room for another prompt.
         append.bytes_max = append.bytes_max.saturating_add(answer.weight());
         append.nodes.push(answer);
-        let (now_is, made) = self.append(&append).await?;
+        let (now_is, made) = self.keep(&append).await?;
         self.answer(&now_is, &made, &body).await
     }
 

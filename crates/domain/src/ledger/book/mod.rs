@@ -171,17 +171,21 @@ impl Book {
             return Err(Refusal::Conflict);
         }
         let (before, before_rate) = (record.amount, record.rate);
-        let is_less = ask.amount <= before && ask.rate <= before_rate;
-        let mut warnings = Vec::new();
-        if !is_less {
-            let mut standings = self.facts.standings(&record.payer);
-            for standing in &mut standings {
-                standing.held = standing.held.saturating_sub(before);
-                standing.burn = standing.burn.saturating_sub(before_rate);
-            }
-            let admission = admit(&standings, ask).map_err(|overrun| Refusal::Limit(Box::new(overrun)))?;
-            warnings = admission.warnings;
+        let mut standings = self.facts.standings(&record.payer);
+        for standing in &mut standings {
+            standing.held = standing.held.saturating_sub(before);
+            standing.burn = standing.burn.saturating_sub(before_rate);
         }
+        // It runs, and costs what it costs, whatever a limit says to that: what counts is what may yet be spent.
+        let next = Ask {
+            rate: UsdRate::ZERO,
+            ..ask
+        };
+        let (warnings, beyond) = match admit(&standings, next) {
+            Ok(admission) => (admission.warnings, None),
+            Err(overrun) if ask.amount <= before => (Vec::new(), Some(Box::new(overrun))),
+            Err(overrun) => return Err(Refusal::Limit(Box::new(overrun))),
+        };
         let record = HoldRecord {
             amount: ask.amount,
             rate: ask.rate,
@@ -197,6 +201,7 @@ impl Book {
         Ok(Outcome {
             hold: Some(record),
             warnings,
+            beyond,
             ..Outcome::default()
         })
     }

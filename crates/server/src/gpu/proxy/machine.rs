@@ -12,11 +12,50 @@ use forebay_mcp::call::CallContext;
 use forebay_runtime::http::{AllowList, Guarded, Rules, Schemes};
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, header};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use url::Url;
 
 const BEGIN_MAX: Duration = Duration::from_mins(5);
+/// How often a machine is noted as used while a request to it lasts: more often than the shortest time after which one is
+/// idle, which is a minute.
+const USED_EVERY: SignedDuration = SignedDuration::from_secs(15);
+
+/// While this is there, a machine is in use, whatever becomes of the request. It holds nobody up, and fails nothing.
+struct InUse {
+    _over: oneshot::Sender<()>,
+}
+
+impl InUse {
+    fn begin(app: &App, rental: &str) -> Self {
+        let (_over, mut over) = oneshot::channel();
+        let (rentals, clock, id) = (app.rentals.clone(), app.clock.clone(), rental.to_owned());
+        app.tasks.spawn("gpu.proxy.use", |stop| async move {
+            let note = || async {
+                if let Err(failure) = rentals.touch(&id).await {
+                    tracing::warn!(
+                        rental.id = id,
+                        error = failure.chain(),
+                        "that a machine is used was not noted"
+                    );
+                }
+            };
+            loop {
+                note().await;
+                let next = clock.now().saturating_add(USED_EVERY).unwrap_or(Timestamp::MAX);
+                tokio::select! {
+                    () = clock.reaches(next) => {}
+                    _ = &mut over => break,
+                    () = stop.draining() => break,
+                }
+            }
+            note().await;
+        });
+        Self { _over }
+    }
+}
 
 pub(super) async fn machine(
     app: &App,
@@ -34,6 +73,8 @@ pub(super) async fn machine(
             .or_insert(HeaderValue::from_static(media_type));
         *request.body_mut() = Some(bytes.into());
     }
+    // It is in use from the first byte to the last, also where it refuses, breaks off, or nobody waits any more.
+    let _in_use = InUse::begin(app, &rental.id);
     let answer = open(app, rental, request).await?;
     let status = answer.status().as_u16();
     let media_type = answer
@@ -52,8 +93,6 @@ pub(super) async fn machine(
         })
     });
     let body = collect(chunks.boxed(), form, context).await?;
-    // It was used, so it is not idle.
-    app.rentals.touch(&rental.id).await?;
     let mut told = json!({"status": status, "content_type": media_type, "body": shown(&body, form)});
     if !left_out.is_empty() {
         told["headers_left_out"] = json!(left_out);

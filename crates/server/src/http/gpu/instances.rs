@@ -3,7 +3,7 @@
 use crate::{
     app::App,
     door::Caller,
-    gpu::view,
+    gpu::{longer, view},
     http::{ApiError, body, page},
 };
 use axum::{
@@ -11,9 +11,9 @@ use axum::{
     extract::{Path, State},
 };
 use forebay_api::{
-    GpuCreate, GpuCreated, GpuExtend, GpuInstance, GpuInstanceList, GpuInstanceQuery, GpuLog, GpuLogQuery,
+    GpuCreate, GpuCreated, GpuExtend, GpuExtended, GpuInstance, GpuInstanceList, GpuInstanceQuery, GpuLog, GpuLogQuery,
 };
-use forebay_compute::rental::{CreateOutcome, ExtendRequest, Whose};
+use forebay_compute::rental::{CreateOutcome, Whose};
 use forebay_domain::{Failure, event::Surface};
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
@@ -99,28 +99,22 @@ pub(crate) async fn destroy(
     Ok(Json(view::instance(&ended)))
 }
 
-/// Lets a machine live longer. With an `Idempotency-Key` it does so once, however often it is sent.
+/// Lets a machine live longer, or says what that would cost. With an `Idempotency-Key` it gives its time once, however often
+/// it is sent.
 #[utoipa::path(post, path = "/api/v1/gpu/instances/{id}/extend", tag = "machines", request_body = GpuExtend,
     params(("id" = String, Path, description = "our id of it, or the provider's")),
-    responses((status = 200, body = GpuInstance), (status = 402, body = forebay_api::Problem),
-        (status = 404, body = forebay_api::Problem)))]
+    responses((status = 200, description = "the machine; or, for a dry run, what it would cost", body = GpuExtended),
+        (status = 402, body = forebay_api::Problem), (status = 404, body = forebay_api::Problem)))]
 pub(crate) async fn extend(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body::Json(wish): body::Json<GpuExtend>,
-) -> Result<Json<GpuInstance>, ApiError> {
-    let extended = async {
-        let found = app.rentals.find(&caller.principal, None, &id).await?;
-        let request = ExtendRequest {
-            by: view::hours(wish.hours),
-            idempotency_key: key_of(&headers),
-        };
-        app.rentals.extend(&caller.principal, &found.id, request).await
-    };
-    let extended = extended.await.map_err(|failure| caller.problem(failure))?;
-    Ok(Json(view::instance(&extended)))
+) -> Result<Json<GpuExtended>, ApiError> {
+    let wish = (&wish, key_of(&headers));
+    let extended = longer::extend(&app.rentals, &caller.principal, &id, wish).await;
+    extended.map(Json).map_err(|failure| caller.problem(failure))
 }
 
 /// The last lines of a machine's log.

@@ -17,7 +17,7 @@ use forebay_store::{
 };
 use forebay_testkit::db::TestDb;
 use futures_util::future::join_all;
-use model::{Became, MINUTE_MS, Model, Op, RENEWED_UNTIL_MS, Step, payer, rules, steps};
+use model::{Became, MINUTE_MS, Model, Op, PAYERS, RENEWED_UNTIL_MS, Step, payer, rules, steps};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
@@ -99,7 +99,7 @@ fn comparable(op: &Op, became: Became) -> Became {
 }
 
 async fn check(timed: &Timed, model: &Model) {
-    for who in 0..4 {
+    for who in 0..PAYERS {
         for standing in timed.ledger().standings(&payer(who)).await.unwrap() {
             let purse = &standing.purse;
             assert_eq!(standing.posted, model.posted(purse, standing.window.minutes), "{purse}");

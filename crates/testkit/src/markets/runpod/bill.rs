@@ -29,7 +29,7 @@ pub(super) fn show(provider: &RunPod, ask: &Ask<'_>) -> Answer {
         if *hour < since || *hour >= until || *hour > known {
             continue;
         }
-        let [gpu, disk] = pod.cost_of(*used);
+        let [gpu, disk] = used.cost();
         total += gpu + disk;
         records.push(json!({
             "startTime": instant(*hour), "endTime": instant(hour + HOUR), "podId": pod.id,

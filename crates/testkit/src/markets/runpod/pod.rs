@@ -52,11 +52,18 @@ impl Status {
     }
 }
 
-/// Seconds of one hour.
+/// What seconds of one hour cost, each at the price of then: 3,600 times as much, and the disk 720 times that.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Used {
     pub(super) gpu: i64,
     pub(super) disk: i64,
+}
+
+impl Used {
+    /// Of the GPU and of the disk, in micro-dollars.
+    pub(super) fn cost(self) -> [i64; 2] {
+        [self.gpu / HOUR, self.disk / HOUR / 720]
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -76,7 +83,7 @@ pub struct Pod {
     /// Listings that do not show it yet.
     pub unseen: u32,
     place: Option<String>,
-    /// Of an hour, in micro-dollars times 720 for the disk.
+    /// Of an hour from now on, in micro-dollars times 720 for the disk.
     pub gpu_price: i64,
     pub(super) disk_price: i64,
     billed_until: Timestamp,
@@ -111,9 +118,9 @@ impl Pod {
             let hour = at - at.rem_euclid(HOUR);
             let end = until.min(hour + HOUR);
             let used = self.used.entry(hour).or_default();
-            used.disk += end - at;
+            used.disk += self.disk_price * (end - at);
             if self.status != Status::Exited {
-                used.gpu += end - at;
+                used.gpu += self.gpu_price * (end - at);
             }
             at = end;
         }
@@ -127,18 +134,12 @@ impl Pod {
 
     /// What it has cost, in micro-dollars.
     pub fn cost(&self) -> i64 {
-        self.used
-            .values()
-            .map(|used| self.cost_of(*used).iter().sum::<i64>())
-            .sum()
+        self.used.values().map(|used| used.cost().iter().sum::<i64>()).sum()
     }
 
-    /// Of the GPU and of the disk, in micro-dollars.
-    pub(super) fn cost_of(&self, used: Used) -> [i64; 2] {
-        [
-            self.gpu_price * used.gpu / HOUR,
-            self.disk_price * used.disk / HOUR / 720,
-        ]
+    /// Its bill says so many times as much for the GPU from now on, also of what was.
+    pub fn multiply_bill(&mut self, factor: i64) {
+        self.used.values_mut().for_each(|used| used.gpu *= factor);
     }
 
     pub(super) fn actions(&self) -> &'static [&'static str] {
