@@ -21,8 +21,7 @@ REVISIONS = ("2025-11-25", "2026-07-28")
 RUN_SECONDS_MAX = 240
 # How the suite names the folder of a scenario's results.
 RESULT = re.compile(r"(server-)?(?P<scenario>.+)-\d{4}-\d\d-\d\dT[\w.-]+")
-# An extension, which the suite runs without scoring it. The gateway has it, and is held to it wherever a source of its
-# own is asked. An upstream's tools are called as any others, whatever it says of tasks: there what passes is counted.
+# An extension, which the suite runs without scoring it. The gateway has it, and is held to it whoever serves the tools.
 TASKS = "tasks-"
 # Statuses that say nothing of the subject.
 SILENT = ("INFO", "SKIPPED")
@@ -49,7 +48,7 @@ class Verdict:
 
     def is_scored(self, scenario: str) -> bool:
         """Whether every one of its checks has to pass."""
-        return scenario not in self.unscored or (self.mode != "upstream" and scenario.startswith(TASKS))
+        return scenario not in self.unscored or scenario.startswith(TASKS)
 
     def passed(self, scenario: str) -> int:
         return sum(check.status == "SUCCESS" for check in self.scenarios[scenario])

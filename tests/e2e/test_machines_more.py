@@ -94,6 +94,9 @@ def test_more_time_is_given_once_for_each_name_over_every_surface(owner: Owner) 
         "rest": lambda key: owner.rest(1, key),
         "cli": lambda key: owner.cli("extend", "--hours", "1", "--idempotency-key", key),
     }
+    # What was only tried has used up no name.
+    tried = owner.cli("extend", "--hours", "1", "--idempotency-key", "by cli", "--dry-run")
+    assert tried["outcome"] == "dry_run"
     for way, extend in ways.items():
         before = owner.ends_by()
         answers = [extend(f"by {way}")["ends_by"] for _ in range(2)]

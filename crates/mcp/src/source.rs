@@ -66,6 +66,11 @@ pub trait Source: Send + Sync {
     fn watch<'a>(&'a self, _uri: &'a str, _watched: Watched) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Completes once every change of a watched resource is told from then on, or it is no use to wait for that.
+    fn in_force<'a>(&'a self, _uri: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -137,7 +137,7 @@ pub(crate) struct ExtendArgs {
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Say what it would cost and whether the limits would let it in, and change nothing
-    #[arg(long, conflicts_with = "idempotency_key")]
+    #[arg(long)]
     dry_run: bool,
 }
 
@@ -166,7 +166,7 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             printer.print(&quote, quoted)
         }
         Command::Create(args) => {
-            let key = args.idempotency_key.clone().unwrap_or_else(new_key);
+            let key = key(args.idempotency_key.clone(), args.dry_run);
             let created = client.gpu_create(&creation(args), &key).await?;
             printer.print(&created, outcome)?;
             agreed(&created)
@@ -192,7 +192,7 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
                 hours: args.hours,
                 dry_run: args.dry_run,
             };
-            let key = args.idempotency_key.unwrap_or_else(new_key);
+            let key = key(args.idempotency_key, args.dry_run);
             let extended = client.gpu_extend(&args.id, &wanted, &key).await?;
             printer.print(&extended, longer)
         }
@@ -234,8 +234,10 @@ fn creation(args: CreateArgs) -> GpuCreate {
     }
 }
 
-fn new_key() -> String {
-    format!("{:032x}", u128::from_le_bytes(Entropy::system().bytes()))
+/// A dry run is another request than what it tries, and so never has its name.
+fn key(named: Option<String>, dry_run: bool) -> String {
+    let new_key = || format!("{:032x}", u128::from_le_bytes(Entropy::system().bytes()));
+    named.filter(|_| !dry_run).unwrap_or_else(new_key)
 }
 
 /// Where somebody has to agree first, nothing was rented: scripts must not take that for done.

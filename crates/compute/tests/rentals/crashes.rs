@@ -161,11 +161,6 @@ async fn death_while_a_machine_is_ended_ends_it_all_the_same_at_vast() {
 }
 
 #[tokio::test]
-async fn death_while_a_machine_is_ended_ends_it_all_the_same_at_ionet() {
-    dies_while_it_is_ended::<IoNet>().await;
-}
-
-#[tokio::test]
 async fn death_while_a_machine_is_ended_ends_it_all_the_same_at_runpod() {
     dies_while_it_is_ended::<RunPod>().await;
 }

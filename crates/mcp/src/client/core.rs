@@ -101,6 +101,8 @@ pub(super) enum Kind {
     Call,
     /// It stays open, and what it brings is for the listener.
     Standing,
+    /// Nothing is asked: what the upstream says of a call that goes on after its answer comes here.
+    Ear,
 }
 
 /// A request under way. Dropped before its answer came, it tells the upstream that nobody waits any longer.
@@ -250,9 +252,10 @@ impl Core {
     /// The only request under way, where there is exactly one.
     pub(super) fn only(&self) -> Option<u64> {
         let table = self.table();
-        let mut ids = table.waiting.keys();
+        let asked = table.waiting.iter().filter(|(_, waiting)| waiting.kind != Kind::Ear);
+        let mut ids = asked.map(|(id, _)| *id);
         match (ids.next(), ids.next()) {
-            (Some(id), None) => Some(*id),
+            (Some(id), None) => Some(id),
             _ => None,
         }
     }

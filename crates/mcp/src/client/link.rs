@@ -63,7 +63,7 @@ impl Link {
         let id = core.next_id();
         let told = hooks.emissions.is_some() && wire::wants_progress(asking.params);
         let stamp = Stamp {
-            progress: told.then_some(id),
+            progress: told.then_some(hooks.token.unwrap_or(id)),
             modern: modern_stamp(hello, asking),
             trace: hooks.trace.as_deref(),
         };

@@ -30,13 +30,14 @@ pub(crate) use listen::ACKNOWLEDGED;
 pub use listen::Subscription;
 pub use settings::{Credential, Hello, Hooks, HttpTarget, Limits, Mode, Parts, Target, Tenancy};
 
-use self::core::{Core, Gone};
-use crate::era::Version;
+use self::core::{Core, Farewell, Gone, Kind, UnderWay};
+use crate::{call::Emission, era::Version};
 use eras::Peer;
 use link::{Asking, Link, Speaking};
 use open::Opened;
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// One pipe to, or one session with, an upstream. Clones share it; it ends with the last of them.
 #[derive(Clone)]
@@ -47,6 +48,16 @@ struct Inner {
     core: Arc<Core>,
     hello: Arc<Hello>,
     peer: Peer,
+}
+
+/// See [`Connection::ear`].
+pub(crate) struct Ear(UnderWay);
+
+impl Ear {
+    /// For [`Hooks::token`].
+    pub(crate) fn token(&self) -> u64 {
+        self.0.id
+    }
 }
 
 impl Drop for Inner {
@@ -100,6 +111,12 @@ impl Connection {
             hooks: &hooks,
         };
         self.0.link.ask(&self.0.core, &self.0.hello, asking).await
+    }
+
+    /// Hears what the upstream says of a call that goes on after its answer, for as long as this is held.
+    pub(crate) fn ear(&self, emissions: mpsc::Sender<Emission>) -> Ear {
+        let core = &self.0.core;
+        Ear(core.begin(core.next_id(), Some(emissions), Kind::Ear, Farewell::Silent))
     }
 
     pub async fn notify(&self, method: &str, params: Option<&RawValue>) -> Result<(), ClientFault> {

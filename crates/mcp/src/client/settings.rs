@@ -128,6 +128,8 @@ pub struct Hooks {
     pub timeout: Duration,
     /// Where to send what the upstream says on the way. A full queue loses progress and log messages.
     pub emissions: Option<mpsc::Sender<Emission>>,
+    /// The token of its progress, where that goes on after the answer; else it is the request's own.
+    pub token: Option<u64>,
     /// A W3C `traceparent`.
     pub trace: Option<String>,
     /// The least severe log message wanted, in the modern era.
@@ -144,6 +146,7 @@ impl Hooks {
             cancel: CancellationToken::new(),
             timeout,
             emissions: None,
+            token: None,
             trace: None,
             log_level: None,
             caps: None,

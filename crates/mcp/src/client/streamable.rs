@@ -420,11 +420,14 @@ pub(super) fn target(method: &str, params: Option<&serde_json::value::RawValue>)
     struct Named {
         name: Option<String>,
         uri: Option<String>,
+        #[serde(rename = "taskId")]
+        task_id: Option<String>,
     }
-    let relevant = matches!(method, "tools/call" | "prompts/get" | "resources/read");
+    let relevant = matches!(method, "tools/call" | "prompts/get" | "resources/read") || method.starts_with("tasks/");
     let named: Named = relevant.then(|| serde_json::from_str(params?.get()).ok()).flatten()?;
     match method {
         "resources/read" => named.uri,
+        _ if method.starts_with("tasks/") => named.task_id,
         _ => named.name,
     }
 }

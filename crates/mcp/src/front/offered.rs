@@ -8,9 +8,12 @@ use crate::{
     params::{Params, text},
     reading::Kind,
     rpc::{Dialect, Ending, array, object},
+    source::Naming,
 };
 use forebay_domain::Failure;
+use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
+use std::borrow::Cow;
 
 /// How long clients may keep a list or a discovery, in milliseconds.
 const LIST_TTL_MS: &str = "60000";
@@ -147,7 +150,7 @@ impl Front {
         let next = page.next.map(|next| json!(next).to_string());
         let is_core = turn.dialect.version() == Version::V2025_11_25;
         let items = if kind == Kind::Tools && is_core && self.later().is_some() {
-            with_task_support(&page.items)
+            self.with_task_support(&page.items, turn)
         } else {
             page.items
         };
@@ -167,13 +170,26 @@ impl Front {
         all.extend_from_slice(members);
         object(&all)
     }
-}
 
-/// The definitions of tools, each of which says that it can run as a task.
-fn with_task_support(items: &str) -> String {
-    let Ok(definitions) = serde_json::from_str::<Vec<&RawValue>>(items) else {
-        return items.to_owned();
-    };
-    let definitions: Vec<String> = definitions.iter().map(|raw| with_support(raw.get())).collect();
-    array(definitions.iter().map(String::as_str))
+    /// The definitions of tools, each of which says that it can run as a task.
+    fn with_task_support(&self, items: &str, turn: &Turn) -> String {
+        #[derive(Deserialize)]
+        struct Named<'a> {
+            #[serde(borrow)]
+            name: Cow<'a, str>,
+        }
+        let Ok(definitions) = serde_json::from_str::<Vec<&RawValue>>(items) else {
+            return items.to_owned();
+        };
+        let is_ours = |raw: &RawValue| {
+            let named: Option<Named<'_>> = serde_json::from_str(raw.get()).ok();
+            let found = named.and_then(|named| self.catalogue().find(&turn.principal, &turn.scope, &named.name));
+            found.is_some_and(|found| found.source.naming() == Naming::Bare)
+        };
+        let definitions: Vec<String> = definitions
+            .iter()
+            .map(|raw| with_support(raw.get(), || is_ours(raw)))
+            .collect();
+        array(definitions.iter().map(String::as_str))
+    }
 }

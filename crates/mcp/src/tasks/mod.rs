@@ -8,6 +8,7 @@
 mod desk;
 pub(crate) mod input;
 mod run;
+pub(crate) mod support;
 pub(crate) mod wire;
 
 pub use desk::Desk;

@@ -3,22 +3,20 @@
 use super::{
     held::Withheld,
     judge::{self, Judgement},
+    listening::Listening,
     pool::{Identity, Lane, gateway_caps},
     server::{Offered, State, Upstream},
     vet::{Decided, Instructions},
-    watches::Watches,
 };
 use crate::{
     call::Emission,
-    client::{ACKNOWLEDGED, Connection, Heard, Hooks, Subscription},
+    client::{ACKNOWLEDGED, Heard},
     source::{Change, Offer, Source},
 };
 use forebay_domain::{Code, Failure};
 use forebay_runtime::{Entropy, Stop};
-use futures_util::{StreamExt, stream};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::Value;
 use std::{
-    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -37,10 +35,6 @@ const PAUSE_MAX: Duration = Duration::from_mins(1);
 const WELL_AFTER: Duration = Duration::from_mins(1);
 /// The gateway's own connection is replaced no more often than this because callers see something else.
 const RENEW_PAUSE: Duration = Duration::from_secs(5);
-/// Subscriptions that are asked for at the same time.
-const SUBSCRIBING_MAX: usize = 16;
-const SUBSCRIBE_WAIT: Duration = Duration::from_secs(30);
-const SUBSCRIBE: &str = "resources/subscribe";
 
 /// Why attending to an upstream ended.
 enum End {
@@ -52,11 +46,10 @@ enum End {
 }
 
 /// What something that an upstream said means for the loop.
+#[derive(PartialEq, Eq)]
 enum News {
     /// The lists have to be fetched again.
     Lists,
-    /// The newest subscription is in force, with everything that is wanted.
-    Agreed,
     Nothing,
 }
 
@@ -114,11 +107,7 @@ impl Upstream {
         if let Err(trouble) = self.list(lane).await {
             return End::Trouble(trouble);
         }
-        self.watches.begin();
-        let mut subscribed = self.watches.wanted();
-        let mut subscription = self.subscribe(lane, &subscribed, &BTreeSet::new());
-        // What was agreed before stays in force until its successor is, so that no news falls between them.
-        let mut retiring = None;
+        let mut listening = Listening::begin(self, lane);
         let mut listed = Instant::now();
         let mut next_list = listed + self.relist_period();
         let mut next_sweep = Instant::now() + SWEEP_PERIOD;
@@ -129,13 +118,9 @@ impl Upstream {
                         let message = "Nobody listens to the upstream any more.";
                         return End::Trouble(Failure::new(Code::UpstreamFailed, message));
                     };
-                    match self.heed(emission) {
-                        News::Lists => {
-                            self.vet_anew();
-                            next_list = next_list.min(Instant::now() + RELIST_PAUSE);
-                        }
-                        News::Agreed => retiring = None,
-                        News::Nothing => {}
+                    if self.heed(emission, &mut listening) == News::Lists {
+                        self.vet_anew();
+                        next_list = next_list.min(Instant::now() + RELIST_PAUSE);
                     }
                 }
                 () = self.renew.notified() => return End::Renew,
@@ -149,11 +134,8 @@ impl Upstream {
                     }
                     next_list = next_list.min(listed + RELIST_PAUSE);
                 }
-                () = self.watches.changed.notified() => {
-                    let before = std::mem::replace(&mut subscribed, self.watches.wanted());
-                    let successor = self.subscribe(lane, &subscribed, &before);
-                    retiring = std::mem::replace(&mut subscription, successor);
-                }
+                () = self.watches.changed.notified() => listening.turn(),
+                () = listening.overdue() => listening.give_up_waiting(),
                 () = tokio::time::sleep_until(next_list) => {
                     if let Err(trouble) = self.list(lane).await {
                         return End::Trouble(trouble);
@@ -166,7 +148,6 @@ impl Upstream {
                     next_sweep = Instant::now() + SWEEP_PERIOD;
                 }
             }
-            let _kept = (&subscription, &retiring);
         }
     }
 
@@ -179,7 +160,7 @@ impl Upstream {
         }
     }
 
-    fn heed(&self, emission: Emission) -> News {
+    fn heed(&self, emission: Emission, listening: &mut Listening) -> News {
         let Emission::Notification { method, params } = emission else {
             // A question that belongs to no call is nobody's to answer; dropping it says so.
             return News::Nothing;
@@ -189,11 +170,8 @@ impl Upstream {
             | "notifications/prompts/list_changed"
             | "notifications/resources/list_changed" => News::Lists,
             ACKNOWLEDGED => {
-                if self.watches.agree(agreed(&params)) {
-                    News::Agreed
-                } else {
-                    News::Nothing
-                }
+                listening.acknowledged(&params);
+                News::Nothing
             }
             "notifications/resources/updated" => {
                 let params: Option<Value> = serde_json::from_str(params.get()).ok();
@@ -210,45 +188,6 @@ impl Upstream {
     /// From now on every connection shows its definitions again before it serves anything.
     fn vet_anew(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Asks for news of the watched resources, and of the lists where the upstream has to be asked for that. It does not
-    /// wait for the answers, so that an upstream that gives none holds nothing up.
-    fn subscribe(&self, lane: &Lane, wanted: &BTreeSet<String>, before: &BTreeSet<String>) -> Option<Subscription> {
-        if self.lock().modern {
-            let filter = json!({
-                "toolsListChanged": true,
-                "promptsListChanged": true,
-                "resourcesListChanged": true,
-                "resourceSubscriptions": wanted,
-            });
-            return Some(lane.connection.listen(&crate::call::raw(&filter)));
-        }
-        let gone = before
-            .difference(wanted)
-            .map(|uri| ("resources/unsubscribe", uri.clone()));
-        let new = wanted.difference(before).map(|uri| (SUBSCRIBE, uri.clone()));
-        let steps: Vec<_> = gone.chain(new).collect();
-        let asked: Vec<_> = steps
-            .into_iter()
-            .map(|step| {
-                ask_for_news(
-                    lane.connection.clone(),
-                    self.name().to_owned(),
-                    self.watches.clone(),
-                    step,
-                )
-            })
-            .collect();
-        if !asked.is_empty() {
-            self.pool.tasks().spawn("upstream-subscribe", move |stop| async move {
-                tokio::select! {
-                    () = stop.draining() => {}
-                    () = stream::iter(asked).buffer_unordered(SUBSCRIBING_MAX).collect::<()>() => {}
-                }
-            });
-        }
-        None
     }
 
     /// Fetches and judges the lists, and offers what may be offered.
@@ -314,30 +253,6 @@ impl Upstream {
         condition.state = State::Unavailable;
         condition.trouble = Some(trouble.message.clone());
     }
-}
-
-async fn ask_for_news(
-    connection: Connection,
-    name: String,
-    watches: Arc<Watches>,
-    (method, uri): (&'static str, String),
-) {
-    let params = crate::call::raw(&json!({"uri": uri}));
-    let hooks = Hooks::within(SUBSCRIBE_WAIT);
-    if let Err(fault) = connection.request(method, Some(&params), hooks).await {
-        tracing::warn!(upstream.name = name, mcp.method = method, error = %fault, "no news of a resource");
-    }
-    if method == SUBSCRIBE {
-        watches.answered(uri);
-    }
-}
-
-/// The resources that an upstream has agreed to tell of.
-fn agreed(params: &RawValue) -> BTreeSet<String> {
-    let params: Value = serde_json::from_str(params.get()).unwrap_or_default();
-    let uris = params["notifications"]["resourceSubscriptions"].as_array();
-    let uris = uris.into_iter().flatten().filter_map(Value::as_str);
-    uris.map(str::to_owned).collect()
 }
 
 /// The definitions of one list.

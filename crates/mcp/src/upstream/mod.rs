@@ -5,9 +5,11 @@
 
 mod clashes;
 mod config;
+mod errand;
 mod held;
 pub(crate) mod judge;
 mod keep;
+mod listening;
 mod listing;
 mod manager;
 mod pins;

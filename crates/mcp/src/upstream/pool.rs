@@ -5,6 +5,7 @@
 //! under way on it. One owner can take only so many, and never another's place while that one is in use.
 
 use super::{
+    errand::Form,
     held::Withheld,
     settings::{Place, Settings},
 };
@@ -83,6 +84,8 @@ pub(super) struct Opener {
 pub(super) struct Lane {
     pub(super) connection: Connection,
     pub(super) vetting: Vetting,
+    /// Whether its server runs calls as tasks, and how it writes them.
+    pub(super) tasks: Option<Form>,
     child: Option<Mutex<Option<Child>>>,
     used_ms: AtomicU64,
     /// The level that was asked for, on a connection of the older era.
@@ -348,8 +351,10 @@ impl Pool {
                 ..Limits::default()
             },
         };
+        let connection = Connection::open(target, hello, parts).await?;
         Ok(Lane {
-            connection: Connection::open(target, hello, parts).await?,
+            tasks: Form::of(&connection),
+            connection,
             vetting: Vetting::default(),
             child,
             used_ms: AtomicU64::new(self.now_ms()),

@@ -52,12 +52,11 @@ pub(super) fn outgoing(wanted: Wanted<'_>, context: &CallContext) -> Outgoing {
 pub(super) fn hooks(context: &CallContext, timeout: Duration, traceparent: String) -> Hooks {
     Hooks {
         cancel: context.cancel.clone(),
-        timeout,
         emissions: context.client.emissions(),
         trace: Some(traceparent),
         log_level: context.client.log_level,
         caps: Some(context.client.caps.for_upstreams()),
-        headers: Vec::new(),
+        ..Hooks::within(timeout)
     }
 }
 
@@ -67,7 +66,7 @@ pub(super) fn outcome(
     failure: impl FnOnce(ClientFault) -> Failure,
 ) -> Result<Outcome, Failure> {
     match answer {
-        Ok(raw) => Ok(sort(raw)),
+        Ok(raw) => sort(raw).map_err(failure),
         Err(ClientFault::Refused(error)) => Ok(Outcome::Refused(error)),
         Err(ClientFault::Cancelled) => Ok(Outcome::Cancelled),
         Err(fault) => Err(failure(fault)),
@@ -82,17 +81,19 @@ struct Glance<'a> {
     is_error: bool,
 }
 
-fn sort(raw: Box<RawValue>) -> Outcome {
+fn sort(raw: Box<RawValue>) -> Result<Outcome, ClientFault> {
     let glance: Option<Glance<'_>> = serde_json::from_str(raw.get()).ok();
     let is_error = glance.as_ref().is_some_and(|glance| glance.is_error);
-    if glance.is_some_and(|glance| glance.result_type.as_deref() == Some("input_required")) {
-        return Outcome::InputRequired(raw);
+    match glance.and_then(|glance| glance.result_type).as_deref() {
+        Some("input_required") => Ok(Outcome::InputRequired(raw)),
+        // What may become a task is asked for elsewhere; here nobody could follow it.
+        Some("task") => Err(ClientFault::Protocol("it made a task of what may be none".to_owned())),
+        _ => Ok(Outcome::Complete(Complete {
+            raw,
+            is_error,
+            failed: None,
+        })),
     }
-    Outcome::Complete(Complete {
-        raw,
-        is_error,
-        failed: None,
-    })
 }
 
 /// Of each capability, the parts that can be carried through.

@@ -3,19 +3,21 @@
 
 use super::{
     config::Sharing,
+    errand::{Form, Reach},
     pool::{Identity, Lane, gateway_caps},
     relay,
     server::Upstream,
 };
 use crate::{
     call::{CallContext, LogLevel, Outcome},
-    client::{ClientFault, Hooks},
+    client::{ClientFault, Ear, Hooks},
     session::Owner,
     source::{Source, Wanted},
+    tasks::support::Said,
 };
 use forebay_domain::{Code, Failure, Principal};
 use http::{HeaderName, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -49,6 +51,15 @@ impl Shares {
     }
 }
 
+/// A request that was made, and what came of it.
+struct Asked {
+    answer: Result<Box<RawValue>, ClientFault>,
+    /// The form of the task that its answer may be.
+    form: Option<Form>,
+    /// Hears what is said of it on the way, until its end.
+    _ear: Option<Ear>,
+}
+
 impl Upstream {
     pub(super) async fn relay(
         &self,
@@ -72,7 +83,12 @@ impl Upstream {
             let caps = context.client.caps.for_upstreams();
             (Identity::of(principal, &context.client.caps), caps)
         };
-        let out = relay::outgoing(wanted, &context);
+        let reach = Reach {
+            identity: &identity,
+            opening: &caps,
+            context: &context,
+            traceparent: self.traceparent(&context),
+        };
         let mut again = true;
         loop {
             let lane = self.pool.lane(&identity, &caps).await.inspect_err(|failure| {
@@ -85,29 +101,71 @@ impl Upstream {
             if logs && !modern {
                 self.ask_for_logs(&lane, context.client.log_level).await;
             }
-            let mut hooks = relay::hooks(&context, HOOKS_TIMEOUT, self.traceparent(&context));
-            if modern {
-                hooks.headers = self.param_headers(wanted);
-            }
-            let answer = lane.connection.request(out.method, Some(&out.params), hooks).await;
-            if let Err(fault) = &answer {
+            let asked = self.ask(&lane, wanted, &reach).await;
+            if let Err(fault) = &asked.answer {
                 self.mistrust(&lane, fault);
             }
-            let lost = match &answer {
+            let lost = match &asked.answer {
                 Err(ClientFault::SessionExpired | ClientFault::Unreachable { .. }) => again,
                 Err(ClientFault::Broken { .. }) => again && self.may_repeat(wanted),
                 Ok(_) | Err(_) => false,
             };
             if !lost {
-                return relay::outcome(answer, |fault| self.failure(fault));
+                return self.outcome(&lane, asked, &reach).await;
             }
             again = false;
             // The connection itself may be well, and others have requests under way on it: the pool knows.
         }
     }
 
+    /// One request, over one connection.
+    async fn ask(&self, lane: &Lane, wanted: Wanted<'_>, reach: &Reach<'_>) -> Asked {
+        let context = reach.context;
+        let mut out = relay::outgoing(wanted, context);
+        let mut hooks = relay::hooks(context, HOOKS_TIMEOUT, reach.traceparent.clone());
+        if lane.connection.version().is_modern() {
+            hooks.headers = self.param_headers(wanted);
+        }
+        let form = lane.tasks.filter(|form| match wanted {
+            Wanted::Tool { name, .. } => form.suits(self.said_of(name), context),
+            Wanted::Resource { .. } | Wanted::Prompt { .. } | Wanted::Completion { .. } => false,
+        });
+        let emissions = context.client.emissions().filter(|_| form.is_some());
+        let ear = emissions.map(|emissions| lane.connection.ear(emissions));
+        if let Some(form) = form {
+            out.params = form.params(out.params);
+            hooks.caps = hooks.caps.map(|caps| form.caps(&caps));
+            hooks.token = ear.as_ref().map(Ear::token);
+        }
+        let answer = lane.connection.request(out.method, Some(&out.params), hooks).await;
+        Asked {
+            answer,
+            form,
+            _ear: ear,
+        }
+    }
+
+    /// What became of a request, once that is settled.
+    async fn outcome(&self, lane: &Arc<Lane>, asked: Asked, reach: &Reach<'_>) -> Result<Outcome, Failure> {
+        if let (Some(form), Ok(answer)) = (asked.form, &asked.answer)
+            && let Some(outcome) = self.follow(lane, form, answer, reach).await?
+        {
+            return Ok(outcome);
+        }
+        relay::outcome(asked.answer, |fault| self.failure(fault))
+    }
+
+    /// What a tool says about tasks.
+    fn said_of(&self, name: &str) -> Said {
+        let offered = self.offered.load();
+        offered
+            .tools
+            .get(name)
+            .map_or(Said::NOTHING, |tool| Said::of(&tool.raw))
+    }
+
     /// Who answers after the connection had trouble may be another than before: it shows its definitions first.
-    fn mistrust(&self, lane: &Lane, fault: &ClientFault) {
+    pub(super) fn mistrust(&self, lane: &Lane, fault: &ClientFault) {
         match fault {
             ClientFault::Unreachable { .. } | ClientFault::SessionExpired => lane.mistrust(),
             ClientFault::Broken { source, .. } => {

@@ -226,12 +226,14 @@ impl Source for Upstream {
     }
 
     fn watch<'a>(&'a self, uri: &'a str, watched: Watched) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(std::future::ready(self.watches.set(self.name(), uri, watched)))
+    }
+
+    fn in_force<'a>(&'a self, uri: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            self.watches.set(self.name(), uri, watched)?;
-            if watched == Watched::Yes && self.lock().state == State::Ready {
+            if self.lock().state == State::Ready {
                 self.watches.agreed(uri).await;
             }
-            Ok(())
         })
     }
 }

@@ -32,15 +32,12 @@ impl Watches {
     pub(super) fn set(&self, name: &str, uri: &str, watched: Watched) -> Result<(), Failure> {
         let mut wanted = self.lock();
         let changed = match watched {
-            Watched::Yes if wanted.len() >= WATCHED_MAX => {
+            Watched::Yes if wanted.len() >= WATCHED_MAX && !wanted.contains(uri) => {
                 let message = format!("{WATCHED_MAX} resources of `{name}` are watched already.");
                 return Err(Failure::new(Code::Overloaded, message));
             }
             Watched::Yes => wanted.insert(uri.to_owned()),
-            Watched::No => {
-                self.agreed.send_modify(|agreed| _ = agreed.remove(uri));
-                wanted.remove(uri)
-            }
+            Watched::No => wanted.remove(uri),
         };
         drop(wanted);
         if changed {
@@ -49,16 +46,21 @@ impl Watches {
         Ok(())
     }
 
-    /// A new connection: nothing is agreed yet.
-    pub(super) fn begin(&self) {
+    /// The connection on which something was agreed is gone.
+    pub(super) fn nothing_is_agreed(&self) {
         self.agreed.send_replace(BTreeSet::new());
     }
 
-    /// The upstream has agreed to tell of exactly these. True where that is all that is wanted.
-    pub(super) fn agree(&self, uris: BTreeSet<String>) -> bool {
-        let all = self.lock().is_subset(&uris);
+    /// The upstream is about to be asked for exactly these: what else was agreed ends with that.
+    pub(super) fn only(&self, asked: &BTreeSet<String>) {
+        self.agreed
+            .send_modify(|agreed| agreed.retain(|uri| asked.contains(uri)));
+    }
+
+    /// The upstream has agreed to tell of these, of those that it was asked for.
+    pub(super) fn agree(&self, mut uris: BTreeSet<String>, asked: &BTreeSet<String>) {
+        uris.retain(|uri| asked.contains(uri));
         self.agreed.send_replace(uris);
-        all
     }
 
     /// The upstream has answered what it was asked about this one.
@@ -97,21 +99,29 @@ mod tests {
     #[tokio::test]
     async fn whoever_subscribes_waits_until_the_upstream_agrees() {
         let watches = Watches::default();
+        let both = set(&["a:1", "a:2"]);
         watches.set("up", "a:1", Watched::Yes).unwrap();
         watches.set("up", "a:2", Watched::Yes).unwrap();
         let mut first = Box::pin(watches.agreed("a:1"));
         assert_eq!(first.as_mut().now_or_never(), None);
-        assert!(!watches.agree(set(&["a:1"])), "the other one is not agreed");
+        watches.agree(set(&["a:1", "b:1"]), &both);
         first.await;
-        assert_eq!(watches.agreed("a:2").now_or_never(), None);
+        assert_eq!(
+            watches.agreed("a:2").now_or_never(),
+            None,
+            "the other one is not agreed"
+        );
+        assert_eq!(watches.agreed("b:1").now_or_never(), None, "nobody has asked for that");
         watches.answered("a:2".to_owned());
         watches.agreed("a:2").await;
-        assert!(watches.agree(set(&["a:1", "a:2"])));
-        // What was given up, or agreed over another connection, has to be agreed anew.
+        // What was given up and is wanted again is in force until the upstream is asked for something else.
         watches.set("up", "a:2", Watched::No).unwrap();
         watches.set("up", "a:2", Watched::Yes).unwrap();
+        watches.agreed("a:2").await;
+        watches.only(&set(&["a:1"]));
         assert_eq!(watches.agreed("a:2").now_or_never(), None);
-        watches.begin();
+        watches.agreed("a:1").await;
+        watches.nothing_is_agreed();
         assert_eq!(watches.agreed("a:1").now_or_never(), None);
     }
 
@@ -132,6 +142,7 @@ mod tests {
         }
         let refused = watches.set("up", "a:more", Watched::Yes).unwrap_err();
         assert_eq!(refused.code, Code::Overloaded);
+        watches.set("up", "a:1", Watched::Yes).unwrap();
         watches.set("up", "a:0", Watched::No).unwrap();
         watches.set("up", "a:more", Watched::Yes).unwrap();
         assert_eq!(watches.wanted().len(), WATCHED_MAX);

@@ -5,6 +5,7 @@
 
 mod away;
 mod behaviour;
+mod errands;
 mod quarantine;
 mod rig;
 mod server;

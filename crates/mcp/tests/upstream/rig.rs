@@ -162,6 +162,14 @@ impl Rig {
         tokio::time::timeout(BOUND, call).await.expect("a call comes to an end")
     }
 
+    /// A call for as long as its caller waits for it.
+    pub(crate) async fn call_with(&self, tool: &str, context: CallContext) -> Result<Outcome, Failure> {
+        let arguments = raw(&json!({}));
+        let caller = principal();
+        let call = self.catalogue.call(&caller, Call::of(tool, &arguments), context);
+        tokio::time::timeout(BOUND, call).await.expect("a call comes to an end")
+    }
+
     /// The result of a call that has to be complete.
     pub(crate) async fn result(&self, tool: &str, arguments: &Value) -> String {
         match self.call(tool, arguments).await.unwrap() {

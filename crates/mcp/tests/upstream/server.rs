@@ -11,7 +11,10 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +57,8 @@ struct Shared {
     count: watch::Sender<usize>,
     /// The version that the server claims to speak.
     claims: Mutex<&'static str>,
+    /// Whether it says that calls may become tasks.
+    tasks: AtomicBool,
     instructions: Mutex<Option<&'static str>>,
 }
 
@@ -69,6 +74,7 @@ impl Server {
             seen: Mutex::default(),
             count: watch::Sender::new(0),
             claims: Mutex::new(claims),
+            tasks: AtomicBool::new(false),
             instructions: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -113,6 +119,14 @@ impl Server {
         *self.state.claims.lock().unwrap() = version;
     }
 
+    /// Calls may become tasks, it says to whoever connects from now on.
+    pub(crate) fn knows_tasks(&self) {
+        self.state.tasks.store(true, Ordering::SeqCst);
+        if self.state.era == Era::Legacy {
+            self.claims("2025-11-25");
+        }
+    }
+
     /// What it says to the model as a whole, to whoever connects from now on.
     pub(crate) fn instructs(&self, text: &'static str) {
         *self.state.instructions.lock().unwrap() = Some(text);
@@ -138,9 +152,15 @@ async fn answer(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Byte
     }
     let script = state.script.lock().unwrap().clone();
     let claims = *state.claims.lock().unwrap();
-    let capabilities = json!({
+    let mut capabilities = json!({
         "tools": {"listChanged": true}, "prompts": {}, "resources": {"subscribe": true}, "completions": {}, "logging": {},
     });
+    if state.tasks.load(Ordering::SeqCst) {
+        match state.era {
+            Era::Legacy => capabilities["tasks"] = json!({"cancel": {}, "requests": {"tools": {"call": {}}}}),
+            Era::Modern => capabilities["extensions"] = json!({"io.modelcontextprotocol/tasks": {}}),
+        }
+    }
     let info = json!({"name": "scripted", "version": "1"});
     let mut says = match (state.era, method) {
         (Era::Modern, "server/discover") => Says::Result(json!({

@@ -2,6 +2,7 @@
 
 use crate::rig::Rig;
 use forebay_domain::Role;
+use forebay_server::http::ROUTES;
 use forebay_testkit::{
     db::TestDb,
     openai::{ANSWER, Reply, polite_events},
@@ -186,4 +187,106 @@ async fn what_is_not_allowed_is_not_offered() {
         refused.status().is_client_error(),
         "no model may be asked with that key"
     );
+}
+
+#[tokio::test]
+async fn a_node_belongs_to_the_one_before_it_unless_somebody_says_otherwise() {
+    let rig = Rig::start().await;
+    let key = rig.key("acme", "ann", Role::User, &[]).await;
+    let made = create(&rig, &key, &stub()).await;
+    let (path, system) = (
+        format!("{CONTEXTS}/{}", made["id"].as_str().unwrap()),
+        made["nodes"][0]["id"].clone(),
+    );
+    let add = |body: Value, status: u16| {
+        let sent = rig.request("POST", &format!("{path}/nodes"), &key).json(&body);
+        async move { json_of(sent.send().await.unwrap(), status).await }
+    };
+    let first = add(json!({"content": "one"}), 201).await["node"].clone();
+    assert_eq!(first["parent_id"], system);
+    let second = add(json!({"content": "two"}), 201).await["node"].clone();
+    assert_eq!(second["parent_id"], first["id"]);
+    let branch = add(json!({"content": "another", "parent_id": system}), 201).await["node"].clone();
+    assert_eq!(branch["parent_id"], system);
+    let refused = add(json!({"content": "lost", "parent_id": "node_nothing"}), 404).await;
+    assert_eq!(refused["code"], "unknown_node", "{refused}");
+    let early = json!({"model_id": "stub", "nodes": [{"content": "x", "parent_id": system}]});
+    let refused = json_of(rig.post(CONTEXTS, &key, &early).await, 400).await;
+    assert_eq!(refused["code"], "invalid_request", "{refused}");
+    let shown = json_of(rig.request("GET", &path, &key).send().await.unwrap(), 200).await;
+    let parents: Vec<_> = shown["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["parent_id"].clone())
+        .collect();
+    assert_eq!(parents, [Value::Null, system.clone(), first["id"].clone(), system]);
+}
+
+#[tokio::test]
+async fn where_nobody_may_work_with_contexts_every_way_to_them_says_so() {
+    let rig = Rig::with(|config| {
+        config.mcp = serde_json::from_value(json!({"enabled": false, "max_contexts": 2, "timeout": "5s"})).unwrap();
+    })
+    .await;
+    let key = rig.key("acme", "ann", Role::User, &[]).await;
+    let is_theirs = |path: &str| path.starts_with(CONTEXTS) || path == "/api/v1/mcp/models";
+    let routes = ROUTES.iter().filter(|route| is_theirs(route.path));
+    let mut walked = 0;
+    for route in routes {
+        let request = rig.request(route.method, route.path, &key);
+        let body = match route.path.rsplit('/').next() {
+            Some("prompt") => json!({"prompt": "?", "stream": true}),
+            Some("nodes") => json!({"content": "x"}),
+            _ => json!({"model_id": "stub"}),
+        };
+        let sent = if route.method == "POST" {
+            request.json(&body)
+        } else {
+            request
+        };
+        let refused = json_of(sent.send().await.unwrap(), 409).await;
+        assert_eq!(refused["code"], "contexts_disabled", "{} {}", route.method, route.path);
+        walked += 1;
+    }
+    assert!(walked >= 8, "the routes are found");
+    for (kind, input) in [
+        ("mcp.create_context", json!({"model_id": "stub"})),
+        ("mcp.add_prompt", json!({"context_id": "c1", "prompt": "?"})),
+        ("mcp.add_node", json!({"context_id": "c1", "content": "x"})),
+        ("mcp.delete_node", json!({"context_id": "c1", "node_id": "n1"})),
+        ("mcp.delete_context", json!({"context_id": "c1"})),
+    ] {
+        let wish = json!({"type": kind, "input": input});
+        let refused = json_of(rig.post("/api/v1/mcp/tasks", &key, &wish).await, 409).await;
+        assert_eq!(refused["code"], "contexts_disabled", "{kind}");
+    }
+    let health = rig.request("GET", "/api/v1/mcp/health", &key).send().await.unwrap();
+    assert_eq!(json_of(health, 200).await["status"], "disabled");
+    assert!(rig.engine.seen().is_empty());
+}
+
+#[tokio::test]
+async fn where_nobody_may_work_with_contexts_agents_see_tasks_alone() {
+    let rig = Rig::with(|config| config.mcp.enabled = false).await;
+    let key = rig.key("acme", "ann", Role::User, &[]).await;
+    let listed = rig.rpc(&key, "tools/list", json!({})).await;
+    let tools = listed["result"]["tools"].as_array().unwrap().iter();
+    let names: Vec<_> = tools.map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"list_tasks"), "{names:?}");
+    let is_theirs = |name: &&str| name.contains("context") || name.contains("_node") || *name == "add_prompt";
+    assert!(!names.iter().any(is_theirs), "{names:?}");
+    let call = |tool: &'static str, arguments: Value| {
+        let called = rig.rpc(&key, "tools/call", json!({"name": tool, "arguments": arguments}));
+        async move { called.await["result"].clone() }
+    };
+    let refused = call("add_prompt", json!({"context_id": "c1", "prompt": "?"})).await;
+    let text = refused["content"][0]["text"].as_str().unwrap();
+    assert!(
+        refused["isError"] == true && text.contains("CONTEXTS_DISABLED"),
+        "{refused}"
+    );
+    assert_eq!(call("list_tasks", json!({})).await["isError"], false);
+    let read = rig.rpc(&key, "resources/read", json!({"uri": "context://c1"})).await;
+    assert_eq!(read["error"]["data"]["code"], "contexts_disabled", "{read}");
 }

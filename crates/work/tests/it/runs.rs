@@ -6,6 +6,7 @@ use forebay_domain::{
     model::Priority,
     task::{State, TaskId},
 };
+use forebay_runtime::Clock;
 use forebay_store::queue::Scope;
 use forebay_testkit::db::TestDb;
 use forebay_work::{Delta, TasksConfig};
@@ -34,6 +35,35 @@ async fn what_comes_in_is_done_and_whoever_waits_hears_of_it() {
             process.metric(r#"forebay_task_wait_seconds_count{priority="medium"}"#),
             "1"
         );
+        rig.close([process]).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_put_off_begins_by_itself_when_its_time_comes() {
+    for db in TestDb::both().await {
+        let clock = Clock::manual("2026-11-22T08:00:00Z".parse().unwrap());
+        let (rig, stage) = (Rig::open_with(&db, clock.clone()).await, Stage::new());
+        let process = rig.process(&stage, config());
+        let ann = rig.key("ann", &[]).await;
+        let mut ahead = process.draft(&ann, &json!({"do": "it"}));
+        let due = clock.now() + Duration::from_secs(2);
+        ahead.run_at = Some(due);
+        let ahead = process.submit(ahead).await;
+        for step in [Duration::ZERO, Duration::from_millis(1_999)] {
+            clock.advance(step);
+            // A worker that claims this looks at all that is due.
+            let now = process.submit(process.draft(&ann, &json!({"do": "it"}))).await;
+            assert_eq!(process.done(&now).await.state, State::Completed);
+            let watch = process.pool.watch();
+            let seen = watch.wait(&Scope::All, &ahead, Duration::ZERO).await.unwrap().unwrap();
+            assert_eq!((seen.state, seen.run_at), (State::Scheduled, due), "{}", db.name());
+        }
+        clock.advance(Duration::from_millis(1));
+        let task = process.done(&ahead).await;
+        assert_eq!((task.state, task.attempts), (State::Completed, 1), "{}", db.name());
+        assert_eq!(task.started_at, Some(due));
+        assert_eq!(stage.notes().runs[ahead.as_str()], 1);
         rig.close([process]).await;
     }
 }

@@ -73,6 +73,8 @@ impl Core {
                 None => self.listener.put(Emission::Log(params)),
             },
             "notifications/cancelled" => self.take_cancellation(&params),
+            // How tasks of the upstream stand is asked for, and their names mean nothing to whoever called.
+            "notifications/tasks" | "notifications/tasks/status" => {}
             ACKNOWLEDGED => self.listener.put(Emission::Notification { method, params }),
             changed if says_change(changed) => self.listener.put(Emission::Notification { method, params }),
             _ => match self.asker(via) {
@@ -166,7 +168,10 @@ impl Core {
         match (via, self.tenancy) {
             (Via::Of(id), _) => table.waiting.get(&id)?.emissions.clone(),
             (Via::Shared, Tenancy::OneCaller) => {
-                let calls = table.waiting.iter().filter(|(_, waiting)| waiting.kind == Kind::Call);
+                let calls = table
+                    .waiting
+                    .iter()
+                    .filter(|(_, waiting)| waiting.kind != Kind::Standing);
                 calls
                     .filter_map(|(id, waiting)| Some((id, waiting.emissions.as_ref()?)))
                     .max_by_key(|(id, _)| **id)

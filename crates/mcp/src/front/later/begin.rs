@@ -8,73 +8,30 @@ use crate::{
     raw::{Members, with_member},
     rpc::{Ending, object},
     source::{Naming, Tool},
-    tasks::{Begin, input::Circumstances, wire},
+    tasks::{
+        Begin,
+        input::Circumstances,
+        support::{Said, Support},
+        wire,
+    },
 };
 use forebay_domain::{Action, Failure};
-use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 /// What a client of the extension puts into the `_meta` of a call that it will not wait for.
 const WISH: &str = "io.forebay/task";
-/// What the definition of a tool says about tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Support {
-    Unsaid,
-    Optional,
-    Required,
-}
 
-/// The same, and whether the tool asks its client something before it begins what takes long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Said {
-    support: Support,
-    asks_first: bool,
-}
-
-impl Said {
-    const NOTHING: Self = Self {
-        support: Support::Unsaid,
-        asks_first: false,
-    };
-
-    fn of(tool: &Listed<Tool>) -> Self {
-        #[derive(Deserialize)]
-        struct Definition<'a> {
-            #[serde(borrow)]
-            execution: Option<Execution<'a>>,
-            #[serde(default, rename = "_meta")]
-            meta: Meta,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Meta {
-            /// Says that it asks by the rounds of its version, before it begins what takes long.
-            #[serde(rename = "io.forebay/asks-first")]
-            asks_first: Value,
-        }
-        #[derive(Deserialize)]
-        struct Execution<'a> {
-            #[serde(borrow, rename = "taskSupport")]
-            task_support: Option<Cow<'a, str>>,
-        }
-        let text = tool.raw.get();
-        if !text.contains("\"taskSupport\"") {
-            return Self::NOTHING;
-        }
-        let Ok(definition) = serde_json::from_str::<Definition<'_>>(text) else {
-            return Self::NOTHING;
-        };
-        let said = definition.execution.and_then(|execution| execution.task_support);
-        Self {
-            support: match said.as_deref() {
-                // An upstream's tool runs as a task of this gateway, whatever the upstream could do itself.
-                Some("required") if tool.source.naming() == Naming::Bare => Support::Required,
-                Some("required" | "optional") => Support::Optional,
-                _ => Support::Unsaid,
-            },
-            asks_first: definition.meta.asks_first == true,
-        }
+/// What a tool says about tasks, as it concerns the clients of this gateway. An upstream's tool that runs as a task only
+/// can be called as any other here: the gateway follows the task for whoever cannot.
+fn said(tool: &Listed<Tool>) -> Said {
+    let said = Said::of(&tool.raw);
+    match (said.support, tool.source.naming()) {
+        (Support::Required, Naming::Prefixed) => Said {
+            support: Support::Optional,
+            ..said
+        },
+        _ => said,
     }
 }
 
@@ -91,7 +48,7 @@ impl Front {
             return Ok(None);
         }
         let found = self.catalogue().find(&turn.principal, &turn.scope, name);
-        let said = found.as_deref().map_or(Said::NOTHING, Said::of);
+        let said = found.as_deref().map_or(Said::NOTHING, said);
         match (knows, said.support) {
             (Knows::Core, support) => match params.task {
                 Some(raw) => kept(raw, "task", "ttl").map(Some),
@@ -168,8 +125,9 @@ fn kept(raw: &RawValue, name: &str, member: &str) -> Result<Kept, Failure> {
     }
 }
 
-/// The definition of a tool as clients of 2025-11-25 see it: every one of them can run as a task.
-pub(crate) fn with_support(definition: &str) -> String {
+/// The definition of a tool as clients of 2025-11-25 see it: every one of them can run as a task, and only what is the
+/// gateway's own may insist on it.
+pub(crate) fn with_support(definition: &str, may_require: impl FnOnce() -> bool) -> String {
     const OPTIONAL: &str = r#""execution":{"taskSupport":"optional"}"#;
     let text = definition.trim_end();
     if !text.contains("\"execution\"") && text.ends_with('}') {
@@ -183,8 +141,7 @@ pub(crate) fn with_support(definition: &str) -> String {
     let Ok(raw) = serde_json::from_str::<&RawValue>(text) else {
         return definition.to_owned();
     };
-    let execution = Members::of(raw).and_then(|members| members.get("execution").map(str::to_owned));
-    if execution.is_some_and(|execution| execution.contains("\"required\"")) {
+    if Said::of(raw).support == Support::Required && may_require() {
         return definition.to_owned();
     }
     with_member(raw, "execution", r#"{"taskSupport":"optional"}"#)

@@ -195,6 +195,8 @@ impl Front {
             self.newsroom().watches.release(&watch, name);
             return Err(failure);
         }
+        // Whoever comes second waits as well: the first may have come a moment ago.
+        source.in_force(uri).await;
         Ok(())
     }
 

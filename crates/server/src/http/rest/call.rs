@@ -64,9 +64,10 @@ async fn arguments(app: &App, request: Request) -> Result<Box<RawValue>, Failure
 }
 
 /// Calls as somebody who can be asked, since a tool has to be able to say what it asks for; the first question ends the
-/// call.
+/// call. Whether an upstream makes a task of it is no affair of a caller who waits for the result.
 async fn run(app: &App, caller: &Caller, tool: &str, arguments: &RawValue) -> Result<Outcome, Failure> {
-    let caps = RawValue::from_string(r#"{"elicitation":{}}"#.to_owned()).expect("it is JSON");
+    let caps = r#"{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+    let caps = RawValue::from_string(caps.to_owned()).expect("it is JSON");
     let (client, emissions) = Client::listening(Version::V2026_07_28, Arc::new(ClientCaps::new(&caps)));
     let context = CallContext {
         via: Via {

@@ -9,6 +9,11 @@ pub(super) const BACK_OFF_MS: i64 = 20_000;
 /// A lease that ends later than this was given by a clock that was ahead.
 const LEASE_MAX_MS: i64 = 600_000;
 const STEP_MS: i64 = 60_000;
+/// How long what has ended is kept, and what is dead.
+pub(super) const KEPT_MS: i64 = 1_200_000;
+const DEAD_KEPT_MS: i64 = 7 * 24 * 3_600_000;
+/// How long a task waits for one gateway alone.
+pub(super) const WANTED_MS: i64 = 30_000;
 pub(super) const TYPES: [&str; 2] = ["a", "b"];
 
 /// What one of the gateways is asked at once, or what happens to the clock of both.
@@ -16,6 +21,8 @@ pub(super) const TYPES: [&str; 2] = ["a", "b"];
 pub(super) enum Op {
     Submit(usize, Vec<New>),
     Move(usize, Vec<Move>),
+    /// Apart from all else, since it is no part of the group that moves are written in.
+    Forget(usize, usize),
     /// The clock goes on.
     Wait {
         by_ms: i64,
@@ -34,6 +41,8 @@ pub(super) struct New {
     pub ahead_ms: i64,
     pub attempts_max: u32,
     pub key: Option<u8>,
+    /// The gateway that is to run it, if that has time soon.
+    pub wanted_by: Option<usize>,
 }
 
 /// What happens to what is there. Runs and tasks are numbers of which the rest counts.
@@ -57,6 +66,7 @@ pub(super) enum How {
     Refused,
     /// There was too much to do.
     Busy,
+    Cancelled,
     GivenBack,
     Unbegun,
 }
@@ -69,6 +79,7 @@ enum At {
     Running,
     BackingOff,
     Ended(State),
+    Gone,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +94,8 @@ pub(super) struct Kept {
     due_ms: i64,
     ready_ms: i64,
     lease_end_ms: i64,
+    ended_ms: i64,
+    wanted: Option<(usize, i64)>,
     attempts: u32,
     attempts_max: u32,
     wants_end: bool,
@@ -101,7 +114,12 @@ impl Kept {
             At::Behind | At::Ready => State::Pending,
             At::Running => State::Running,
             At::Ended(state) => state,
+            At::Gone => unreachable!("nobody asks how something is that is not there"),
         }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.at != At::Gone
     }
 
     pub(super) fn rank(&self) -> i64 {
@@ -109,7 +127,7 @@ impl Kept {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.at, At::Ended(_))
+        matches!(self.at, At::Ended(_) | At::Gone)
     }
 
     /// Whether sending it again has it done, and not told.
@@ -149,12 +167,14 @@ pub(super) enum Settlement {
     /// It had been settled; it stands wherever it stands when that is looked up.
     Repeat(usize),
     Lost,
+    /// Nobody knows the task.
+    Gone,
 }
 
 impl Model {
     /// Nothing where the key is another task's.
     pub(super) fn submit(&mut self, new: &New) -> Option<Submission> {
-        let named = |task: &Kept| new.key.is_some() && task.key == new.key;
+        let named = |task: &Kept| task.is_there() && new.key.is_some() && task.key == new.key;
         if let Some(earlier) = self.tasks.iter().position(named) {
             let task = &self.tasks[earlier];
             if (task.of, task.priority, task.lane) != (new.of, new.priority, new.lane) {
@@ -163,6 +183,7 @@ impl Model {
             let returns = task.returns();
             if returns {
                 self.begin_anew(earlier, new.ahead_ms);
+                self.tasks[earlier].wanted = self.wanted(new);
             }
             return Some(Submission {
                 task: earlier,
@@ -180,6 +201,8 @@ impl Model {
             due_ms: 0,
             ready_ms: 0,
             lease_end_ms: 0,
+            ended_ms: 0,
+            wanted: self.wanted(new),
             attempts: 0,
             attempts_max: new.attempts_max,
             wants_end: false,
@@ -194,6 +217,10 @@ impl Model {
             state: self.tasks[task].state(),
             is_repeat: false,
         })
+    }
+
+    fn wanted(&self, new: &New) -> Option<(usize, i64)> {
+        new.wanted_by.map(|gateway| (gateway, self.now_ms + WANTED_MS))
     }
 
     fn begin_anew(&mut self, number: usize, ahead_ms: i64) {
@@ -226,11 +253,16 @@ impl Model {
         self.turns();
     }
 
-    /// The ranks that a claim finds.
-    pub(super) fn claimable(&self, room: [u32; 2], at_most: u32) -> Vec<i64> {
+    /// The ranks that a claim at this gateway finds.
+    pub(super) fn claimable(&self, gateway: usize, room: [u32; 2], at_most: u32) -> Vec<i64> {
+        let is_free = |task: &Kept| {
+            task.wanted
+                .is_none_or(|(by, until_ms)| by == gateway || until_ms <= self.now_ms)
+        };
         let mut found = Vec::new();
         for (of, room) in room.into_iter().enumerate() {
             let ready = self.tasks.iter().filter(|task| task.of == of && task.at == At::Ready);
+            let ready = ready.filter(|task| is_free(task));
             let mut ranks: Vec<i64> = ready.map(Kept::rank).collect();
             ranks.sort_unstable();
             ranks.truncate(room as usize);
@@ -267,6 +299,9 @@ impl Model {
     pub(super) fn settle(&mut self, run: usize, how: How) -> Settlement {
         let (number, now_ms) = (self.runs[run].0, self.now_ms);
         let task = &mut self.tasks[number];
+        if !task.is_there() {
+            return Settlement::Gone;
+        }
         if task.run != Some(run) || !task.is_held {
             return Settlement::Lost;
         }
@@ -277,6 +312,7 @@ impl Model {
         task.at = match how {
             How::Done => At::Ended(State::Completed),
             _ if task.wants_end => At::Ended(State::Cancelled),
+            How::Cancelled => At::Ended(State::Cancelled),
             How::Never | How::Refused => At::Ended(State::Failed),
             How::Again | How::Busy | How::GivenBack if is_last => At::Ended(State::Dead),
             How::Again | How::Busy => At::BackingOff,
@@ -291,18 +327,20 @@ impl Model {
                 task.attempts -= 1;
                 task.ready_ms = task.due_ms;
             }
-            How::Done | How::Never | How::Refused => {}
+            How::Done | How::Never | How::Refused | How::Cancelled => {}
         }
+        task.ended_ms = now_ms;
         Settlement::State(task.state())
     }
 
     pub(super) fn cancel(&mut self, number: usize) -> Option<State> {
+        let now_ms = self.now_ms;
         let task = &mut self.tasks[number];
         match task.at {
             At::Running => task.wants_end = true,
             At::Ended(State::Cancelled) => {}
-            At::Ended(_) => return None,
-            _ => task.at = At::Ended(State::Cancelled),
+            At::Ended(_) | At::Gone => return None,
+            _ => (task.at, task.ended_ms) = (At::Ended(State::Cancelled), now_ms),
         }
         Some(task.state())
     }
@@ -315,6 +353,30 @@ impl Model {
         is_back
     }
 
+    /// What stands in a lane and has not ended stays.
+    pub(super) fn forget(&mut self, number: usize) -> bool {
+        let task = &mut self.tasks[number];
+        let may_go = task.is_there() && (task.lane.is_none() || task.is_over());
+        if may_go {
+            task.at = At::Gone;
+        }
+        may_go
+    }
+
+    /// What has ended is kept for a while, and what is dead for longer.
+    pub(super) fn prune(&mut self) {
+        for task in &mut self.tasks {
+            let kept_ms = match task.at {
+                At::Ended(State::Dead) => DEAD_KEPT_MS,
+                At::Ended(_) => KEPT_MS,
+                _ => continue,
+            };
+            if task.ended_ms + kept_ms <= self.now_ms {
+                task.at = At::Gone;
+            }
+        }
+    }
+
     /// Takes tasks from whoever was not heard of.
     pub(super) fn lapse(&mut self) {
         for task in &mut self.tasks {
@@ -325,6 +387,7 @@ impl Model {
             task.is_held = false;
             task.may_pass = false;
             task.due_ms = self.now_ms + 1;
+            task.ended_ms = self.now_ms;
             task.at = if task.wants_end {
                 At::Ended(State::Cancelled)
             } else if task.attempts >= task.attempts_max {
@@ -386,14 +449,15 @@ impl Model {
     }
 }
 
-/// Each of two gateways is asked up to four things at once.
+/// About so many. Each of two gateways is asked up to four things at once.
 pub(super) fn ops(count: usize) -> impl Strategy<Value = Vec<Op>> {
     let priority = prop::sample::select(Priority::ALL.to_vec());
     let lane = prop::option::weighted(0.5, 0..2_u8);
     let ahead_ms = prop_oneof![3 => Just(0_i64), 1 => 1..100_000_i64];
     let key = prop::option::weighted(0.3, 0..3_u8);
-    let new = (0..2_usize, priority, lane, ahead_ms, 1..4_u32, key).prop_map(
-        |(of, priority, lane, ahead_ms, attempts_max, key)| New {
+    let wanted_by = prop::option::weighted(0.2, 0..2_usize);
+    let new = (0..2_usize, priority, lane, ahead_ms, 1..4_u32, key, wanted_by).prop_map(
+        |(of, priority, lane, ahead_ms, attempts_max, key, wanted_by)| New {
             // What one key stands for is mostly the same.
             of: key.map_or(of, |_| 0),
             priority: if key.is_some() && of == 0 {
@@ -405,6 +469,7 @@ pub(super) fn ops(count: usize) -> impl Strategy<Value = Vec<Op>> {
             ahead_ms,
             attempts_max,
             key,
+            wanted_by,
         },
     );
     let how = prop::sample::select(vec![
@@ -414,6 +479,7 @@ pub(super) fn ops(count: usize) -> impl Strategy<Value = Vec<Op>> {
         How::Never,
         How::Refused,
         How::Busy,
+        How::Cancelled,
         How::GivenBack,
         How::Unbegun,
     ]);
@@ -429,9 +495,10 @@ pub(super) fn ops(count: usize) -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         3 => (0..2_usize, news).prop_map(|(gateway, news)| Op::Submit(gateway, news)),
         7 => (0..2_usize, moves).prop_map(|(gateway, moves)| Op::Move(gateway, moves)),
+        1 => (0..2_usize, any::<usize>()).prop_map(|(gateway, task)| Op::Forget(gateway, task)),
         2 => (1..40_000_i64).prop_map(|by_ms| Op::Wait { by_ms }),
         1 => prop::sample::select(vec![-3_600_000_i64, -60_000, -5_000, 60_000, 3_600_000])
             .prop_map(|by_ms| Op::Jump { by_ms }),
     ];
-    prop::collection::vec(op, count)
+    prop::collection::vec(op, 1..2 * count)
 }

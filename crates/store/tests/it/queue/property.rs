@@ -1,9 +1,12 @@
 //! The queue over a real database against a plain one, whatever happens to it in whatever order: two gateways on one
 //! database, each of which is asked several things at once.
+//!
+//! `FOREBAY_TEST_QUEUE_CASES` says how many cases are tried, `FOREBAY_TEST_SEED` from where. Of a case that fails the
+//! smallest that was found is printed.
 
 use super::{
     Timed, claim_of, done, failed, failed_of,
-    model::{BACK_OFF_MS, How, LEASE_MS, Model, Move, New, Op, Settlement, Submission, TYPES, ops},
+    model::{BACK_OFF_MS, How, KEPT_MS, LEASE_MS, Model, Move, New, Op, Settlement, Submission, TYPES, WANTED_MS, ops},
     work,
 };
 use crate::at;
@@ -17,15 +20,24 @@ use forebay_store::{
     queue::{Beat, Claimed, NewTask, Scope, Settled, SubmitError, TaskError, TaskQuery},
 };
 use forebay_testkit::db::TestDb;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, time::Duration};
 
-const CASES: u8 = 8;
+const CASES_VARIABLE: &str = "FOREBAY_TEST_QUEUE_CASES";
+const CASES: u64 = 8;
+const SEED_VARIABLE: &str = "FOREBAY_TEST_SEED";
+const SEED: u64 = 1;
 const OPS: usize = 60;
+/// Smaller cases that are tried where one has failed.
+const SHRINKS_MAX: usize = 200;
+const KEPT: Duration = Duration::from_millis(KEPT_MS.unsigned_abs());
 const LEASE: Duration = Duration::from_millis(LEASE_MS.unsigned_abs());
 const BACK_OFF: Duration = Duration::from_millis(BACK_OFF_MS.unsigned_abs());
 const WORKERS: [&str; 2] = ["w0", "w1"];
@@ -59,6 +71,13 @@ impl World<'_> {
                 let moves = self.resolved(*gateway, moves);
                 self.happen(*gateway, &moves).await;
             }
+            Op::Forget(gateway, task) => {
+                let Some(task) = task.checked_rem(self.ids.len()) else {
+                    return;
+                };
+                let found = self.queues[*gateway].forget(&Scope::All, &self.ids[task]).await;
+                assert_eq!(found.unwrap(), self.model.forget(task));
+            }
             Op::Wait { by_ms } => {
                 self.clock.advance(Duration::from_millis(by_ms.unsigned_abs()));
                 self.pass_time().await;
@@ -81,6 +100,10 @@ impl World<'_> {
             queue.catch_up().await.unwrap();
         }
         self.model.catch_up();
+        for queue in &self.queues {
+            queue.prune().await.unwrap();
+        }
+        self.model.prune();
     }
 
     async fn submit(&mut self, gateway: usize, news: &[New]) {
@@ -90,12 +113,15 @@ impl World<'_> {
                 run_at: (new.ahead_ms > 0).then(|| at(self.model.now_ms + new.ahead_ms)),
                 idempotency_key: new.key.map(|key| key.to_string()),
                 lane: new.lane.map(|lane| lane.to_string()),
+                wanted_by: new
+                    .wanted_by
+                    .map(|by| (WORKERS[by].parse().unwrap(), at(self.model.now_ms + WANTED_MS))),
                 retry: Retry {
                     attempts_max: new.attempts_max,
                     first: BACK_OFF,
                     max: BACK_OFF,
                 },
-                result_ttl: Duration::from_hours(1_000),
+                result_ttl: KEPT,
                 ..work(TYPES[new.of])
             })
         });
@@ -189,7 +215,8 @@ impl World<'_> {
                         assert!(found.is_repeat);
                         repeats.push((task, found.state));
                     }
-                    (Settlement::Lost, Err(TaskError::Refused(Refusal::Stale))) => {}
+                    (Settlement::Lost, Err(TaskError::Refused(Refusal::Stale)))
+                    | (Settlement::Gone, Err(TaskError::Unknown)) => {}
                     (expected, found) => unreachable!("{found:?} where {expected:?} was expected"),
                 },
                 (Move::Cancel { task }, Came::Cancelled(found)) => {
@@ -219,7 +246,7 @@ impl World<'_> {
 
     fn claimed(&mut self, gateway: usize, room: [u32; 2], at_most: u32, claimed: Vec<Claimed>) {
         self.model.wake();
-        let expected = self.model.claimable(room, at_most);
+        let expected = self.model.claimable(gateway, room, at_most);
         let numbers: Vec<usize> = claimed
             .iter()
             .map(|one| self.ids.iter().position(|id| *id == one.task.id).unwrap())
@@ -245,7 +272,12 @@ impl World<'_> {
         let page = self.queues[0].list(&all).await.unwrap();
         // Each process gives identifiers that grow; those of two are mixed.
         let found: BTreeSet<&TaskId> = page.tasks.iter().map(|task| &task.id).collect();
-        assert_eq!(found, self.ids.iter().collect());
+        let there = self
+            .ids
+            .iter()
+            .zip(&self.model.tasks)
+            .filter(|(_, task)| task.is_there());
+        assert_eq!(found, there.map(|(id, _)| id).collect());
         for task in &page.tasks {
             let number = self.ids.iter().position(|id| *id == task.id).unwrap();
             assert_eq!(task.state, self.model.tasks[number].state(), "{number}");
@@ -278,14 +310,15 @@ fn ended(how: How) -> Ended {
         How::Never => failed(false),
         How::Refused => failed_of("context_limit", false),
         How::Busy => failed_of("overloaded", true),
+        How::Cancelled => Ended::Cancelled,
         How::GivenBack => Ended::GivenBack,
         How::Unbegun => Ended::Unbegun,
     }
 }
 
-async fn run(db: &TestDb, case: u8, ops: &[Op]) {
+async fn run(db: &TestDb, case: u64, ops: &[Op]) {
     let clock = Clock::manual(at(super::START_MS));
-    let seed = u64::from(case) << 1;
+    let seed = case << 1;
     let gateways = [
         Timed::open_with(db, clock.clone(), Entropy::seeded(seed)).await,
         Timed::open_with(db, clock.clone(), Entropy::seeded(seed + 1)).await,
@@ -309,18 +342,60 @@ async fn run(db: &TestDb, case: u8, ops: &[Op]) {
     world.end().await;
 }
 
-fn ops_of(case: u8) -> Vec<Op> {
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[case; 32]);
+/// Whether it is otherwise than it should be on one of the databases; what, is on the standard error by then.
+async fn fails(case: u64, ops: &[Op]) -> bool {
+    for db in TestDb::both().await {
+        if AssertUnwindSafe(run(&db, case, ops)).catch_unwind().await.is_err() {
+            return true;
+        }
+    }
+    false
+}
+
+fn tree_of(seed: u64, case: u64) -> impl ValueTree<Value = Vec<Op>> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&case.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    ops(OPS).new_tree(&mut runner).unwrap().current()
+    ops(OPS).new_tree(&mut runner).unwrap()
+}
+
+/// The smallest case of this one that fails too, as far as is looked.
+async fn shrunk(case: u64, tree: &mut impl ValueTree<Value = Vec<Op>>) -> Vec<Op> {
+    let mut smallest = tree.current();
+    let mut goes_on = tree.simplify();
+    for _ in 0..SHRINKS_MAX {
+        if !goes_on {
+            break;
+        }
+        let smaller = tree.current();
+        goes_on = if fails(case, &smaller).await {
+            smallest = smaller;
+            tree.simplify()
+        } else {
+            tree.complicate()
+        };
+    }
+    smallest
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "who looks for rare cases says how many of them"
+)]
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 
 #[tokio::test]
 async fn whatever_happens_it_is_a_plain_queue() {
-    for case in 0..CASES {
-        let ops = ops_of(case);
-        for db in TestDb::both().await {
-            run(&db, case, &ops).await;
+    let (cases, seed) = (number(CASES_VARIABLE, CASES), number(SEED_VARIABLE, SEED));
+    for case in 0..cases {
+        let mut tree = tree_of(seed, case);
+        if fails(case, &tree.current()).await {
+            let smallest = shrunk(case, &mut tree).await;
+            panic!("case {case} of {SEED_VARIABLE}={seed} fails with {smallest:#?}");
         }
     }
 }
