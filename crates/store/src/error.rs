@@ -174,7 +174,7 @@ fn is_disconnecting(code: &str) -> bool {
 }
 
 /// The index of SQLite's write-ahead log cannot grow, for want of room: `SQLITE_IOERR_SHMSIZE`.
-const SQLITE_NO_ROOM_FOR_INDEX: u32 = 10 | 19 << 8;
+const SQLITE_NO_ROOM_FOR_INDEX: u32 = 0x130a;
 
 /// By SQLite's primary result codes (the low byte of the extended ones).
 fn from_sqlite(code: u32, error: Arc<sqlx::Error>) -> StoreError {
