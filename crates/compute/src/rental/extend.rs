@@ -129,7 +129,7 @@ impl Rentals {
 
     /// Which limit of whoever pays is passed, where it costs at all.
     async fn past_limit(&self, record: &Record) -> Done<Option<String>> {
-        if record.body.rate() == UsdRate::ZERO {
+        if record.body.burn() == UsdRate::ZERO {
             return Ok(None);
         }
         let standings = self.0.ledger.standings(&record.payer()).await?;

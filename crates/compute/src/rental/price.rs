@@ -41,7 +41,7 @@ pub(super) fn count(record: &mut Record, machine: &Machine, now: Timestamp) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::record::after, *};
+    use super::super::record::after;
     use crate::{
         market::Created,
         rental::{

@@ -58,7 +58,7 @@ impl Rentals {
             Some(words) => Verdict::PastLimit(words),
             None => Verdict::Judged(fits),
         };
-        let cost = record.body.rate().cost_of(request.by);
+        let cost = record.body.burn().cost_of(request.by);
         trial(&record, request.by, (cost, Usd::ZERO), verdict)
     }
 
