@@ -61,17 +61,17 @@ async fn dies_after_any_step<V: Known>() {
 
 #[tokio::test]
 async fn death_after_any_step_leaves_one_machine_or_none_at_vast() {
-    dies_after_any_step::<Vast>().await;
+    Box::pin(dies_after_any_step::<Vast>()).await;
 }
 
 #[tokio::test]
 async fn death_after_any_step_leaves_one_machine_or_none_at_ionet() {
-    dies_after_any_step::<IoNet>().await;
+    Box::pin(dies_after_any_step::<IoNet>()).await;
 }
 
 #[tokio::test]
 async fn death_after_any_step_leaves_one_machine_or_none_at_runpod() {
-    dies_after_any_step::<RunPod>().await;
+    Box::pin(dies_after_any_step::<RunPod>()).await;
 }
 
 async fn dies_while_the_provider_works<V: Known>() {
@@ -98,17 +98,17 @@ async fn dies_while_the_provider_works<V: Known>() {
 
 #[tokio::test]
 async fn death_while_the_provider_works_is_found_out_by_the_label_at_vast() {
-    dies_while_the_provider_works::<Vast>().await;
+    Box::pin(dies_while_the_provider_works::<Vast>()).await;
 }
 
 #[tokio::test]
 async fn death_while_the_provider_works_is_found_out_by_the_label_at_ionet() {
-    dies_while_the_provider_works::<IoNet>().await;
+    Box::pin(dies_while_the_provider_works::<IoNet>()).await;
 }
 
 #[tokio::test]
 async fn death_while_the_provider_works_is_found_out_by_the_label_at_runpod() {
-    dies_while_the_provider_works::<RunPod>().await;
+    Box::pin(dies_while_the_provider_works::<RunPod>()).await;
 }
 
 /// Its end is asked for, and whoever asked dies before the answer: it stays wanted gone, is asked for again, and settled.
@@ -157,12 +157,12 @@ async fn dies_while_it_is_ended<V: Known>() {
 
 #[tokio::test]
 async fn death_while_a_machine_is_ended_ends_it_all_the_same_at_vast() {
-    dies_while_it_is_ended::<Vast>().await;
+    Box::pin(dies_while_it_is_ended::<Vast>()).await;
 }
 
 #[tokio::test]
 async fn death_while_a_machine_is_ended_ends_it_all_the_same_at_runpod() {
-    dies_while_it_is_ended::<RunPod>().await;
+    Box::pin(dies_while_it_is_ended::<RunPod>()).await;
 }
 
 #[tokio::test]

@@ -287,10 +287,8 @@ async fn what_has_to_be_agreed_to_is_quoted_and_rented_at_the_quoted_price() {
             .with(|runpod| runpod.gpus[0].price.iter_mut().for_each(|price| *price += by));
     };
     raise(10_000);
-    assert_eq!(
-        gateway.create(agreed(&quote.id)).await.unwrap_err().code.as_str(),
-        "conflict"
-    );
+    let dearer = gateway.create(agreed(&quote.id)).await.unwrap_err();
+    assert_eq!(dearer.code.as_str(), "conflict");
     raise(-10_000);
     for change in [
         |wish: &mut CreateRequest| wish.image = Some("somebody/else:1".to_owned()),
@@ -360,10 +358,8 @@ async fn what_has_to_be_agreed_to_is_quoted_and_rented_at_the_quoted_price() {
     };
     let late = gateway.rentals.quote(&ann(), request).await.unwrap();
     world.clock.advance(11 * MINUTE);
-    assert_eq!(
-        gateway.create(agreed(&late.id)).await.unwrap_err().code.as_str(),
-        "unknown_quote"
-    );
+    let late = gateway.create(agreed(&late.id)).await.unwrap_err();
+    assert_eq!(late.code.as_str(), "unknown_quote");
     assert_eq!(world.fake.created(), 1);
     gateway.close().await;
 }

@@ -20,7 +20,11 @@ use forebay_testkit::db::TestDb;
 use jiff::Timestamp;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{broadcast, mpsc};
 
 const AT: &str = "2026-11-20T00:00:00Z";
@@ -70,13 +74,13 @@ fn rental(desired: Desired) -> Arc<Rental> {
     })
 }
 
-fn overrun() -> Box<Overrun> {
+fn overrun() -> Overrun {
     let purse = Purse {
         tenant: "acme".parse().unwrap(),
         scope: Scope::Tenant,
         id: "acme".to_owned(),
     };
-    Box::new(Overrun {
+    Overrun {
         standing: Standing {
             purse,
             window: Window::new(60, usd("5"), Enforcement::Hard).unwrap(),
@@ -89,14 +93,14 @@ fn overrun() -> Box<Overrun> {
             rate: UsdRate::ZERO,
         },
         reason: Reason::Amount,
-    })
+    }
 }
 
 fn of_machines() -> Vec<(RentalNews, Kind, &'static str)> {
     let at: Timestamp = AT.parse().unwrap();
     let near = |desired| RentalNews::NearLimit {
         rental: rental(desired),
-        overrun: overrun(),
+        overrun: Box::new(overrun()),
         left: Some(Duration::from_mins(40)),
     };
     vec![
@@ -166,8 +170,8 @@ fn of_money() -> Vec<(LedgerNews, Kind, &'static str)> {
         posted: usd("0.25"),
     };
     vec![
-        (LedgerNews::SoftLimit(overrun()), Kind::SoftLimit, "$5"),
-        (LedgerNews::Refused(overrun()), Kind::Refused, "$5"),
+        (LedgerNews::SoftLimit(Box::new(overrun())), Kind::SoftLimit, "$5"),
+        (LedgerNews::Refused(Box::new(overrun())), Kind::Refused, "$5"),
         (
             LedgerNews::Lapsed(Box::new(lapse)),
             Kind::Lapsed,
@@ -178,13 +182,13 @@ fn of_money() -> Vec<(LedgerNews, Kind, &'static str)> {
 
 /// A webhook, and what comes to it.
 async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
-    let (heard, hears) = mpsc::unbounded_channel();
+    let (tell, hears) = mpsc::unbounded_channel();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let take = async |State(heard): State<mpsc::UnboundedSender<Value>>, body: String| {
         heard.send(serde_json::from_str(&body).unwrap()).unwrap();
     };
-    let router = Router::new().route("/hook", post(take)).with_state(heard);
+    let router = Router::new().route("/hook", post(take)).with_state(tell);
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     (url, hears)
@@ -251,9 +255,9 @@ async fn each_kind_of_news_comes_to_a_webhook_an_event_and_a_count() {
         let body = tokio::time::timeout(PATIENCE, hears.recv()).await.unwrap().unwrap();
         told.insert(body["type"].as_str().unwrap().to_owned(), body);
     }
-    let all: BTreeMap<&str, ()> = Kind::ALL.iter().map(|kind| (kind.as_str(), ())).collect();
+    let all: BTreeSet<&str> = Kind::ALL.into_iter().map(Kind::as_str).collect();
     assert!(
-        told.keys().eq(all.keys()),
+        told.keys().eq(all.iter()),
         "each kind that there is was told: {:?}",
         told.keys()
     );

@@ -101,12 +101,15 @@ fn make_whole(schema: &Value, value: &mut Value) {
                 *value = json!(u64::from(as_u32(whole)));
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| make_whole(&schema["items"], item)),
+        Value::Array(items) => {
+            for item in items {
+                make_whole(&schema["items"], item);
+            }
+        }
         Value::Object(members) => {
-            let properties = &schema["properties"];
-            members
-                .iter_mut()
-                .for_each(|(name, member)| make_whole(&properties[name.as_str()], member));
+            for (name, member) in members {
+                make_whole(&schema["properties"][name.as_str()], member);
+            }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }

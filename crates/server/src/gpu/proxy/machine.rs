@@ -23,38 +23,32 @@ const BEGIN_MAX: Duration = Duration::from_mins(5);
 /// idle, which is a minute.
 const USED_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
-/// While this is there, a machine is in use, whatever becomes of the request. It holds nobody up, and fails nothing.
-struct InUse {
-    _over: oneshot::Sender<()>,
-}
-
-impl InUse {
-    fn begin(app: &App, rental: &str) -> Self {
-        let (_over, mut over) = oneshot::channel();
-        let (rentals, clock, id) = (app.rentals.clone(), app.clock.clone(), rental.to_owned());
-        app.tasks.spawn("gpu.proxy.use", |stop| async move {
-            let note = || async {
-                if let Err(failure) = rentals.touch(&id).await {
-                    tracing::warn!(
-                        rental.id = id,
-                        error = failure.chain(),
-                        "that a machine is used was not noted"
-                    );
-                }
-            };
-            loop {
-                note().await;
-                let next = clock.now().saturating_add(USED_EVERY).unwrap_or(Timestamp::MAX);
-                tokio::select! {
-                    () = clock.reaches(next) => {}
-                    _ = &mut over => break,
-                    () = stop.draining() => break,
-                }
+/// Until what it gives is dropped a machine is in use, whatever becomes of the request. It holds nobody up, and fails nothing.
+fn in_use(app: &App, rental: &str) -> oneshot::Sender<()> {
+    let (over, mut is_over) = oneshot::channel();
+    let (rentals, clock, id) = (app.rentals.clone(), app.clock.clone(), rental.to_owned());
+    app.tasks.spawn("gpu.proxy.use", |stop| async move {
+        let note = || async {
+            if let Err(failure) = rentals.touch(&id).await {
+                tracing::warn!(
+                    rental.id = id,
+                    error = failure.chain(),
+                    "that a machine is used was not noted"
+                );
             }
+        };
+        loop {
             note().await;
-        });
-        Self { _over }
-    }
+            let next = clock.now().saturating_add(USED_EVERY).unwrap_or(Timestamp::MAX);
+            tokio::select! {
+                () = clock.reaches(next) => {}
+                _ = &mut is_over => break,
+                () = stop.draining() => break,
+            }
+        }
+        note().await;
+    });
+    over
 }
 
 pub(super) async fn machine(
@@ -74,7 +68,7 @@ pub(super) async fn machine(
         *request.body_mut() = Some(bytes.into());
     }
     // It is in use from the first byte to the last, also where it refuses, breaks off, or nobody waits any more.
-    let _in_use = InUse::begin(app, &rental.id);
+    let _in_use = in_use(app, &rental.id);
     let answer = open(app, rental, request).await?;
     let status = answer.status().as_u16();
     let media_type = answer
