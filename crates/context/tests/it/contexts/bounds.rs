@@ -9,7 +9,11 @@ use forebay_domain::{
     money::Usd,
 };
 use forebay_store::queue::Scope;
-use forebay_testkit::{db::TestDb, openai::ANSWER};
+use forebay_testkit::{
+    db::TestDb,
+    openai::{ANSWER, Reply},
+};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::json;
 use std::time::Duration;
 
@@ -235,4 +239,46 @@ async fn what_nobody_uses_expires_and_is_removed() {
         assert_eq!(world.metric("forebay_contexts"), 1);
         assert_eq!(world.metric("forebay_context_nodes"), 2);
     }
+}
+
+#[tokio::test]
+async fn the_more_urgent_prompt_is_asked_first_where_an_engine_is_busy() {
+    let db = TestDb::sqlite();
+    let (world, who) = (World::narrow(&db).await, ann());
+    let mut prompts = Vec::new();
+    for (words, priority) in [
+        ("first", "medium"),
+        ("low", "low"),
+        ("high", "high"),
+        ("critical", "critical"),
+    ] {
+        let id = world.make(&who, &[]).await;
+        let body = json!({ "prompt": words, "priority": priority });
+        prompts.push(world.prompt_task(&who, &id, body).await.unwrap());
+        world
+            .engine
+            .will(Reply::polite(&json!({ "model": "qwen" })).hold_head());
+    }
+    let waiting = || world.router.explain_route(&who, "qwen", None).unwrap().steps[0].waiting;
+    let mut running = FuturesUnordered::new();
+    for (count, task) in (1..).zip(&prompts) {
+        running.push(world.run(&who, task));
+        tokio::select! {
+            () = until("it waits, or is asked", || async { world.engine.seen().len() + waiting() == count }) => {}
+            _ = running.next() => panic!("nothing is answered yet"),
+        }
+    }
+    assert_eq!(world.read(), ["user: first"]);
+    for _ in &prompts {
+        world.engine.open_gate();
+    }
+    while let Some(answered) = running.next().await {
+        answered.unwrap();
+    }
+    let reached = world.engine.seen();
+    let words: Vec<_> = reached
+        .iter()
+        .map(|seen| seen.json()["messages"][0]["content"].clone())
+        .collect();
+    assert_eq!(words, ["first", "critical", "high", "low"]);
 }

@@ -78,6 +78,15 @@ impl World {
 
     /// With more said of the model.
     pub(crate) async fn with(db: &TestDb, more: Value) -> Self {
+        Self::of(db, more, json!({})).await
+    }
+
+    /// With an engine that answers one request at a time.
+    pub(crate) async fn narrow(db: &TestDb) -> Self {
+        Self::of(db, json!({}), json!({ "max_concurrency": 1 })).await
+    }
+
+    async fn of(db: &TestDb, more: Value, of_backend: Value) -> Self {
         let (tasks, clock) = (Tasks::new(), Clock::manual("2026-11-21T12:00:00Z".parse().unwrap()));
         let parts = StoreParts {
             clock: clock.clone(),
@@ -86,8 +95,12 @@ impl World {
         };
         let store = Store::open(db.url(), parts).await.unwrap();
         let engine = Engine::start().await;
-        let mut model =
-            json!({ "backends": [{ "url": engine.url(), "probe": { "interval_s": 0 } }], "context_tokens": 4_096 });
+        let mut backend = json!({ "url": engine.url(), "probe": { "interval_s": 0 } });
+        backend
+            .as_object_mut()
+            .unwrap()
+            .extend(of_backend.as_object().unwrap().clone());
+        let mut model = json!({ "backends": [backend], "context_tokens": 4_096 });
         model.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let models: Models = serde_json::from_value(json!({ "qwen": model })).unwrap();
         let secrets = SecretReader::new(|_| None);
