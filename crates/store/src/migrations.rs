@@ -179,7 +179,165 @@ fn explain(error: MigrateError) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, path::Path};
+    use crate::{
+        Store, StoreParts,
+        queue::{Body, NewTask, Scope, TaskQuery},
+    };
+    use forebay_domain::{
+        id::TraceId,
+        model::Priority,
+        task::{Needs, Retry, State, TaskOwner},
+    };
+    use forebay_runtime::{Clock, Entropy, Tasks};
+    use forebay_testkit::db::TestDb;
+    use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+    /// The tables as they were at a version.
+    async fn migrate_to(db: &TestDb, version: i64) {
+        let engine = Engine::of(db.url()).unwrap();
+        let all = migrator(engine);
+        let first = all.iter().filter(|one| one.version <= version).cloned().collect();
+        let first = Migrator::with_migrations(first);
+        if let Some(folder) = db.folder() {
+            fs::create_dir_all(folder.join("data")).unwrap();
+            let options = db.url().parse::<sqlx::sqlite::SqliteConnectOptions>().unwrap();
+            let mut connection = SqliteConnection::connect_with(&options.create_if_missing(true))
+                .await
+                .unwrap();
+            first.run_direct(None, &mut connection, false).await.unwrap();
+            connection.close().await.unwrap();
+        } else {
+            let mut connection = PgConnection::connect(db.url()).await.unwrap();
+            first.run_direct(None, &mut connection, false).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+
+    /// One task of each stage, as the version before `task_names` wrote them: acme's, and one of another tenant.
+    fn filled(now_ms: i64) -> String {
+        const FAR_MS: i64 = 4_000_000_000_000;
+        let row = |id: &str, stage: &str, task_type: &str, more: [&str; 4]| {
+            let [lane, wake, name, output] = more;
+            let tenant = if id == "theirs" { "zeta" } else { "acme" };
+            format!(
+                "('{id}', '{stage}', '{task_type}', 2, 1, 1, {wake}, 1, 1, FALSE, 5, 1, 600000, 60000, 60000, 0, {lane}, '{tenant}', \
+                 'ann', 'k1', '{{\"role\":\"user\"}}', '0000000000000000000000000000000a', 1, {name}, '{{}}', {output})"
+            )
+        };
+        let far = FAR_MS.to_string();
+        // No lease and no pause before another try is so long that it could be a clock's mistake.
+        let soon = (now_ms + 500_000).to_string();
+        let failed = r#"'{"content":[],"isError":true}'"#;
+        let rows = [
+            row("a", "scheduled", "x", ["'l'", &far, "'n1'", "NULL"]),
+            row("b", "waiting", "x", ["'m'", "NULL", "NULL", "NULL"]),
+            row("c", "pending", "x", ["'m'", "NULL", "NULL", "NULL"]),
+            row("d", "running", "x", ["NULL", &soon, "NULL", "NULL"]),
+            row("e", "retrying", "x", ["NULL", &soon, "NULL", "NULL"]),
+            row("f", "completed", "tools/call", ["NULL", &far, "'n2'", failed]),
+            row("g", "completed", "x", ["NULL", &far, "NULL", "'1'"]),
+            row("h", "failed", "x", ["NULL", &far, "NULL", "NULL"]),
+            row("i", "cancelled", "x", ["NULL", &far, "NULL", "NULL"]),
+            row("j", "dead", "x", ["NULL", &far, "NULL", "NULL"]),
+            row("theirs", "pending", "x", ["NULL", "NULL", "'n1'", "NULL"]),
+        ];
+        format!(
+            "INSERT INTO task (id, stage, task_type, priority, rank, run_at_ms, wake_at_ms, fence, attempts, cancel_wanted, \
+             attempts_max, retry_first_ms, retry_max_ms, timeout_ms, result_ttl_ms, needs_memory, lane, tenant, subject, \
+             key_id, principal, trace, created_at_ms, idempotency_key, input, output) VALUES {}",
+            rows.join(", ")
+        )
+    }
+
+    fn called_n1(owner: &TaskOwner, subject: &str) -> NewTask {
+        NewTask {
+            task_type: "x".parse().unwrap(),
+            owner: TaskOwner {
+                subject: subject.parse().unwrap(),
+                ..owner.clone()
+            },
+            priority: Priority::Medium,
+            run_at: None,
+            input: bytes::Bytes::from_static(b"1"),
+            idempotency_key: Some("n1".to_owned()),
+            stands_for: None,
+            lane: None,
+            context_id: None,
+            wanted_by: None,
+            retry: Retry::default(),
+            timeout: Duration::from_mins(1),
+            result_ttl: Duration::from_hours(1),
+            trace: TraceId::from_bytes([1; 16]).unwrap(),
+            needs: Needs::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_filled_queue_is_brought_up_to_date_and_goes_on() {
+        for db in TestDb::both().await {
+            migrate_to(&db, 16).await;
+            db.execute(&filled(Clock::system().now().as_millisecond())).await;
+            let tasks = Tasks::new();
+            let parts = StoreParts {
+                clock: Clock::system(),
+                entropy: Entropy::system(),
+                tasks: tasks.clone(),
+            };
+            let queue = Store::open(db.url(), parts).await.unwrap().queue();
+            let count = async |what: &str| db.number(&format!("SELECT {what}")).await;
+            assert_eq!(count("MAX(version) FROM _sqlx_migrations").await, ALL.last().unwrap().0);
+            let unfinished = "CAST(SUM(number) AS BIGINT) FROM task_unfinished WHERE tenant =";
+            assert_eq!(count(&format!("{unfinished} 'acme'")).await, 5, "{}", db.name());
+            assert_eq!(count(&format!("{unfinished} 'zeta'")).await, 1);
+            assert_eq!(count("COUNT(*) FROM task WHERE is_error AND id = 'f'").await, 1);
+            assert_eq!(count("COUNT(*) FROM task WHERE is_error").await, 1);
+
+            let query = TaskQuery {
+                scope: Scope::All,
+                state: None,
+                task_type: None,
+                context_id: None,
+                after: None,
+                limit: 0,
+            };
+            let page = queue.list(&query).await.unwrap();
+            let found: BTreeMap<&str, State> = page.tasks.iter().map(|one| (one.id.as_str(), one.state)).collect();
+            let expected = BTreeMap::from([
+                ("a", State::Scheduled),
+                ("b", State::Pending),
+                ("c", State::Pending),
+                ("d", State::Running),
+                ("e", State::Scheduled),
+                ("f", State::Completed),
+                ("g", State::Completed),
+                ("h", State::Failed),
+                ("i", State::Cancelled),
+                ("j", State::Dead),
+                ("theirs", State::Pending),
+            ]);
+            assert_eq!(found, expected, "{}", db.name());
+
+            // A name is found by whoever gave it, and is another's too.
+            let owner = page
+                .tasks
+                .iter()
+                .find(|one| one.id.as_str() == "a")
+                .unwrap()
+                .owner
+                .clone();
+            let named = |subject: &str| called_n1(&owner, subject);
+            assert!(queue.submit(named("ann")).await.is_err(), "another task has this name");
+            let theirs = queue.submit(named("bob")).await.unwrap();
+            assert!(!theirs.is_repeat);
+            for (id, again) in [("h", State::Pending), ("j", State::Pending)] {
+                let id = id.parse().unwrap();
+                assert_eq!(queue.requeue(&Scope::All, &id).await.unwrap(), again);
+                assert!(queue.get(&Scope::All, &id, Body::Both).await.unwrap().is_some());
+            }
+            assert_eq!(count(&format!("{unfinished} 'acme'")).await, 8, "{}", db.name());
+            assert!(tasks.shut_down(Duration::from_secs(30)).await);
+        }
+    }
 
     #[test]
     fn every_file_is_in_the_list_and_the_list_has_no_gap() {
