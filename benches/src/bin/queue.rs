@@ -43,10 +43,13 @@ struct Options {
 }
 
 const BATCH: usize = 100;
+/// Types of the tasks that wait while claims are timed; each claim asks for all of them.
+const TYPES: u32 = 7;
 const INPUT: &str = r#"{"model_id":"qwen","prompt":"What is the capital of France?"}"#;
 const OUTPUT: &str = r#"{"content":"Paris."}"#;
 
-/// How the bare driver says a batch: a statement a row, or one for all of them.
+/// How the bare driver says a batch: a statement a row, or one for all of them. Either way it makes three commits for a
+/// hundred tasks, each flushed, and each row gets an input and an output of its own.
 #[derive(Clone, Copy, PartialEq)]
 enum Bare {
     Rows,
@@ -119,21 +122,24 @@ impl Plain {
         in_transaction!(self, |tx| {
             for part in ids.chunks(per_statement) {
                 let sql = completion(part.len());
-                let mut query = sqlx::query(AssertSqlSafe(sql)).bind(OUTPUT);
+                let mut query = sqlx::query(AssertSqlSafe(sql));
                 for id in part {
-                    query = query.bind(id);
+                    query = query.bind(id).bind(OUTPUT);
                 }
                 query.execute(&mut *tx).await.unwrap();
             }
         });
     }
 
+    /// Tasks of several types, of which one in ten stands in a lane of ten, behind its first.
     async fn fill(&self, queued: u64, now_ms: i64) {
         let sql = format!(
             "INSERT INTO task (id, stage, task_type, priority, rank, run_at_ms, fence, attempts, cancel_wanted, attempts_max, \
-             retry_first_ms, retry_max_ms, timeout_ms, result_ttl_ms, needs_memory, tenant, subject, principal, trace, \
-             created_at_ms, input) SELECT 'full' || n, 'pending', 'full', 1 + n % 4, {now_ms} - n - 60000 * (1 + n % 4), \
-             {now_ms} - n, 0, 0, false, 5, 1000, 60000, 60000, 60000, 0, 'acme', 'ann', '{{\"role\":\"user\"}}', \
+             retry_first_ms, retry_max_ms, timeout_ms, result_ttl_ms, needs_memory, lane, tenant, subject, principal, trace, \
+             created_at_ms, input) SELECT 'full' || n, CASE WHEN n % 10 = 0 AND n % 100 > 0 THEN 'waiting' ELSE 'pending' END, \
+             'full' || (n % {TYPES}), 1 + n % 4, {now_ms} - n - 60000 * (1 + n % 4), \
+             {now_ms} - n, 0, 0, false, 5, 1000, 60000, 60000, 60000, 0, \
+             CASE WHEN n % 10 = 0 THEN 'lane' || (n / 100) END, 'acme', 'ann', '{{\"role\":\"user\"}}', \
              '0000000000000000000000000000000a', {now_ms} - n, '{INPUT}' FROM (WITH RECURSIVE s (n) AS \
              (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {queued}) SELECT n FROM s) AS s"
         );
@@ -152,10 +158,13 @@ fn insertion(rows: usize) -> String {
 }
 
 fn completion(rows: usize) -> String {
-    let ids: Vec<String> = (2..rows + 2).map(|number| format!("${number}")).collect();
+    let values: Vec<String> = (0..rows)
+        .map(|row| format!("(${}, ${})", 2 * row + 1, 2 * row + 2))
+        .collect();
     format!(
-        "UPDATE bench_task SET state = 'completed', output = $1, worker = NULL, lease = NULL WHERE id IN ({})",
-        ids.join(", ")
+        "UPDATE bench_task SET state = 'completed', output = ended.column2, worker = NULL, lease = NULL \
+         FROM (VALUES {}) AS ended WHERE id = ended.column1",
+        values.join(", ")
     )
 }
 
@@ -193,11 +202,11 @@ fn owner() -> TaskOwner {
     })
 }
 
-fn claim_of(task_type: &str, at_most: u32) -> Claim {
+fn claim_of(types: &[&str], at_most: u32) -> Claim {
     Claim {
         worker: "bench".parse().unwrap(),
         offer: Offer::default(),
-        room: vec![(task_type.parse().unwrap(), at_most)],
+        room: types.iter().map(|of| (of.parse().unwrap(), at_most)).collect(),
         at_most,
         lease: Duration::from_mins(1),
     }
@@ -209,7 +218,7 @@ async fn cycle(queue: &Queue, owner: &TaskOwner) -> usize {
         submitted.unwrap();
     }
     let claimed = queue
-        .claim(claim_of("bench", u32::try_from(BATCH).unwrap()))
+        .claim(claim_of(&["bench"], u32::try_from(BATCH).unwrap()))
         .await
         .unwrap();
     let settling = claimed.iter().map(|one| {
@@ -255,7 +264,7 @@ async fn starting(queue: &Queue, owner: &TaskOwner) -> (f64, f64) {
         let worker = async {
             loop {
                 ready.changed().await.unwrap();
-                let claimed = queue.claim(claim_of("idle", 1)).await.unwrap();
+                let claimed = queue.claim(claim_of(&["idle"], 1)).await.unwrap();
                 if let Some(one) = claimed.into_iter().next() {
                     return (Instant::now(), one);
                 }
@@ -272,10 +281,12 @@ async fn starting(queue: &Queue, owner: &TaskOwner) -> (f64, f64) {
 }
 
 async fn claiming(queue: &Queue, at_most: u32) -> (f64, f64) {
+    let types: Vec<String> = (0..TYPES).map(|number| format!("full{number}")).collect();
+    let types: Vec<&str> = types.iter().map(String::as_str).collect();
     let mut took = Vec::new();
     for _ in 0..200 {
         let begun = Instant::now();
-        let claimed = queue.claim(claim_of("full", at_most)).await.unwrap();
+        let claimed = queue.claim(claim_of(&types, at_most)).await.unwrap();
         took.push(begun.elapsed());
         assert_eq!(claimed.len(), at_most as usize);
     }
@@ -308,7 +319,7 @@ async fn main() {
     println!(
         "{}",
         json!({
-            "engine": store.engine(), "loops": options.loops, "queued": options.queued,
+            "engine": store.engine(), "loops": options.loops, "queued": options.queued, "types": TYPES,
             "bare_rows_per_s": rows, "bare_batches_per_s": batch, "cycles_per_s": cycles,
             "start_p50_ms": start_ms, "start_p99_ms": start_p99_ms,
             "claim_p50_ms": one_ms, "claim_p99_ms": one_p99_ms,
