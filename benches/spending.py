@@ -8,7 +8,7 @@ import tempfile
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import Gateway, build, measure, row, start_reference, verdict
+from harness import Gateway, build, measure_all, row, start_reference, verdict
 
 # So much that nothing is refused; two windows, since each is judged.
 BUDGETS = "\n".join(
@@ -43,13 +43,16 @@ def figures(binaries, folder):
         print(
             "| path | requests/s | CPU ms a request | p50 ms | p99 ms | first byte p50 ms |\n|---|---|---|---|---|---|"
         )
-        seen = {}
+        requests = {}
         for name, (tenant, model) in ways.items():
             body = {"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": "Where is Paris?"}]}
             headers = [f"x-api-key: {key_of(gateway, tenant)}"]
             url = gateway.url + "/v1/chat/completions"
-            seen[name] = measure(binaries, gateway.process.pid, url=url, body=body, expect="Paris", headers=headers)
-            row(f"**Forebay, {name}**", seen[name])
+            request = {"url": url, "body": body, "expect": "Paris", "headers": headers}
+            requests[name] = (gateway.process.pid, request)
+        seen = measure_all(binaries, requests)
+        for name, figures in seen.items():
+            row(f"**Forebay, {name}**", figures)
         plain, held = seen["chat, nothing to pay"], seen["chat, held"]
         print("\n| figure | measured | target | |\n|---|---|---|---|")
         return [

@@ -7,7 +7,7 @@ import sqlite3
 import statistics
 import time
 
-from harness import Gateway, measure, row, start_reference, verdict
+from harness import Gateway, measure, measure_all, row, start_reference, verdict
 
 PASSAGES = 10_000
 WORDS_OF_A_PASSAGE = 90
@@ -98,10 +98,17 @@ def figures(binaries, folder):
         )  # fmt: skip
         row("**Forebay, tool loop (2 model hops, 1 tool)**", loop)
         paced = {"body": {"model": "paced", "messages": question, "stream": True}, "expect": "[DONE]"}
-        direct = measure(binaries, engine.pid, url=f"http://{address}{path}", **paced, slower=20)
-        row("the engine, a chunk each 5 ms", direct)
-        through = measure(binaries, gateway.process.pid, url=gateway.url + path, headers=key, **paced, slower=20)
-        row("**Forebay, a chunk each 5 ms**", through)
+        ways = {
+            "the engine, a chunk each 5 ms": (engine.pid, {"url": f"http://{address}{path}", **paced}),
+            "**Forebay, a chunk each 5 ms**": (
+                gateway.process.pid,
+                {"url": gateway.url + path, "headers": key, **paced},
+            ),
+        }
+        both = measure_all(binaries, ways, slower=20)
+        for name, figures in both.items():
+            row(name, figures)
+        direct, through = both.values()
         print("\n| figure | measured | target | |\n|---|---|---|---|")
         return [
             verdict("tool loop (2 model hops, 1 tool), CPU", loop["cpu_ms"], 1.0, "ms"),
