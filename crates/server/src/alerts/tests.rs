@@ -196,22 +196,25 @@ async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
 
 struct Telling {
     alerts: Alerts,
-    store: Store,
     registry: Registry,
     tasks: Tasks,
 }
 
-async fn telling(db: &TestDb, url: &str) -> Telling {
-    let (clock, tasks) = (Clock::manual(AT.parse().unwrap()), Tasks::new());
+async fn opened(db: &TestDb, clock: Clock, tasks: &Tasks) -> Store {
     let parts = StoreParts {
-        clock: clock.clone(),
+        clock,
         entropy: Entropy::system(),
         tasks: tasks.clone(),
     };
-    let store = Store::open(db.url(), parts).await.unwrap();
+    Store::open(db.url(), parts).await.unwrap()
+}
+
+async fn telling(db: &TestDb, url: &str) -> Telling {
+    let (clock, tasks) = (Clock::manual(AT.parse().unwrap()), Tasks::new());
+    let store = opened(db, clock.clone(), &tasks).await;
     let mut registry = Registry::default();
     let parts = AlertsParts {
-        store: store.clone(),
+        store,
         clock,
         entropy: Entropy::system(),
         tasks: tasks.clone(),
@@ -224,7 +227,6 @@ async fn telling(db: &TestDb, url: &str) -> Telling {
     let alerts = Alerts::start(&serde_json::from_value(config).unwrap(), parts).unwrap();
     Telling {
         alerts,
-        store,
         registry,
         tasks,
     }
@@ -282,7 +284,9 @@ async fn each_kind_of_news_comes_to_a_webhook_an_event_and_a_count() {
         metrics.contains("forebay_alert_deliveries_total{outcome=\"delivered\"}"),
         "{metrics}"
     );
-    let page = telling.store.events().read(&EventQuery::default()).await.unwrap();
+    // What was there is written by now, and its store closed.
+    let again = opened(&db, Clock::system(), &Tasks::new()).await;
+    let page = again.events().read(&EventQuery::default()).await.unwrap();
     let mut actions: Vec<_> = page.events.iter().map(|stored| stored.event.action.clone()).collect();
     actions.sort();
     let mut kinds = Kind::ALL.map(|kind| format!("alert:{}", kind.as_str()));

@@ -6,10 +6,7 @@
 use forebay_domain::ledger::Request;
 use forebay_runtime::Stop;
 use std::time::Duration;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use super::{Ledger, metrics::Metrics};
@@ -18,8 +15,6 @@ use crate::{StoreError, db::PATIENCE};
 /// Movements that may wait before whoever wants to spend more has to wait as well.
 pub const LATER_MAX: usize = 4_096;
 const BATCH_MAX: usize = 256;
-/// How long the first of a batch waits for others: nobody waits for them, and each commit costs far more than what it writes.
-const GATHERING: Duration = Duration::from_millis(25);
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -88,23 +83,9 @@ impl Left {
             if batch.is_empty() {
                 return;
             }
-            self.gather(&mut batch, &stop).await;
             let done = batch.len();
             insist(&ledger, batch).await;
             self.waiting.send_modify(|count| *count -= done);
-        }
-    }
-
-    async fn gather(&mut self, batch: &mut Vec<Request>, stop: &Stop) {
-        let until = Instant::now() + GATHERING;
-        while batch.len() < BATCH_MAX {
-            let room = BATCH_MAX - batch.len();
-            tokio::select! {
-                biased;
-                () = stop.draining() => return,
-                () = tokio::time::sleep_until(until) => return,
-                count = self.queue.recv_many(batch, room) => if count == 0 { return },
-            }
         }
     }
 }
@@ -156,7 +137,6 @@ fn give_up(ledger: &Ledger, request: &Request, error: &StoreError) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_runtime::Tasks;
     use futures_util::FutureExt;
 
     fn void() -> Request {
@@ -186,39 +166,5 @@ mod tests {
         assert!(refused.is_unavailable(), "and not for ever");
         drop(left);
         assert!(!later.leave(void()), "nobody is there any more");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_nobody_waits_for_gathers_a_little_and_not_while_the_process_ends() {
-        let (later, mut left) = queue(Metrics::new());
-        let tasks = Tasks::new();
-        let stop = tasks.stop();
-        let begun = Instant::now();
-        let mut batch = vec![void()];
-        let gathering = async {
-            left.gather(&mut batch, stop).await;
-            begun.elapsed()
-        };
-        let coming = async {
-            tokio::time::sleep(GATHERING / 2).await;
-            assert!(later.leave(void()));
-        };
-        let (took, ()) = tokio::join!(gathering, coming);
-        assert_eq!((batch.len(), took), (2, GATHERING));
-
-        for _ in 0..BATCH_MAX {
-            assert!(later.leave(void()));
-        }
-        let mut full = vec![void()];
-        left.gather(&mut full, stop).await;
-        assert_eq!(
-            (full.len(), begun.elapsed()),
-            (BATCH_MAX, GATHERING),
-            "a full one goes at once"
-        );
-
-        stop.drain();
-        left.gather(&mut vec![void()], stop).await;
-        assert_eq!(begun.elapsed(), GATHERING);
     }
 }
