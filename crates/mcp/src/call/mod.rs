@@ -12,6 +12,7 @@ pub use client::{AskFault, Client, Thinking};
 pub use emission::{Emission, LogLevel, Question, Step};
 
 use forebay_domain::{Code, Failure, port::Via};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json, value::RawValue};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -61,12 +62,27 @@ pub struct Complete {
     pub failed: Option<Code>,
 }
 
+/// The longest message of an error that is passed on, in bytes.
+const ERROR_MESSAGE_BYTES_MAX: usize = 8 << 10;
+
 /// A JSON-RPC error object of somebody else's making.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct RpcError {
     pub code: i64,
+    #[serde(default, deserialize_with = "bounded")]
     pub message: String,
+    #[serde(default)]
     pub data: Option<Box<RawValue>>,
+}
+
+/// As much of an error's message as is passed on. It is a sentence; whoever writes more has something else in mind.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let mut message = String::deserialize(deserializer)?;
+    if message.len() > ERROR_MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(ERROR_MESSAGE_BYTES_MAX));
+        message.push('…');
+    }
+    Ok(message)
 }
 
 impl From<RpcError> for Failure {

@@ -19,9 +19,6 @@ use std::borrow::Cow;
 /// Elements of a batch (2025-03-26) that are read.
 const BATCH_MAX: usize = 256;
 
-/// The longest message of an error that is passed on, in bytes.
-const ERROR_MESSAGE_BYTES_MAX: usize = 8 << 10;
-
 /// One message of an upstream.
 #[derive(Debug)]
 pub(super) enum Arrived {
@@ -68,21 +65,12 @@ struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     result: Option<&'a RawValue>,
     #[serde(default)]
-    error: Option<WireError>,
+    error: Option<RpcError>,
 }
 
 /// Tells `null` from absent, which `Option` alone does not.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-#[derive(Deserialize)]
-struct WireError {
-    code: i64,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    data: Option<Box<RawValue>>,
 }
 
 /// Reads a body, a line or an event, and hands out each message in it.
@@ -137,23 +125,10 @@ fn one(bytes: &[u8]) -> Result<Arrived, Unreadable> {
         (None, Some(_), Some(_), None) => refused("a result is no object"),
         (None, _, None, Some(error)) => Ok(Arrived::Answer {
             id: ours,
-            outcome: Err(RpcError {
-                code: error.code,
-                message: bounded(error.message),
-                data: error.data,
-            }),
+            outcome: Err(error),
         }),
         _ => refused("a message is neither request nor notification nor answer"),
     }
-}
-
-/// As much of an error's message as is passed on. It is a sentence; whoever writes more has something else in mind.
-fn bounded(mut message: String) -> String {
-    if message.len() > ERROR_MESSAGE_BYTES_MAX {
-        message.truncate(message.floor_char_boundary(ERROR_MESSAGE_BYTES_MAX));
-        message.push('…');
-    }
-    message
 }
 
 /// The id of a message that cannot be used otherwise. Read leniently: at worst an upstream fails another of its own

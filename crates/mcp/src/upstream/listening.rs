@@ -3,7 +3,11 @@
 //!
 //! An upstream of the older era tells of its lists unasked, and is asked for each resource by itself.
 
-use super::{pool::Lane, server::Upstream, watches::Watches};
+use super::{
+    pool::Lane,
+    server::Upstream,
+    watches::{AGREED_WAIT, Watches},
+};
 use crate::{
     client::{Connection, Hooks, Subscription},
     source::Source,
@@ -19,8 +23,6 @@ const SUBSCRIBING_MAX: usize = 16;
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(30);
 const SUBSCRIBE: &str = "resources/subscribe";
 const UNSUBSCRIBE: &str = "resources/unsubscribe";
-/// An upstream that does not agree to a subscription within this time is asked for the next one all the same.
-const AGREED_WAIT: Duration = Duration::from_secs(2);
 
 /// The subscriptions on one connection. They end with it.
 pub(super) struct Listening {

@@ -12,8 +12,8 @@ use tokio::sync::{Notify, watch};
 /// Resources that are watched at one upstream.
 const WATCHED_MAX: usize = 10_000;
 /// Whoever subscribes waits so long for the upstream to agree: what changes from then on is told. One that never says
-/// anything holds nobody up for longer.
-const AGREED_WAIT: Duration = Duration::from_secs(2);
+/// anything holds nobody up for longer, and is asked for the next subscription all the same.
+pub(super) const AGREED_WAIT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(super) struct Watches {

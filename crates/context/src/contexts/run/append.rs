@@ -36,9 +36,7 @@ impl Inner {
             }
         }
     }
-}
 
-impl Inner {
     /// The same with what was paid for: while the database does not take it that is tried again, for as long as this run may
     /// go on, or it would be paid for once more.
     pub(super) async fn keep(&self, append: &Append) -> Result<(StoredConversation, Vec<StoredNode>), TaskFault> {

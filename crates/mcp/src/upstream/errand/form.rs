@@ -71,16 +71,7 @@ struct Wire<'a> {
     #[serde(default)]
     result: Option<Box<RawValue>>,
     #[serde(default)]
-    error: Option<WireError>,
-}
-
-#[derive(Deserialize)]
-struct WireError {
-    code: i64,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    data: Option<Box<RawValue>>,
+    error: Option<RpcError>,
 }
 
 impl Form {
@@ -158,11 +149,7 @@ impl Form {
         };
         let end = match (self, wire.result, wire.error) {
             (Self::Extension, Some(result), _) if result.get().starts_with('{') => Some(Ok(result)),
-            (Self::Extension, _, Some(error)) => Some(Err(RpcError {
-                code: error.code,
-                message: error.message,
-                data: error.data,
-            })),
+            (Self::Extension, _, Some(error)) => Some(Err(error)),
             (Self::Core | Self::Extension, _, _) => None,
         };
         let state = match &*wire.status {
@@ -238,6 +225,8 @@ mod tests {
         assert!(matches!(done.state, State::Ended(Some(Ok(result))) if result.get() == r#"{"content":[]}"#));
         let failed = told(json!({"taskId": "t", "status": "failed", "error": {"code": -3, "message": "no"}})).unwrap();
         assert!(matches!(failed.state, State::Ended(Some(Err(error))) if error.code == -3 && error.message == "no"));
+        let long = json!({"taskId": "t", "status": "failed", "error": {"code": -3, "message": "é".repeat(9_000)}});
+        assert!(matches!(told(long).unwrap().state, State::Ended(Some(Err(error))) if error.message.len() < 9_000));
         for none in [
             json!({"taskId": "t", "status": "completed"}),
             json!({"taskId": "t", "status": "failed", "result": []}),
