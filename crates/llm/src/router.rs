@@ -172,13 +172,12 @@ impl Router {
         }
     }
 
-    /// `name` is that of the answer, where its client knows it already.
     async fn ask_now(
         &self,
         principal: &Principal,
         request: ModelRequest,
         via: Via,
-        name: Option<String>,
+        promised: Option<Promised>,
     ) -> Result<Answer, Failure> {
         let action = Action::model(bounded(&request.model));
         let decision = principal.decide(&action);
@@ -199,7 +198,7 @@ impl Router {
             principal,
             via,
             model,
-            name,
+            promised,
         };
         // What a turn has to remember is large, and boxed, so that a request that is none has nothing of it to carry.
         if wants_turn(request.endpoint, &request.body, request.hints.context.is_some()) {
@@ -240,7 +239,7 @@ impl Router {
             let books = &self.desk.books;
             before = books.shelf.before(caller.principal, &id, books.clock.now()).await?;
         }
-        let question = self.question_after(request, before, caller.name.as_deref())?;
+        let question = self.question_after(request, before, caller.promised.as_ref())?;
         let asker = self.asker(caller, request, &question);
         Turn::prepare(question, asker, self.means.get().cloned()).await
     }
@@ -297,20 +296,25 @@ impl Router {
         self.question_after(request, Before::default(), None)
     }
 
-    fn question_after(&self, request: &ModelRequest, before: Before, name: Option<&str>) -> Result<Question, Failure> {
+    fn question_after(
+        &self,
+        request: &ModelRequest,
+        before: Before,
+        promised: Option<&Promised>,
+    ) -> Result<Question, Failure> {
         let drawn = || format!("{:016x}", u64::from_le_bytes(self.desk.entropy.bytes()));
         let ground = Ground {
-            id: name.map_or_else(drawn, str::to_owned),
+            id: promised.map_or_else(drawn, |promised| promised.name.clone()),
             before,
             is_open: self.desk.books.shelf.is_open(),
-            is_later: name.is_some(),
+            is_later: promised.is_some(),
         };
         Question::read(
             request.endpoint,
             &request.body,
             &request.hints,
             ground,
-            self.desk.now_s(),
+            promised.map_or_else(|| self.desk.now_s(), |promised| promised.created_s),
         )
     }
 
@@ -334,8 +338,15 @@ struct Caller<'a> {
     principal: &'a Principal,
     via: Via,
     model: Arc<Model>,
-    /// The name of the answer, where there is one already.
-    name: Option<String>,
+    promised: Option<Promised>,
+}
+
+/// What a client knows already of the answer that it will get.
+#[derive(Debug)]
+struct Promised {
+    name: String,
+    /// When it was promised, in seconds.
+    created_s: u64,
 }
 
 /// What came of a request that wants nothing but an answer.

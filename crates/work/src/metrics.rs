@@ -155,8 +155,9 @@ impl Metrics {
         let labels = ByPriority {
             priority: priority.as_str(),
         };
-        self.depth.get_or_create(&labels).set(tasks.into());
+        // Whoever reads in between sees an age too many rather than tasks without one.
         self.oldest.get_or_create(&labels).set(oldest.as_secs_f64());
+        self.depth.get_or_create(&labels).set(tasks.into());
     }
 }
 

@@ -122,9 +122,9 @@ impl ContextsMetrics {
 
     pub(super) fn kept(&self, tally: &ConversationTally) {
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        self.contexts.set(gauge(tally.conversations));
-        self.nodes.set(gauge(tally.nodes));
         self.bytes.set(gauge(tally.bytes));
+        self.nodes.set(gauge(tally.nodes));
+        self.contexts.set(gauge(tally.conversations));
     }
 
     pub(super) fn changed(&self, change: Change, count: u64) {

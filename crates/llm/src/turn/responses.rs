@@ -222,7 +222,8 @@ impl Turn {
         let mut is_kept = false;
         if let (Some(draft), Some(response)) = (draft, writer.response()) {
             let books = &self.asker.desk.books;
-            let kept = books.shelf.keep(&self.asker.principal, draft, &self.asked, response);
+            let (principal, now) = (&self.asker.principal, books.clock.now());
+            let kept = books.shelf.keep(principal, draft, &self.asked, response, now);
             match kept.await {
                 Ok(()) => is_kept = true,
                 Err(error) => {

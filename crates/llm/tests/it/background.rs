@@ -160,6 +160,31 @@ async fn a_response_is_queued_then_made_then_there() {
 }
 
 #[tokio::test]
+async fn a_response_is_as_old_as_its_request_however_late_it_is_made() {
+    let still = World::still(|engine| json!({ "qwen": { "backends": [{ "url": engine }] } })).await;
+    let (world, run) = with_tasks(still, TasksConfig::default());
+    let queued = ask(&world, &question("Why?")).await;
+    world.clock.advance(Duration::from_mins(10));
+    let id = queued["id"].as_str().unwrap();
+    assert_eq!(read(&world, &user(), id).await.unwrap(), queued);
+    let claimed = claim(&world).await.remove(0);
+    let ended = carry_out(&run, &claimed).await;
+    world
+        .queue
+        .settle(&claimed.task.id, claimed.fence, ended)
+        .await
+        .unwrap();
+    let made = world.router.unfinished(&user(), id).await.unwrap().unwrap();
+    let body: Value = serde_json::from_str(made.body.get()).unwrap();
+    assert_eq!(body["created_at"], queued["created_at"]);
+    let in_time = ask(&world, &json!({"model": "qwen", "input": "Why?"})).await;
+    let owner = ResponseOwner::from(&user());
+    let in_time = in_time["id"].as_str().unwrap();
+    let kept = world.store.responses().get(in_time, &owner, world.clock.now()).await;
+    assert_eq!(kept.unwrap().unwrap().expires_at, made.expires_at, "it is kept as long");
+}
+
+#[tokio::test]
 async fn what_was_made_is_not_asked_for_again() {
     let (world, run) = world().await;
     ask(&world, &question("Why?")).await;

@@ -10,7 +10,7 @@ mod told;
 
 pub use run::RespondLater;
 
-use super::Router;
+use super::{Promised, Router};
 use crate::{
     dialect::{Asked, Map, unfinished},
     turn::{self, Before},
@@ -30,7 +30,7 @@ use futures_util::{future::ready, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use std::sync::Arc;
-use told::{has_response, name_of, task_of, told};
+use told::{has_response, promised, task_of, told};
 
 /// The type of these tasks.
 const TYPE: &str = "responses";
@@ -102,8 +102,7 @@ impl Router {
             trace: via.trace,
         };
         let task = later.tasks.submit(errand).await?;
-        let created_s = self.desk.now_s();
-        let asked = asked(&request.body, &task, created_s)?;
+        let asked = asked(&request.body, promised(&task))?;
         let body = Value::from(unfinished(&asked, "queued", None)).to_string();
         Ok(Answer {
             form: AnswerForm::Whole,
@@ -122,7 +121,11 @@ impl Router {
             let books = &self.desk.books;
             before = books.shelf.before(principal, &id, books.clock.now()).await?;
         }
-        self.question_after(request, before, Some("0")).map(drop)
+        let promised = Promised {
+            name: "0".to_owned(),
+            created_s: 0,
+        };
+        self.question_after(request, before, Some(&promised)).map(drop)
     }
 
     /// A response of this principal's that is not there yet, or never will be: what is known of it.
@@ -182,9 +185,10 @@ fn attempts(body: &[u8]) -> u32 {
 }
 
 /// What a response has to know of its request, before anybody has read all of it.
-fn asked(body: &[u8], task: &TaskId, created_s: u64) -> Result<Asked, Failure> {
+fn asked(body: &[u8], promised: Promised) -> Result<Asked, Failure> {
     let request: Map = serde_json::from_slice(body).map_err(|_| unreadable())?;
-    Ok(Asked::new(Endpoint::Responses, &request, name_of(task), created_s))
+    let Promised { name, created_s } = promised;
+    Ok(Asked::new(Endpoint::Responses, &request, name, created_s))
 }
 
 fn unreadable() -> Failure {

@@ -1,8 +1,8 @@
 //! A response that nobody waits for, as a worker makes it: asked for and kept, once.
 
 use super::{
-    Input, Router, TYPE, asked,
-    told::{PREFIX, name_of, output},
+    Input, Router, TYPE,
+    told::{PREFIX, output, promised},
     unreadable,
 };
 use bytes::Bytes;
@@ -78,8 +78,8 @@ impl RunTask for RespondLater {
 
 impl RespondLater {
     async fn respond(&self, run: TaskRun<'_>) -> Result<Bytes, Failure> {
-        let name = name_of(run.id);
-        let id = format!("{PREFIX}{name}");
+        let promised = promised(run.id);
+        let id = format!("{PREFIX}{}", promised.name);
         let books = &self.router.desk.books;
         let owner = ResponseOwner::from(run.principal);
         // A run before this one may have come so far, and no further.
@@ -90,7 +90,7 @@ impl RespondLater {
         let input: Input<'_> = serde_json::from_slice(run.input).map_err(|_| unreadable())?;
         let request = ModelRequest {
             endpoint: Endpoint::Responses,
-            model: asked(input.request.get().as_bytes(), run.id, 0)?.model,
+            model: model_of(input.request)?,
             body: Bytes::from(input.request.get().to_owned()),
             hints: Hints {
                 context: input.context.map(Bytes::from),
@@ -103,7 +103,7 @@ impl RespondLater {
             trace: run.trace,
             in_task: true,
         };
-        let answer = self.router.ask_now(run.principal, request, via, Some(name)).await?;
+        let answer = self.router.ask_now(run.principal, request, via, Some(promised)).await?;
         let body = answer.whole(ANSWER_BYTES_MAX).await?;
         let response: &RawValue = serde_json::from_slice(&body).map_err(|_| unreadable())?;
         let is_kept = is_kept(response);
@@ -130,6 +130,15 @@ fn fault(failure: Failure) -> TaskFault {
         ErrorKind::Unavailable | ErrorKind::RateLimited => TaskFault::passing(failure),
         _ => TaskFault::lasting(failure),
     }
+}
+
+fn model_of(request: &RawValue) -> Result<String, Failure> {
+    #[derive(Deserialize)]
+    struct Looked {
+        model: String,
+    }
+    let looked = serde_json::from_str::<Looked>(request.get());
+    looked.map(|looked| looked.model).map_err(|_| unreadable())
 }
 
 /// A response that could not be kept says so itself.

@@ -1,6 +1,6 @@
 //! What is known of a response that nobody waits for, read from its task.
 
-use super::{Input, asked, unreadable};
+use super::{Input, Promised, asked, unreadable};
 use crate::{
     dialect::{Map, unfinished},
     turn::input_items,
@@ -26,10 +26,15 @@ struct Output<'a> {
     response: Option<&'a RawValue>,
 }
 
-/// The name of a task's response: the task's own, with what was drawn in front, as in the names of all responses.
-pub(super) fn name_of(task: &TaskId) -> String {
+/// What is known of a task's response from the beginning. Its name is the task's own, with what was drawn in front, as in
+/// the names of all responses; its time is that in the name, so that everybody is told the same one.
+pub(super) fn promised(task: &TaskId) -> Promised {
     let (time, drawn) = task.as_str().split_at_checked(16).unwrap_or((task.as_str(), ""));
-    format!("{drawn}_{time}")
+    let created_ms = time.get(..12).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    Promised {
+        name: format!("{drawn}_{time}"),
+        created_s: created_ms.unwrap_or_default() / 1_000,
+    }
 }
 
 /// The task of a response, if it is one of a task.
@@ -57,8 +62,7 @@ pub(super) fn has_response(task: &Task) -> bool {
 pub(super) fn told(task: &Task, id: &str, principal: &Principal) -> Result<StoredResponse, Failure> {
     let input: Input<'_> =
         serde_json::from_slice(task.input.as_deref().unwrap_or_default()).map_err(|_| unreadable())?;
-    let created_s = u64::try_from(task.created_at.as_second()).unwrap_or(0);
-    let asked = asked(input.request.get().as_bytes(), &task.id, created_s)?;
+    let asked = asked(input.request.get().as_bytes(), promised(&task.id))?;
     let request: Map = serde_json::from_str(input.request.get()).map_err(|_| unreadable())?;
     let output: Option<Output<'_>> = task
         .output
@@ -108,8 +112,9 @@ mod tests {
     #[test]
     fn a_response_and_its_task_find_each_other() {
         let task = TaskId::try_from("019a8c1d2e3f0001deadbeef00c0ffee").unwrap();
-        let response = format!("{PREFIX}{}", name_of(&task));
+        let response = format!("{PREFIX}{}", promised(&task).name);
         assert_eq!(response, "resp_deadbeef00c0ffee_019a8c1d2e3f0001");
+        assert_eq!(promised(&task).created_s, 0x019a_8c1d_2e3f / 1_000);
         assert_eq!(task_of(&response), Some(task));
         for other in [
             "resp_deadbeef00c0ffee",

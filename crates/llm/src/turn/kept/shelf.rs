@@ -101,10 +101,10 @@ impl Shelf {
         draft: Draft,
         asked: &Asked,
         response: &Map,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         let text = |key: &str| response.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let seconds = i64::try_from(asked.created_s).unwrap_or_default();
-        let created_at = Timestamp::from_second(seconds).unwrap_or_default();
         let config = self.config.load();
         let stored = StoredResponse {
             id: asked.answer_id(),
@@ -113,8 +113,9 @@ impl Shelf {
             previous_id: draft.previous_id,
             model: asked.model.clone(),
             status: text("status"),
-            created_at,
-            expires_at: created_at + config.kept_for(),
+            created_at: Timestamp::from_second(seconds).unwrap_or_default(),
+            // It may have been asked for long ago.
+            expires_at: now + config.kept_for(),
             input: to_raw_value(&draft.input).expect("values are JSON"),
             body: to_raw_value(response).expect("a map of values is JSON"),
         };
