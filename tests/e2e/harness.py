@@ -11,6 +11,7 @@ import http.server
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -31,6 +32,9 @@ QUESTION = "What is the capital of France?"
 SYSTEM = "Answer in one short sentence."
 WAIT_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.02
+# Below those that systems choose from for connections.
+PORTS = range(16_000, 32_000)
+_ports_given: set[int] = set()
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = WAIT_SECONDS_MAX) -> Any:
@@ -46,9 +50,15 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = WAIT_SECO
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody has and no connection is given, so that a server that was killed finds it free. None twice."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            if port not in _ports_given:
+                _ports_given.add(port)
+                return port
 
 
 def clean_env(**extra: str) -> dict[str, str]:
