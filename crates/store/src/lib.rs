@@ -11,6 +11,7 @@ pub mod declared;
 mod error;
 pub mod events;
 pub mod foreign;
+mod groups;
 pub mod keys;
 pub mod ledger;
 mod many;

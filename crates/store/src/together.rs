@@ -1,9 +1,9 @@
 //! Rows of several tables that are written together.
 //!
 //! All of them go in one text, and so on one way there and back: to PostgreSQL over the network, to SQLite between two
-//! threads, which costs more than what it does there.
+//! threads, which costs more than what it does there. Both get plain values: to take a row out of JSON costs SQLite as much
+//! as to insert it.
 
-use serde::Serialize;
 use sqlx::{Encode, Postgres, Sqlite, Transaction, Type, encode::IsNull, error::BoxDynError, pool::PoolConnection};
 use std::{borrow::Cow, fmt::Write};
 
@@ -21,8 +21,7 @@ pub(crate) enum Kind {
 }
 
 /// One value of a row.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone)]
 pub(crate) enum Cell<'a> {
     Text(Option<Cow<'a, str>>),
     Number(i64),
@@ -31,10 +30,12 @@ pub(crate) enum Cell<'a> {
 
 pub(crate) type Row<'a> = Vec<Cell<'a>>;
 
-/// Where rows are inserted.
+/// Where rows are inserted. No row has NULL in its first column.
 pub(crate) struct Table {
     pub name: &'static str,
     pub columns: &'static [(&'static str, Kind)],
+    /// About how many rows of it there are to one of the first table.
+    pub share: usize,
     /// What stands behind the rows, such as `ON CONFLICT …`.
     pub tail: &'static str,
 }
@@ -42,15 +43,25 @@ pub(crate) struct Table {
 /// Some tables into which rows are written together.
 pub(crate) struct Tables {
     all: &'static [Table],
-    sqlite: String,
+    sqlite: Vec<Form>,
     postgres: String,
 }
+
+/// A text with room for so many rows of the first table, and as many of the others as come with them.
+struct Form {
+    size: usize,
+    text: String,
+}
+
+/// SQLite has few texts to prepare and keep then, and what is left empty costs little. It takes 32,766 placeholders in a
+/// statement, and so 127 columns at the last.
+const SIZES: [usize; 4] = [4, 16, 64, 256];
 
 impl Tables {
     pub(crate) fn new(tables: &'static [Table]) -> Self {
         Self {
             all: tables,
-            sqlite: tables.iter().map(documents).collect::<Vec<_>>().join("; "),
+            sqlite: SIZES.map(|size| form(tables, size)).into(),
             postgres: arrays(tables),
         }
     }
@@ -71,12 +82,35 @@ impl Tables {
         tx: &mut PoolConnection<Sqlite>,
         rows: &[Vec<Row<'_>>],
     ) -> Result<(), StoreError> {
-        let mut query = sqlx::query(self.sqlite.as_str());
-        for rows in rows {
-            query = query.bind(List(rows));
+        let mut left: Vec<&[Row<'_>]> = rows.iter().map(Vec::as_slice).collect();
+        loop {
+            let sizes = self.all.iter().zip(&left);
+            let size = sizes.map(|(table, rows)| rows.len().div_ceil(table.share)).max();
+            let Some(size) = size.filter(|size| *size > 0) else {
+                return Ok(());
+            };
+            let fitting = self.sqlite.iter().find(|form| form.size >= size);
+            let Some(form) = fitting.or(self.sqlite.last()) else {
+                return Ok(());
+            };
+            let mut query = sqlx::query(form.text.as_str());
+            for (table, left) in self.all.iter().zip(&mut left) {
+                let room = form.size * table.share;
+                let (now, later) = left.split_at(room.min(left.len()));
+                *left = later;
+                for cell in now.iter().flatten() {
+                    query = match cell {
+                        Cell::Text(text) => query.bind(text.as_deref()),
+                        Cell::Number(number) => query.bind(number),
+                        Cell::Flag(flag) => query.bind(flag),
+                    };
+                }
+                for _ in 0..(room - now.len()) * table.columns.len() {
+                    query = query.bind(None::<i64>);
+                }
+            }
+            query.execute(&mut **tx).await?;
         }
-        query.execute(&mut **tx).await?;
-        Ok(())
     }
 
     async fn write_postgres(
@@ -100,19 +134,22 @@ impl Tables {
     }
 }
 
-/// `INSERT … SELECT … FROM json_each(?)`: each row is an array. Without the condition SQLite would take `ON CONFLICT` for
-/// that of a join.
-fn documents(table: &Table) -> String {
-    let values: Vec<String> = (0..table.columns.len())
-        .map(|place| format!("value ->> {place}"))
-        .collect();
-    format!(
-        "INSERT INTO {} ({}) SELECT {} FROM json_each(?) WHERE true{}",
-        table.name,
-        columns(table),
-        values.join(", "),
-        table.tail
-    )
+/// One `INSERT … SELECT … FROM (VALUES …)` a table. Without the condition SQLite would take `ON CONFLICT` for that of a join.
+fn form(tables: &[Table], size: usize) -> Form {
+    let insert = |table: &Table| {
+        let row = format!("({})", vec!["?"; table.columns.len()].join(", "));
+        format!(
+            "INSERT INTO {} ({}) SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL{}",
+            table.name,
+            columns(table),
+            vec![row; size * table.share].join(", "),
+            table.tail
+        )
+    };
+    Form {
+        size,
+        text: tables.iter().map(insert).collect::<Vec<_>>().join("; "),
+    }
 }
 
 /// One `INSERT … SELECT … FROM UNNEST(…)` a table, all in one statement: each column is one list.
@@ -239,11 +276,13 @@ mod tests {
         Table {
             name: "one",
             columns: &[("a", Kind::Text), ("b", Kind::Number)],
+            share: 1,
             tail: "",
         },
         Table {
             name: "two",
             columns: &[("c", Kind::Flag)],
+            share: 2,
             tail: " ON CONFLICT DO NOTHING",
         },
     ];
@@ -260,14 +299,51 @@ mod tests {
     #[test]
     fn one_text_writes_all_tables_into_a_file_too() {
         assert_eq!(
-            Tables::new(TABLES).sqlite,
-            "INSERT INTO one (a, b) SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true; \
-             INSERT INTO two (c) SELECT value ->> 0 FROM json_each(?) WHERE true ON CONFLICT DO NOTHING"
+            form(TABLES, 2).text,
+            "INSERT INTO one (a, b) SELECT * FROM (VALUES (?, ?), (?, ?)) WHERE column1 IS NOT NULL; \
+             INSERT INTO two (c) SELECT * FROM (VALUES (?), (?), (?), (?)) WHERE column1 IS NOT NULL \
+             ON CONFLICT DO NOTHING"
         );
-        let row: Row<'_> = vec!["a \"b\"".into(), None.into(), i64::MAX.into(), true.into()];
-        assert_eq!(
-            serde_json::to_string(&row).unwrap(),
-            r#"["a \"b\"",null,9223372036854775807,true]"#
-        );
+    }
+
+    /// What does not fit into the largest text goes in several.
+    #[tokio::test]
+    async fn however_many_rows_there_are_each_is_written_once() {
+        let tables: &'static Tables = Box::leak(Box::new(Tables::new(TABLES)));
+        for (ones, twos) in [
+            (0, 0),
+            (1, 0),
+            (0, 1),
+            (4, 9),
+            (5, 8),
+            (256, 512),
+            (257, 0),
+            (600, 3),
+            (0, 1_500),
+        ] {
+            let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+            let pool = options.connect("sqlite::memory:").await.unwrap();
+            let made = "CREATE TABLE one (a TEXT, b BIGINT); CREATE TABLE two (c BOOLEAN)";
+            sqlx::raw_sql(made).execute(&pool).await.unwrap();
+            let one = |number: i64| vec![format!("\"{number}\"\u{1F980}").into(), (i64::MAX - number).into()];
+            let rows: [Vec<Row<'_>>; 2] = [
+                (0..ones).map(one).collect(),
+                (0..twos).map(|number| vec![(number % 2 == 0).into()]).collect(),
+            ];
+            let mut tx = Both::Sqlite(pool.acquire().await.unwrap());
+            tables.write(&mut tx, &rows).await.unwrap();
+            drop(tx);
+            let seen: Vec<(String, i64)> = sqlx::query_as("SELECT a, b FROM one ORDER BY b DESC")
+                .fetch_all(&pool)
+                .await
+                .unwrap();
+            let expected = (0..ones).map(|number| (format!("\"{number}\"\u{1F980}"), i64::MAX - number));
+            assert!(seen.into_iter().eq(expected), "{ones} and {twos}");
+            let (count, set): (i64, i64) = sqlx::query_as("SELECT COUNT(*), COALESCE(SUM(c), 0) FROM two")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            assert_eq!((count, set), (twos, (twos + 1) / 2), "{ones} and {twos}");
+        }
     }
 }

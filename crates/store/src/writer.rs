@@ -1,19 +1,18 @@
 //! SQLite's one writer: it owns the only connection that writes, and commits units in groups.
 //!
-//! An fsync costs far more than a statement, so whatever waits while one group commits shares the next commit. An idle
-//! writer commits a single unit at once; a busy one waits for as many units as last time, for at most a millisecond.
+//! An fsync costs far more than a statement, so whatever waits while one group commits shares the next commit.
 //! Each unit has a savepoint: one that fails is undone alone. Nobody is answered before the commit, and everybody is after
 //! it, also those whose turn never came.
 
 use forebay_domain::port::BoxFuture;
 use forebay_runtime::{Clock, Stop, Tasks};
 use sqlx::SqlitePool;
-use std::time::Duration;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::{
     StoreError,
+    groups::Groups,
     metrics::Metrics,
     sql::{Both, Tx, on_both},
 };
@@ -21,8 +20,6 @@ use crate::{
 /// Units that may wait; whoever comes after them waits for room, within its own patience.
 const QUEUE_UNITS_MAX: usize = 1024;
 const GROUP_UNITS_MAX: usize = 256;
-/// How long a busy writer waits for the companions that the last group had.
-const LINGER: Duration = Duration::from_millis(1);
 
 /// Something to be done inside the writer's transaction, for somebody who waits for it.
 pub(crate) trait Unit: Send {
@@ -46,50 +43,21 @@ pub(crate) type Writer = mpsc::Sender<Box<dyn Unit>>;
 /// Starts the writer over a pool of exactly one connection.
 pub(crate) fn start(tasks: &Tasks, pool: SqlitePool, clock: Clock, metrics: Metrics) -> Writer {
     let (sender, units) = mpsc::channel(QUEUE_UNITS_MAX);
+    let units = Groups::new(units, GROUP_UNITS_MAX);
     tasks.spawn("store.writer", |stop| run(stop, pool, units, clock, metrics));
     sender
 }
 
-async fn run(stop: Stop, pool: SqlitePool, mut units: mpsc::Receiver<Box<dyn Unit>>, clock: Clock, metrics: Metrics) {
-    let mut previous = 1;
+async fn run(stop: Stop, pool: SqlitePool, mut units: Groups<Box<dyn Unit>>, clock: Clock, metrics: Metrics) {
     // Kept between groups: the pool would ask for a sign of life each time that it gets it back.
     let mut connection = None;
-    loop {
-        let mut group = Vec::new();
-        tokio::select! {
-            biased;
-            _ = units.recv_many(&mut group, GROUP_UNITS_MAX) => {}
-            () = stop.draining(), if !units.is_closed() => {
-                // What is queued is still done; the next turn finds it, or the end.
-                units.close();
-                continue;
-            }
-        }
-        if group.is_empty() {
-            break;
-        }
-        if previous > 1 {
-            linger(&mut units, &mut group, previous).await;
-        }
-        previous = group.len();
-        metrics
-            .group_size
-            .observe(f64::from(u32::try_from(previous).unwrap_or(u32::MAX)));
+    while let Some(group) = units.next(&stop).await {
+        let size = u32::try_from(group.len()).unwrap_or(u32::MAX);
+        metrics.group_size.observe(f64::from(size));
         commit_group(&pool, &mut connection, group, &clock, &metrics).await;
     }
     drop(connection);
     pool.close().await;
-}
-
-async fn linger(units: &mut mpsc::Receiver<Box<dyn Unit>>, group: &mut Units, expected: usize) {
-    let deadline = Instant::now() + LINGER;
-    while group.len() < expected.min(GROUP_UNITS_MAX) {
-        let room = GROUP_UNITS_MAX - group.len();
-        match tokio::time::timeout_at(deadline, units.recv_many(group, room)).await {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
-        }
-    }
 }
 
 /// Runs and commits one group, then answers every unit of it.

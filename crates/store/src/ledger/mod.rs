@@ -45,7 +45,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::warn;
 
-use crate::{StoreError, db::Db, row::moment};
+use crate::{StoreError, db::Db, groups::Groups, row::moment};
 use asking::Unheard;
 use known::Known;
 use later::Later;
@@ -131,7 +131,7 @@ pub(crate) async fn start(spending: &Tasks, recording: &Tasks, db: Db) -> Result
     let (later, left) = later::queue(metrics.clone());
     let writer = GroupWriter {
         db: db.clone(),
-        jobs: queue,
+        jobs: Groups::new(queue, writer::GROUP_MAX),
         known: known.clone(),
         metrics: metrics.clone(),
         news: news.clone(),

@@ -38,6 +38,7 @@ const TABLES: &[Table] = &[
             ("lapsed", Kind::Flag),
             ("once_key", Kind::Text),
         ],
+        share: 1,
         tail: "",
     },
     Table {
@@ -48,6 +49,7 @@ const TABLES: &[Table] = &[
             ("account", Kind::Text),
             ("amount", Kind::Number),
         ],
+        share: 3,
         tail: "",
     },
     Table {
@@ -69,6 +71,7 @@ const TABLES: &[Table] = &[
             ("started_at_ms", Kind::Number),
             ("lapses_at_ms", Kind::Number),
         ],
+        share: 1,
         tail: " ON CONFLICT (id) DO UPDATE SET state = excluded.state, amount = excluded.amount, \
              rate = excluded.rate, posted = excluded.posted, lapses_at_ms = excluded.lapses_at_ms",
     },
@@ -81,6 +84,7 @@ const TABLES: &[Table] = &[
             ("posted", Kind::Number),
             ("last_at_ms", Kind::Number),
         ],
+        share: 2,
         tail: " ON CONFLICT (name) DO UPDATE SET held = excluded.held, burn = excluded.burn, \
              posted = excluded.posted, last_at_ms = excluded.last_at_ms",
     },
@@ -92,6 +96,7 @@ const TABLES: &[Table] = &[
             ("at_ms", Kind::Number),
             ("cumulative", Kind::Number),
         ],
+        share: 2,
         tail: " ON CONFLICT (purse, at_ms) DO UPDATE SET cumulative = excluded.cumulative",
     },
     Table {
@@ -103,6 +108,7 @@ const TABLES: &[Table] = &[
             ("hold_id", Kind::Text),
             ("amount", Kind::Number),
         ],
+        share: 1,
         tail: "",
     },
 ];

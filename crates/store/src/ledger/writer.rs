@@ -9,11 +9,8 @@ use forebay_domain::{
     port::BoxFuture,
 };
 use forebay_runtime::Stop;
-use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::{broadcast, mpsc, oneshot, watch},
-    time::Instant,
-};
+use std::sync::Arc;
+use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
     known::Known,
@@ -22,13 +19,11 @@ use super::{
     news::{self, LedgerNews},
     write::{self, Ids},
 };
-use crate::{StoreError, db::Db, sql::Tx};
+use crate::{StoreError, db::Db, groups::Groups, sql::Tx};
 
 /// Requests that may wait; whoever comes after them waits for room.
 pub(super) const QUEUE_MAX: usize = 1_024;
-const GROUP_MAX: usize = 256;
-/// How long a busy writer waits for the companions that the last group had.
-const LINGER: Duration = Duration::from_millis(1);
+pub(super) const GROUP_MAX: usize = 256;
 
 pub(super) type Became = Result<Outcome, Refusal>;
 
@@ -49,7 +44,7 @@ struct Group {
 
 pub(super) struct GroupWriter {
     pub db: Db,
-    pub jobs: mpsc::Receiver<Job>,
+    pub jobs: Groups<Job>,
     pub known: Known,
     pub metrics: Metrics,
     pub news: broadcast::Sender<LedgerNews>,
@@ -59,38 +54,10 @@ pub(super) struct GroupWriter {
 
 impl GroupWriter {
     pub(super) async fn run(mut self, stop: Stop) {
-        let mut previous = 1;
-        loop {
-            let mut group = Vec::new();
-            tokio::select! {
-                biased;
-                _ = self.jobs.recv_many(&mut group, GROUP_MAX) => {}
-                () = stop.draining(), if !self.jobs.is_closed() => {
-                    self.jobs.close();
-                    continue;
-                }
-            }
-            if group.is_empty() {
-                return;
-            }
-            if previous > 1 {
-                self.linger(&mut group, previous).await;
-            }
-            previous = group.len();
-            let size = u32::try_from(previous).unwrap_or(u32::MAX);
+        while let Some(group) = self.jobs.next(&stop).await {
+            let size = u32::try_from(group.len()).unwrap_or(u32::MAX);
             self.metrics.group_size.observe(f64::from(size));
             self.commit(group).await;
-        }
-    }
-
-    async fn linger(&mut self, group: &mut Vec<Job>, expected: usize) {
-        let deadline = Instant::now() + LINGER;
-        while group.len() < expected.min(GROUP_MAX) {
-            let room = GROUP_MAX - group.len();
-            match tokio::time::timeout_at(deadline, self.jobs.recv_many(group, room)).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
         }
     }
 

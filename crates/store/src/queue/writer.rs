@@ -8,11 +8,8 @@ use forebay_domain::{
     task::{Ended, Event, State},
 };
 use forebay_runtime::Stop;
-use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::{broadcast, mpsc, oneshot, watch},
-    time::Instant,
-};
+use std::sync::Arc;
+use tokio::sync::{broadcast, oneshot, watch};
 use tracing::warn;
 
 use super::{
@@ -25,13 +22,11 @@ use super::{
     unfinished::Tally,
     wake,
 };
-use crate::{StoreError, db::Db, sql::Tx};
+use crate::{StoreError, db::Db, groups::Groups, sql::Tx};
 
 /// Requests that may wait; whoever comes after them waits for room.
 pub(super) const QUEUE_MAX: usize = 1_024;
-const GROUP_MAX: usize = 256;
-/// How long a busy writer waits for the companions that the last group had.
-const LINGER: Duration = Duration::from_millis(1);
+pub(super) const GROUP_MAX: usize = 256;
 
 #[derive(Debug, Clone)]
 pub(super) enum Request {
@@ -61,7 +56,7 @@ struct Group {
 
 pub(super) struct GroupWriter {
     pub db: Db,
-    pub jobs: mpsc::Receiver<Job>,
+    pub jobs: Groups<Job>,
     pub metrics: Metrics,
     /// Where it counts what has not ended.
     pub slot: i64,
@@ -72,38 +67,10 @@ pub(super) struct GroupWriter {
 
 impl GroupWriter {
     pub(super) async fn run(mut self, stop: Stop) {
-        let mut previous = 1;
-        loop {
-            let mut group = Vec::new();
-            tokio::select! {
-                biased;
-                _ = self.jobs.recv_many(&mut group, GROUP_MAX) => {}
-                () = stop.draining(), if !self.jobs.is_closed() => {
-                    self.jobs.close();
-                    continue;
-                }
-            }
-            if group.is_empty() {
-                return;
-            }
-            if previous > 1 {
-                self.linger(&mut group, previous).await;
-            }
-            previous = group.len();
-            let size = u32::try_from(previous).unwrap_or(u32::MAX);
+        while let Some(group) = self.jobs.next(&stop).await {
+            let size = u32::try_from(group.len()).unwrap_or(u32::MAX);
             self.metrics.group_size.observe(f64::from(size));
             self.commit(group).await;
-        }
-    }
-
-    async fn linger(&mut self, group: &mut Vec<Job>, expected: usize) {
-        let deadline = Instant::now() + LINGER;
-        while group.len() < expected.min(GROUP_MAX) {
-            let room = GROUP_MAX - group.len();
-            match tokio::time::timeout_at(deadline, self.jobs.recv_many(group, room)).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
         }
     }
 
