@@ -10,6 +10,7 @@ import dataclasses
 import http.server
 import json
 import pathlib
+import re
 import secrets
 import threading
 import urllib.parse
@@ -361,4 +362,20 @@ def test_the_metrics_of_the_seed_are_there(informed: Gateway, reader: Key) -> No
     chat(informed, reader, question(FACTS["notes"], mcp_context={"providers": ["notes"], "query": "Bluebird"}))
     told = informed.http.get("/metrics", headers=informed.admin.bearer).text
     assert 'mcp_context_retrieval_duration_seconds_count{provider="notes"}' in told
-    assert "\nmcp_context_requests_total" in told and "mcp_context_cache_hits_total" in told
+    kinds = dict(re.findall(r"^# TYPE (mcp_\S+) (\w+)$", told, re.M))
+    assert kinds == {
+        # The panels of the seed's dashboard.
+        "mcp_context_retrieval_duration_seconds": "histogram",
+        "mcp_context_requests": "counter",
+        "mcp_context_cache_hits": "counter",
+        "mcp_tool_execution": "counter",
+        # Its lists of metrics: toolExecutionLatency, queryLatency, errorRate, connectionPool, rateLimitHits.
+        "mcp_tool_execution_duration_seconds": "histogram",
+        "mcp_provider_query_duration_seconds": "histogram",
+        "mcp_provider_errors": "counter",
+        "mcp_provider_connections": "gauge",
+        "mcp_tool_rate_limit_hits": "counter",
+    }
+    # As Prometheus reads them: counters have `_total`.
+    for panel in ("mcp_context_requests_total{", "mcp_context_cache_hits_total{"):
+        assert f"\n{panel}" in told

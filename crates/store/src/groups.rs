@@ -1,8 +1,8 @@
 //! What is committed together: whatever waits while one group commits is the next.
 //!
 //! An fsync costs far more than a statement, so that what shares a commit is nearly free. Whoever was answered by the last
-//! commit comes back soon, and one after the other: a group waits for half as many as that one had, for a millisecond or
-//! two. To wait for all of them was measured: it made everybody wait longer than it saved.
+//! commit comes back soon, and one after the other: a group waits for some of as many as that one had, for a millisecond or
+//! two.
 
 use forebay_runtime::Stop;
 use std::time::Duration;
@@ -11,18 +11,29 @@ use tokio::{sync::mpsc, time::Instant};
 /// A timer is no finer than this.
 const LINGER: Duration = Duration::from_millis(1);
 
+/// For how many of as many as the last group had the next one waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Companions {
+    /// Where a group costs little beside its commit, more made everybody wait longer than it saved (measured).
+    Half,
+    /// Where each group is many ways to the database and back.
+    All,
+}
+
 /// The end of a queue from which groups are taken.
 pub(crate) struct Groups<T> {
     queue: mpsc::Receiver<T>,
     max: usize,
+    companions: Companions,
     previous: usize,
 }
 
 impl<T> Groups<T> {
-    pub(crate) fn new(queue: mpsc::Receiver<T>, max: usize) -> Self {
+    pub(crate) fn new(queue: mpsc::Receiver<T>, max: usize, companions: Companions) -> Self {
         Self {
             queue,
             max,
+            companions,
             previous: 1,
         }
     }
@@ -45,7 +56,11 @@ impl<T> Groups<T> {
 
     async fn linger(&mut self, group: &mut Vec<T>) {
         let deadline = Instant::now() + LINGER;
-        while !group.is_empty() && group.len() < self.previous.div_ceil(2) {
+        let expected = match self.companions {
+            Companions::Half => self.previous.div_ceil(2),
+            Companions::All => self.previous,
+        };
+        while !group.is_empty() && group.len() < expected {
             let room = self.max - group.len();
             match tokio::time::timeout_at(deadline, self.queue.recv_many(group, room)).await {
                 Ok(0) | Err(_) => break,
@@ -59,12 +74,13 @@ impl<T> Groups<T> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_group_waits_for_half_of_the_last_one_and_not_for_long() {
+    const LATER: Duration = Duration::from_millis(10);
+
+    /// What becomes of five at once, of two after a while, and of one after another while.
+    async fn taken(companions: Companions) -> Vec<(Vec<i32>, Duration)> {
         let (sender, queue) = mpsc::channel(16);
-        let (mut groups, stop) = (Groups::new(queue, 4), Stop::new());
+        let (mut groups, stop) = (Groups::new(queue, 4, companions), Stop::new());
         let begun = Instant::now();
-        let later = Duration::from_millis(10);
         let takes = async {
             let mut taken = Vec::new();
             while let Some(group) = groups.next(&stop).await {
@@ -76,23 +92,32 @@ mod tests {
             for number in 0..5 {
                 sender.send(number).await.unwrap();
             }
-            tokio::time::sleep(later).await;
+            tokio::time::sleep(LATER).await;
             sender.send(5).await.unwrap();
-            tokio::time::sleep(later).await;
             sender.send(6).await.unwrap();
+            tokio::time::sleep(LATER).await;
+            sender.send(7).await.unwrap();
+            tokio::time::sleep(LATER).await;
             stop.drain();
         };
         let (taken, ()) = tokio::join!(takes, puts);
-        let expected = [
+        assert!(sender.is_closed());
+        taken
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_waits_for_some_of_the_last_one_and_not_for_long() {
+        let common = [
             (vec![0, 1, 2, 3], Duration::ZERO),
             (vec![4], LINGER),
-            (vec![5], later),
-            (vec![6], later * 2),
+            (vec![5, 6], LATER),
         ];
+        let with = |last| [&common[..], &[(vec![7], last)]].concat();
+        assert_eq!(taken(Companions::Half).await, with(LATER * 2), "one is half of two");
         assert_eq!(
-            taken, expected,
-            "one is full, one waits in vain, one is enough after one"
+            taken(Companions::All).await,
+            with(LATER * 2 + LINGER),
+            "another could come"
         );
-        assert!(sender.is_closed());
     }
 }

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::{
     StoreError,
-    groups::Groups,
+    groups::{Companions, Groups},
     metrics::Metrics,
     sql::{Both, Tx, on_both},
 };
@@ -43,7 +43,7 @@ pub(crate) type Writer = mpsc::Sender<Box<dyn Unit>>;
 /// Starts the writer over a pool of exactly one connection.
 pub(crate) fn start(tasks: &Tasks, pool: SqlitePool, clock: Clock, metrics: Metrics) -> Writer {
     let (sender, units) = mpsc::channel(QUEUE_UNITS_MAX);
-    let units = Groups::new(units, GROUP_UNITS_MAX);
+    let units = Groups::new(units, GROUP_UNITS_MAX, Companions::Half);
     tasks.spawn("store.writer", |stop| run(stop, pool, units, clock, metrics));
     sender
 }

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 use std::fmt;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type},
+};
 
 /// A JSON object of the caller's own: kept, and given back as it is.
 pub type Metadata = Map<String, Value>;
@@ -41,6 +44,25 @@ impl<'de> Deserialize<'de> for TaskPriority {
     }
 }
 
+pub(super) fn priority() -> Schema {
+    let words = Priority::ALL.iter().map(|one| one.as_str());
+    let word = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words));
+    let number = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(4));
+    let either = OneOfBuilder::new()
+        .item(word)
+        .item(number)
+        .item(ObjectBuilder::new().schema_type(Type::Null));
+    either
+        .description(Some(
+            "How urgent it is: a word, or a number; `medium` where none is given",
+        ))
+        .build()
+        .into()
+}
+
 /// What a node's content is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -72,8 +94,9 @@ pub struct ContextNodeNew {
     /// Where it is not given: `metadata.role`, and `user` where there is none either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<NodeRole>,
-    /// Another node of the same context that this one belongs to.
+    /// Refused: no node of a context that is not there yet has an id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     pub parent_id: Option<String>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object)]
@@ -99,7 +122,7 @@ pub struct ContextCreate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = priority)]
     pub priority: Option<TaskPriority>,
 }
 
@@ -118,7 +141,7 @@ pub struct ContextPrompt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = priority)]
     pub priority: Option<TaskPriority>,
     /// Whether the answer has the whole context too.
     #[serde(default)]
@@ -156,7 +179,7 @@ pub struct ContextNodeAdd {
     #[serde(default)]
     pub return_context: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = priority)]
     pub priority: Option<TaskPriority>,
 }
 

@@ -32,7 +32,7 @@ pub struct SpendingQuery {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SpendingInfo {
     pub windows: Vec<SpendingWindow>,
-    /// What all that runs now costs an hour.
+    /// What runs now costs an hour, as far as one of these windows counts it.
     #[schema(value_type = f64)]
     pub burn_usd_per_hour: Usd,
     /// Whether the amount that was asked about could be spent.

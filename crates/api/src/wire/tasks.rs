@@ -18,7 +18,7 @@ pub struct TaskCreate {
     pub input: Value,
     /// `low`, `medium`, `high` or `critical`, or 1 to 4; `medium` where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = super::contexts::priority)]
     pub priority: Option<TaskPriority>,
     /// It does not begin before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]

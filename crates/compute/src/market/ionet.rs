@@ -35,6 +35,8 @@ const CONTAINERS: &str = "/enterprise/v1/io-cloud/caas";
 const MACHINES: &str = "/enterprise/v1/io-cloud/vmaas";
 /// What a container serves where nobody names a port; io.net wants one.
 const PORT: u16 = 8_000;
+/// A container has one address.
+const PORTS_MAX: usize = 1;
 /// Deployments of ours whose names and payments are remembered.
 const SEEN_MAX: u64 = 10_000;
 
@@ -146,7 +148,7 @@ impl IoNet {
     async fn ordered(&self, order: &Order) -> Result<Created, MarketFault> {
         let gone = || MarketFault::OfferGone(order.offer.clone());
         let key = OfferKey::parse(&order.offer).ok_or_else(gone)?;
-        if order.ports.len() > 1 {
+        if order.ports.len() > PORTS_MAX {
             return Err(MarketFault::Unsupported("reach more than one port of a container"));
         }
         let name = names::name_of(&order.label);
@@ -265,6 +267,10 @@ fn body(order: &Order, key: &OfferKey, place: &Place, name: &str) -> Value {
 impl Market for IoNet {
     fn provider(&self) -> Provider {
         Provider::IoNet
+    }
+
+    fn ports_max(&self) -> usize {
+        PORTS_MAX
     }
 
     fn offers<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Result<Vec<Offer>, MarketFault>> {

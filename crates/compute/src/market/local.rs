@@ -282,6 +282,11 @@ impl Market for Local {
         Provider::Local
     }
 
+    /// Nothing is between it and the network: what runs there listens where it likes.
+    fn ports_max(&self) -> usize {
+        0
+    }
+
     fn offers<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Result<Vec<Offer>, MarketFault>> {
         let offers = self
             .free()

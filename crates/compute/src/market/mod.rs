@@ -38,6 +38,11 @@ pub trait Market: Send + Sync {
     /// One offer, read anew and priced with so much disk; `None` where it is no longer there.
     fn offer<'a>(&'a self, id: &'a str, disk_gb: u32) -> BoxFuture<'a, Result<Option<Offer>, MarketFault>>;
 
+    /// How many ports of a machine others can be let reach.
+    fn ports_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Rents it. Asks the provider once, whatever happens.
     fn create<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Created>;
 

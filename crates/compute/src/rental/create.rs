@@ -100,6 +100,14 @@ impl Rentals {
         if let Some(promise) = &promise {
             as_promised(request, &promise.wish)?;
         }
+        let most = self.market_or_refuse(offer.provider)?.ports_max();
+        if request.ports.len() > most {
+            let message = format!(
+                "{} can let others reach {most} ports of a machine at most",
+                offer.provider
+            );
+            return Err(Failure::new(Code::InvalidArguments, message).hint("Leave `ports` out, or name fewer."));
+        }
         let wish = Wish {
             image: request.image.clone().or(wish.image),
             disk_gb: wish.disk_gb.or(request.disk_gb),

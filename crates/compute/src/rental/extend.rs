@@ -11,12 +11,20 @@ use super::{
     quote::HORIZON,
     record::{Record, after},
     steps::Step,
-    types::{Done, ExtendRequest, Rental, ask},
+    types::{Advice, Done, ExtendRequest, Rental, ask},
     unknown,
 };
 use crate::market::MarketFault;
-use forebay_domain::{Action, Code, Failure, Principal, id::HoldId, ledger::Enforcement, money::UsdRate};
-use forebay_store::{ledger::HoldRequest, rentals::RentalState};
+use forebay_domain::{
+    Action, Code, Failure, Principal,
+    id::HoldId,
+    ledger::{Enforcement, Standing},
+    money::UsdRate,
+};
+use forebay_store::{
+    ledger::{HoldError, HoldRequest},
+    rentals::RentalState,
+};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -127,23 +135,30 @@ impl Rentals {
         Ok(())
     }
 
-    /// Which limit of whoever pays is passed, where it costs at all.
-    async fn past_limit(&self, record: &Record) -> Done<Option<String>> {
+    /// What runs is counted already. Where it costs at all, some limit has to count for it still, and none may be passed.
+    async fn may_cost_longer(&self, record: &Record) -> Done<Verdict> {
+        let fits = Verdict::Judged(Advice::Fits { warnings: Vec::new() });
         if record.body.burn() == UsdRate::ZERO {
-            return Ok(None);
+            return Ok(fits);
         }
         let standings = self.0.ledger.standings(&record.payer()).await?;
+        if !standings.iter().any(Standing::bounds) {
+            return Ok(Verdict::Judged(Advice::NoLimit));
+        }
         let mut hard = standings
             .iter()
             .filter(|one| one.window.enforcement == Enforcement::Hard);
         let full = hard.find(|one| one.used() > one.window.limit);
-        Ok(full.map(|full| format!("{} is past its limit of ${}", full.purse, full.window.limit)))
+        Ok(full.map_or(fits, |full| {
+            Verdict::PastLimit(format!("{} is past its limit of ${}", full.purse, full.window.limit))
+        }))
     }
 
-    /// What runs is counted already; it must still fit.
     async fn lengthen(&self, record: Record, more: Longer) -> Done<Record> {
-        if let Some(message) = self.past_limit(&record).await? {
-            return Err(Failure::new(Code::SpendingLimitExceeded, message));
+        match self.may_cost_longer(&record).await? {
+            Verdict::Judged(Advice::NoLimit) => return Err(HoldError::NoLimit.into()),
+            Verdict::Judged(_) => {}
+            Verdict::PastLimit(message) => return Err(Failure::new(Code::SpendingLimitExceeded, message)),
         }
         self.change(record, |record| {
             // The same wish may have arrived twice.

@@ -10,8 +10,8 @@ use super::{
 use crate::config::RentalsConfig;
 use forebay_domain::{
     Code, Failure, Principal,
-    ledger::{Ask, Enforcement, Payer},
-    market::{Billing, Offer, OfferId},
+    ledger::{Ask, Payer, Standing},
+    market::{Billing, Offer, OfferId, Provider},
     money::{Usd, UsdRate},
 };
 use forebay_store::{rentals::StoredQuote, responses::ResponseOwner};
@@ -78,9 +78,9 @@ impl Terms {
             Paying::Accrues => lifetime.min(HORIZON),
             Paying::Prepaid => lifetime,
         };
-        let idle = wish
-            .idle
-            .or_else(|| config.idle_minutes.map(|minutes| Duration::from_mins(minutes.into())));
+        let most = config.idle_minutes.map(|minutes| Duration::from_mins(minutes.into()));
+        // What uses one of this machine's own is not seen from here.
+        let idle = wish.idle.or(most).filter(|_| offer.id.provider != Provider::Local);
         Ok(Self {
             image: wish.image.unwrap_or_else(|| config.image.clone()),
             disk_gb: wish.disk_gb.unwrap_or(config.disk_gb),
@@ -229,10 +229,7 @@ impl Rentals {
     /// What the limits would say to something that costs money.
     pub(super) async fn advice_on(&self, payer: &Payer, ask: Ask) -> Done<Advice> {
         let standings = self.0.ledger.standings(payer).await?;
-        let is_limited = standings
-            .iter()
-            .any(|standing| standing.window.enforcement == Enforcement::Hard);
-        if !is_limited {
+        if !standings.iter().any(Standing::bounds) {
             return Ok(Advice::NoLimit);
         }
         Ok(match self.0.ledger.judge(payer, ask).await? {

@@ -1,10 +1,10 @@
 //! Limits hold however many ask at once, and what runs ends before it meets one.
 
-use crate::world::{Gateway, MINUTE, World, ann, limit, told, usd};
-use forebay_compute::rental::{Advice, QuoteRequest, RentalNews, Whose, Why};
+use crate::world::{Gateway, MINUTE, World, ann, limit, told, usd, wish};
+use forebay_compute::rental::{Advice, ExtendRequest, QuoteRequest, RentalNews, Verdict, Whose, Why};
 use forebay_domain::{
     id::TraceId,
-    ledger::{Ask, Payer, Purpose, PurposeKind},
+    ledger::{Ask, BudgetRule, Enforcement, Payer, Purpose, PurposeKind, Scope, Window},
     money::{Usd, UsdRate},
 };
 use forebay_store::{
@@ -89,11 +89,54 @@ async fn real_money_needs_a_limit_first() {
         lifetime: None,
         idle: None,
     };
-    let quote = gateway.rentals.quote(&ann(), request).await.unwrap();
+    let quote = gateway.rentals.quote(&ann(), request.clone()).await.unwrap();
     assert_eq!(quote.advice, Advice::NoLimit);
     let refused = gateway.rent(&offer.id).await.unwrap_err();
     assert_eq!(refused.code.as_str(), "no_spending_limit");
+    // Whoever likes has a new session for the next machine.
+    gateway.store.ledger().configure(vec![BudgetRule {
+        scope: Scope::Session,
+        of: None,
+        window: Window::new(60, usd("50"), Enforcement::Hard).unwrap(),
+    }]);
+    let mut visitor = ann();
+    visitor.session = Some("s1".parse().unwrap());
+    let quote = gateway.rentals.quote(&visitor, request).await.unwrap();
+    assert_eq!(quote.advice, Advice::NoLimit);
+    let refused = gateway.rentals.create(&visitor, wish(&offer.id)).await.unwrap_err();
+    assert_eq!(refused.code.as_str(), "no_spending_limit");
     assert_eq!(world.fake.created(), 0);
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn what_runs_without_a_limit_gets_no_more_time() {
+    let world = World::<RunPod>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let rental = gateway.rent(&offer.id).await.unwrap();
+    world.pass(&gateway, 5 * MINUTE).await;
+    gateway.store.ledger().configure(Vec::new());
+    let request = ExtendRequest {
+        by: 60 * MINUTE,
+        idempotency_key: None,
+    };
+    let trial = gateway
+        .rentals
+        .try_extending(&ann(), &rental.id, request.clone())
+        .await
+        .unwrap();
+    assert_eq!(trial.verdict, Verdict::Judged(Advice::NoLimit));
+    let refused = gateway
+        .rentals
+        .extend(&ann(), &rental.id, request.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code.as_str(), "no_spending_limit");
+    assert_eq!(gateway.get(&rental.id).await.ends_by, rental.ends_by);
+    limit(&gateway.store, "50");
+    let longer = gateway.rentals.extend(&ann(), &rental.id, request).await.unwrap();
+    assert_eq!(longer.ends_by.duration_since(rental.ends_by).as_secs(), 3_600);
     gateway.close().await;
 }
 

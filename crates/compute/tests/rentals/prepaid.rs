@@ -2,10 +2,13 @@
 //! where it fits.
 
 use crate::world::{MINUTE, World, ann, limit, usd, wish};
-use forebay_compute::rental::{ExtendRequest, Step};
+use forebay_compute::rental::{ExtendRequest, Mode, Step, Whose, Why};
 use forebay_domain::money::Usd;
 use forebay_store::rentals::RentalState;
-use forebay_testkit::markets::{Fault, ionet::IoNet};
+use forebay_testkit::markets::{
+    Fault,
+    ionet::{IoNet, Phase},
+};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -36,6 +39,72 @@ async fn what_is_given_back_leaves_no_room_that_was_never_there() {
     world.pass(&gateway, 20 * MINUTE).await;
     let later = gateway.standing().await;
     assert_eq!(later.posted, Usd::ZERO, "no phantom headroom");
+    gateway.close().await;
+}
+
+/// Whoever asked for its end dies before the answer: the next process asks again, and what was not used comes back once.
+#[tokio::test]
+async fn death_while_a_machine_is_ended_gives_back_what_was_not_used() {
+    for fault in [Fault::Held, Fault::HeldAfter] {
+        let what = format!("{fault:?}");
+        let world = World::<IoNet>::sqlite().await;
+        let gateway = world.gateway().await;
+        let offer = gateway.offer("4090").await;
+        let mut long = wish(&offer.id);
+        long.lifetime = Some(4 * HOUR);
+        let rental = gateway.create(long).await.unwrap();
+        world.pass(&gateway, 30 * MINUTE).await;
+        world.fake.fault("destroy", fault.clone());
+        let ann = ann();
+        tokio::select! {
+            done = gateway.rentals.destroy(&ann, &rental.id) => panic!("{what}: it was answered: {done:?}"),
+            () = world.fake.asked("destroy", 1) => {}
+        }
+        while fault == Fault::HeldAfter && world.fake.with(|ionet| ionet.deployments[0].phase == Phase::Running) {
+            tokio::task::yield_now().await;
+        }
+        gateway.die().await;
+
+        let next = world.gateway().await;
+        let found = next.get(&rental.id).await;
+        assert_eq!(
+            (found.state, found.why),
+            (RentalState::Destroying, Some(Why::Asked)),
+            "{what}"
+        );
+        world.pass(&next, 15 * MINUTE).await;
+        let gone = next.get(&rental.id).await;
+        assert_eq!((gone.state, gone.why), (RentalState::Gone, Some(Why::Asked)), "{what}");
+        assert_eq!((world.fake.created(), world.fake.live()), (1, 0), "{what}");
+        let is_asked_again = world.fake.seen_at("destroy").len() >= 2;
+        assert!(is_asked_again || fault == Fault::HeldAfter, "{what}");
+        let standing = next.standing().await;
+        let (first_hour, second) = (offer.rate.hourly(), offer.rate.cost_of(2 * HOUR));
+        assert!(
+            standing.posted >= first_hour && standing.posted < second,
+            "{what}: {} is kept",
+            standing.posted
+        );
+        assert_eq!((standing.held, standing.posted), (Usd::ZERO, gone.spent), "{what}");
+        next.close().await;
+    }
+}
+
+/// One container has one address, and nothing is written down or set aside for a wish that cannot be had.
+#[tokio::test]
+async fn ports_beyond_what_can_be_reached_are_refused_at_once() {
+    let world = World::<IoNet>::sqlite().await;
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    for mode in [Mode::DryRun, Mode::Do] {
+        let mut two = wish(&offer.id);
+        (two.ports, two.mode) = (vec![80, 81], mode);
+        let refused = gateway.rentals.create(&ann(), two).await.unwrap_err();
+        assert_eq!(refused.code.as_str(), "invalid_arguments", "{refused:?}");
+        assert!(refused.message.contains("1 port"), "{refused:?}");
+    }
+    let all = gateway.rentals.list(&ann(), Whose::Mine, true).await.unwrap();
+    assert!(all.is_empty(), "{all:?}");
     gateway.close().await;
 }
 

@@ -1,6 +1,6 @@
 //! Whether something more may be spent.
 
-use super::{Enforcement, Purse, Window};
+use super::{Enforcement, Purse, Scope, Window};
 use crate::money::{Usd, UsdRate};
 use serde::Serialize;
 use std::{fmt, time::Duration};
@@ -19,6 +19,12 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Whether it bounds what goes on for longer than a call. Whoever likes has a new session for each call, so that a limit
+    /// of one does not.
+    pub fn bounds(&self) -> bool {
+        self.window.enforcement == Enforcement::Hard && self.purse.scope != Scope::Session
+    }
+
     pub fn used(&self) -> Usd {
         self.posted.saturating_add(self.held)
     }

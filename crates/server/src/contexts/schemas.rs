@@ -87,7 +87,6 @@ fn node_properties() -> Value {
         "content": {"description": "A text, or any JSON value where content_type is json"},
         "content_type": {"type": "string", "enum": ["text", "json"]},
         "role": role(),
-        "parent_id": id("A node of the same context that this one belongs to"),
         "metadata": metadata(),
     })
 }
@@ -122,6 +121,7 @@ fn prompt_input(context: &Value) -> Value {
 
 fn add_node_input(context: &Value) -> Value {
     let mut properties = with_common(node_properties());
+    properties["parent_id"] = id("A node of the same context that this one belongs to");
     properties["context_id"] = context.clone();
     properties
 }

@@ -45,7 +45,13 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::warn;
 
-use crate::{StoreError, db::Db, groups::Groups, row::moment};
+use crate::{
+    StoreError,
+    db::Db,
+    groups::{Companions, Groups},
+    row::moment,
+    sql::Both,
+};
 use asking::Unheard;
 use known::Known;
 use later::Later;
@@ -129,9 +135,13 @@ pub(crate) async fn start(spending: &Tasks, recording: &Tasks, db: Db) -> Result
     let moved = watch::Sender::new(0);
     let (known, metrics) = (Known::default(), Metrics::new());
     let (later, left) = later::queue(metrics.clone());
+    let companions = match db.pools() {
+        Both::Sqlite(_) => Companions::Half,
+        Both::Postgres(_) => Companions::All,
+    };
     let writer = GroupWriter {
         db: db.clone(),
-        jobs: Groups::new(queue, writer::GROUP_MAX),
+        jobs: Groups::new(queue, writer::GROUP_MAX, companions),
         known: known.clone(),
         metrics: metrics.clone(),
         news: news.clone(),

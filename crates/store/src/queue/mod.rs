@@ -48,7 +48,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::{
     StoreError,
     db::{Db, PATIENCE},
-    groups::Groups,
+    groups::{Companions, Groups},
     sql::Both,
 };
 use leases::Leases;
@@ -105,7 +105,7 @@ pub(crate) fn start(tasks: &Tasks, sweeping: &Tasks, db: Db) -> Queue {
     ] {
         let writer = GroupWriter {
             db: queue.db.clone(),
-            jobs: Groups::new(jobs, writer::GROUP_MAX),
+            jobs: Groups::new(jobs, writer::GROUP_MAX, Companions::Half),
             metrics: queue.metrics.clone(),
             slot,
             changes: queue.changes.clone(),

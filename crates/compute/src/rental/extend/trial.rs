@@ -46,18 +46,15 @@ impl Rentals {
         let key = request.idempotency_key.as_deref();
         check::key(key)?;
         let record = self.reached(principal, id).await?;
-        let fits = Advice::Fits { warnings: Vec::new() };
         if has_had(&record, key, request.by)? {
+            let fits = Advice::Fits { warnings: Vec::new() };
             return trial(&record, Duration::ZERO, (Usd::ZERO, Usd::ZERO), Verdict::Judged(fits));
         }
         self.may_live_longer(principal, &record, request.by)?;
         if record.body.paying == Paying::Prepaid {
             return self.try_buying(&record, request.by).await;
         }
-        let verdict = match self.past_limit(&record).await? {
-            Some(words) => Verdict::PastLimit(words),
-            None => Verdict::Judged(fits),
-        };
+        let verdict = self.may_cost_longer(&record).await?;
         let cost = record.body.burn().cost_of(request.by);
         trial(&record, request.by, (cost, Usd::ZERO), verdict)
     }

@@ -10,8 +10,7 @@ pub use changes::{Changes, Refunded, Txn, TxnKind};
 pub use facts::{Facts, Head, Keyed, Post};
 
 use super::{
-    Account, Ask, Enforcement, HoldRecord, HoldState, Movement, NewHold, Outcome, Posting, Purse, Refusal, Request,
-    Scope, Standing, admit,
+    Account, Ask, HoldRecord, HoldState, Movement, NewHold, Outcome, Posting, Purse, Refusal, Request, Standing, admit,
 };
 use crate::{
     id::{HoldId, TraceId},
@@ -118,9 +117,7 @@ impl Book {
             return self.held_before(new, earlier);
         }
         let standings = self.facts.standings(&new.payer);
-        // Whoever likes has a new session for each call, so a limit of one bounds nothing that goes on.
-        let bounds = |one: &Standing| one.window.enforcement == Enforcement::Hard && one.purse.scope != Scope::Session;
-        if new.needs_limit && !standings.iter().any(bounds) {
+        if new.needs_limit && !standings.iter().any(Standing::bounds) {
             return Err(Refusal::NoLimit);
         }
         let admission = admit(&standings, new.ask).map_err(|overrun| Refusal::Limit(Box::new(overrun)))?;

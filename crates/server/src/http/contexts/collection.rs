@@ -21,10 +21,13 @@ use std::sync::Arc;
 
 /// Makes a context. With an `Idempotency-Key` it is made once, however often it is sent.
 #[utoipa::path(post, path = "/api/v1/mcp/contexts", operation_id = "create_context", tag = "contexts",
-    request_body = ContextCreate, params(WaitQuery),
+    request_body = ContextCreate, params(WaitQuery, ("Idempotency-Key" = Option<String>, Header, description = "the same key does the same once"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, or `wait=` and seconds")),
     responses((status = 201, body = ContextInfo), (status = 202, description = "it is still being made", body = TaskInfo),
         (status = 404, description = "there is no such model", body = Problem),
-        (status = 409, description = "there are as many as there may be", body = Problem)))]
+        (status = 409, description = "there are as many as there may be", body = Problem),
+        (status = 429, description = "too many requests, or too many tasks wait", body = Problem),
+        (status = 507, description = "the disk is full", body = Problem)))]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -72,9 +75,12 @@ pub(crate) async fn show(
 
 /// Removes a context with all its nodes.
 #[utoipa::path(delete, path = "/api/v1/mcp/contexts/{id}", operation_id = "delete_context", tag = "contexts",
-    params(("id" = String, Path, description = "the context's id"), WaitQuery),
+    params(("id" = String, Path, description = "the context's id"), WaitQuery,
+        ("Idempotency-Key" = Option<String>, Header, description = "the same key does the same once"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, or `wait=` and seconds")),
     responses((status = 200, body = ContextDeleted), (status = 202, description = "it is still being removed", body = TaskInfo),
-        (status = 404, body = Problem)))]
+        (status = 404, body = Problem), (status = 429, description = "too many requests, or too many tasks wait", body = Problem),
+        (status = 507, description = "the disk is full", body = Problem)))]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

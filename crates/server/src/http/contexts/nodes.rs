@@ -19,9 +19,13 @@ use std::sync::Arc;
 
 /// Adds a node to a context.
 #[utoipa::path(post, path = "/api/v1/mcp/contexts/{id}/nodes", operation_id = "add_node", tag = "contexts",
-    request_body = ContextNodeAdd, params(("id" = String, Path, description = "the context's id"), WaitQuery),
+    request_body = ContextNodeAdd, params(("id" = String, Path, description = "the context's id"), WaitQuery,
+        ("Idempotency-Key" = Option<String>, Header, description = "the same key does the same once"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, or `wait=` and seconds")),
     responses((status = 201, body = ContextNodeAdded), (status = 202, description = "it is still being added", body = TaskInfo),
-        (status = 404, body = Problem), (status = 409, description = "the context is full", body = Problem)))]
+        (status = 404, body = Problem), (status = 409, description = "the context is full", body = Problem),
+        (status = 429, description = "too many requests, or too many tasks wait", body = Problem),
+        (status = 507, description = "the disk is full", body = Problem)))]
 pub(crate) async fn add(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -45,9 +49,11 @@ pub(crate) async fn add(
 /// Takes a node out of a context.
 #[utoipa::path(delete, path = "/api/v1/mcp/contexts/{id}/nodes/{node}", operation_id = "delete_node", tag = "contexts",
     params(("id" = String, Path, description = "the context's id"), ("node" = String, Path, description = "the node's id"),
-        WaitQuery),
+        WaitQuery, ("Idempotency-Key" = Option<String>, Header, description = "the same key does the same once"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, or `wait=` and seconds")),
     responses((status = 200, body = ContextNodeDeleted), (status = 202, description = "it is still being removed", body = TaskInfo),
-        (status = 404, body = Problem)))]
+        (status = 404, body = Problem), (status = 429, description = "too many requests, or too many tasks wait", body = Problem),
+        (status = 507, description = "the disk is full", body = Problem)))]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

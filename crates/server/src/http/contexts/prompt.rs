@@ -23,10 +23,15 @@ use std::sync::Arc;
 /// Asks the model of a context with all that was said in it, and keeps the answer. With `stream` the answer comes as
 /// events: `delta` for each piece, then one `node` or one `error`.
 #[utoipa::path(post, path = "/api/v1/mcp/contexts/{id}/prompt", operation_id = "add_prompt", tag = "contexts",
-    request_body = ContextPrompt, params(("id" = String, Path, description = "the context's id"), PromptQuery),
-    responses((status = 200, body = ContextPrompted), (status = 202, description = "the model has not answered yet", body = TaskInfo),
+    request_body = ContextPrompt, params(("id" = String, Path, description = "the context's id"), PromptQuery,
+        ("Idempotency-Key" = Option<String>, Header, description = "the same key does the same once"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, or `wait=` and seconds")),
+    responses((status = 200, content((ContextPrompted = "application/json"), (String = "text/event-stream"))),
+        (status = 202, description = "the model has not answered yet", body = TaskInfo),
         (status = 402, body = Problem), (status = 404, body = Problem),
-        (status = 409, description = "the context is full", body = Problem)))]
+        (status = 409, description = "the context is full", body = Problem),
+        (status = 429, description = "too many requests, or too many tasks wait", body = Problem),
+        (status = 507, description = "the disk is full", body = Problem)))]
 pub(crate) async fn prompt(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
