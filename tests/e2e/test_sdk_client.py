@@ -209,6 +209,7 @@ def test_answered_later_is_not_waited_for(unkind: Unkind, client: Client) -> Non
 
 STREAM = b'event: delta\ndata: {"content":"Par"}\n\n: still here\n\nevent: delta\ndata: {"content":"is"}\n\n'
 NODE = b'event: node\ndata: {"context_id":"c1","node":{"content":"Paris"}}\n\n'
+CHAT = b'data: {"choices":[{"index":0,"delta":{"content":"Paris"}}]}\n\ndata: [DONE]\n\n'
 
 
 def test_a_stream_ends_with_its_node(unkind: Unkind, client: Client) -> None:
@@ -302,14 +303,16 @@ def held_back(arrived: list[float], begun: float) -> None:
 def test_a_client_keeps_its_pace(unkind: Unkind) -> None:
     config = {"mcp": {"server_url": unkind.url, "requests_per_minute": 60}}
     listed = told(200, {"contexts": []})
-    # One is sent again, and a stream and whatever has no call of its own count like any other.
-    stream = (200, {"content-type": "text/event-stream"}, STREAM + NODE)
-    unkind.answers = [listed] * 5 + [told(503, PROBLEM), listed, stream, told(200, {})]
+    # One is sent again; streams and whatever has no call of its own count like any other.
+    stream, chat = ((200, {"content-type": "text/event-stream"}, sent) for sent in (STREAM + NODE, CHAT))
+    unkind.answers = [listed] * 4 + [told(503, PROBLEM), listed, stream, chat, told(200, {})]
     with Client.from_config(config, "fb_key") as client:
         begun = time.monotonic()
-        for _ in range(6):
+        for _ in range(5):
             client.contexts.list()
         assert len(list(client.contexts.stream("c1", "Where?"))) == 3
+        words = [{"role": "user", "content": "Where?"}]
+        assert len(list(client.chat.completions.create(model="m", messages=words, stream=True))) == 1
         client.get("/health")
     held_back(unkind.arrived, begun)
 

@@ -188,6 +188,7 @@ class Completions:
     def _chunks(self, body: dict[str, Any]) -> Iterator[Record]:
         client = self._client
         path, headers = f"{client.url}/v1/chat/completions", client._headers
+        client._keep_pace()
         with heard(), client.http.stream("POST", path, json=body, headers=headers) as answer:
             if answer.status_code != 200:
                 answer.read()
