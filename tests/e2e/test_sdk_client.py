@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import pathlib
 import sys
 import threading
 import time
@@ -328,7 +329,32 @@ def test_a_client_for_programs_that_await_keeps_its_pace(unkind: Unkind) -> None
     held_back(unkind.arrived, asyncio.run(crowd()))
 
 
-def test_the_seed_s_configuration(unkind: Unkind, tmp_path: Any) -> None:
+def test_the_seed_s_file(unkind: Unkind, tmp_path: pathlib.Path) -> None:
+    """As it was written down then; only where the gateway is is said differently."""
+    seed = (harness.ROOT / "crates" / "cli" / "tests" / "seed" / "contexts.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "config.yaml"
+    file.write_text(seed.replace("http://localhost:8001", unkind.url), encoding="utf-8")
+    expected = Settings(unkind.url, "fb_key", timeout=60, max_contexts=100)
+    unkind.answers = [told(200, {"status": "ok"})]
+    with Client.from_config(str(file), "fb_key") as client:
+        assert client.settings == expected
+        assert client.health().status == "ok"
+    assert AsyncClient.from_config(file, "fb_key").settings == expected
+
+
+@pytest.mark.parametrize(
+    "text", [None, b"", b"mcp: [", b"- mcp", b"mcp:", b"mcp: here", b"mcp: {server_url: 8}", b"\xff"]
+)
+def test_a_file_that_is_no_configuration(tmp_path: pathlib.Path, text: bytes | None) -> None:
+    file = tmp_path / "config.yaml"
+    if text is not None:
+        file.write_bytes(text)
+    with pytest.raises(ForebayError) as refused:
+        Client.from_config(file, "fb_key")
+    assert refused.value.code == "invalid_config", refused.value
+
+
+def test_the_seed_s_configuration(unkind: Unkind) -> None:
     section = {"enabled": True, "server_url": unkind.url, "api_version": "v1", "max_contexts": 1, "timeout": "60s"}
     client = Client.from_config({"mcp": section}, "fb_key")
     assert (client.url, client.settings.timeout) == (unkind.url, 60)
