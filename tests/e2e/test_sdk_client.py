@@ -320,10 +320,16 @@ def test_a_client_keeps_its_pace(unkind: Unkind) -> None:
 
 def test_a_client_for_programs_that_await_keeps_its_pace(unkind: Unkind) -> None:
     async def crowd() -> float:
-        unkind.answers = [told(200, {"contexts": []})] * 9
+        stream = (200, {"content-type": "text/event-stream"}, STREAM + NODE)
+        unkind.answers = [told(200, {"contexts": []})] * 8 + [stream]
         async with AsyncClient(unkind.url, "fb_key", requests_per_minute=60) as client:
+
+            async def streamed() -> list[Any]:
+                return [event async for event in client.contexts.stream("c1", "Where?")]
+
             begun = time.monotonic()
-            await asyncio.gather(*(client.contexts.list() for _ in range(9)))
+            *_, events = await asyncio.gather(*(client.contexts.list() for _ in range(8)), streamed())
+            assert len(events) == 3
             return begun
 
     held_back(unkind.arrived, asyncio.run(crowd()))
