@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import pathlib
 import sys
 import threading
 import time
@@ -209,6 +210,7 @@ def test_answered_later_is_not_waited_for(unkind: Unkind, client: Client) -> Non
 
 STREAM = b'event: delta\ndata: {"content":"Par"}\n\n: still here\n\nevent: delta\ndata: {"content":"is"}\n\n'
 NODE = b'event: node\ndata: {"context_id":"c1","node":{"content":"Paris"}}\n\n'
+CHAT = b'data: {"choices":[{"index":0,"delta":{"content":"Paris"}}]}\n\ndata: [DONE]\n\n'
 
 
 def test_a_stream_ends_with_its_node(unkind: Unkind, client: Client) -> None:
@@ -302,30 +304,63 @@ def held_back(arrived: list[float], begun: float) -> None:
 def test_a_client_keeps_its_pace(unkind: Unkind) -> None:
     config = {"mcp": {"server_url": unkind.url, "requests_per_minute": 60}}
     listed = told(200, {"contexts": []})
-    # One is sent again, and a stream and whatever has no call of its own count like any other.
-    stream = (200, {"content-type": "text/event-stream"}, STREAM + NODE)
-    unkind.answers = [listed] * 5 + [told(503, PROBLEM), listed, stream, told(200, {})]
+    # One is sent again; streams and whatever has no call of its own count like any other.
+    stream, chat = ((200, {"content-type": "text/event-stream"}, sent) for sent in (STREAM + NODE, CHAT))
+    unkind.answers = [listed] * 4 + [told(503, PROBLEM), listed, stream, chat, told(200, {})]
     with Client.from_config(config, "fb_key") as client:
         begun = time.monotonic()
-        for _ in range(6):
+        for _ in range(5):
             client.contexts.list()
         assert len(list(client.contexts.stream("c1", "Where?"))) == 3
+        words = [{"role": "user", "content": "Where?"}]
+        assert len(list(client.chat.completions.create(model="m", messages=words, stream=True))) == 1
         client.get("/health")
     held_back(unkind.arrived, begun)
 
 
 def test_a_client_for_programs_that_await_keeps_its_pace(unkind: Unkind) -> None:
     async def crowd() -> float:
-        unkind.answers = [told(200, {"contexts": []})] * 9
+        stream = (200, {"content-type": "text/event-stream"}, STREAM + NODE)
+        unkind.answers = [told(200, {"contexts": []})] * 8 + [stream]
         async with AsyncClient(unkind.url, "fb_key", requests_per_minute=60) as client:
+
+            async def streamed() -> list[Any]:
+                return [event async for event in client.contexts.stream("c1", "Where?")]
+
             begun = time.monotonic()
-            await asyncio.gather(*(client.contexts.list() for _ in range(9)))
+            *_, events = await asyncio.gather(*(client.contexts.list() for _ in range(8)), streamed())
+            assert len(events) == 3
             return begun
 
     held_back(unkind.arrived, asyncio.run(crowd()))
 
 
-def test_the_seed_s_configuration(unkind: Unkind, tmp_path: Any) -> None:
+def test_the_seed_s_file(unkind: Unkind, tmp_path: pathlib.Path) -> None:
+    """As it was written down then; only where the gateway is is said differently."""
+    seed = (harness.ROOT / "crates" / "cli" / "tests" / "seed" / "contexts.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "config.yaml"
+    file.write_text(seed.replace("http://localhost:8001", unkind.url), encoding="utf-8")
+    expected = Settings(unkind.url, "fb_key", timeout=60, max_contexts=100)
+    unkind.answers = [told(200, {"status": "ok"})]
+    with Client.from_config(str(file), "fb_key") as client:
+        assert client.settings == expected
+        assert client.health().status == "ok"
+    assert AsyncClient.from_config(file, "fb_key").settings == expected
+
+
+@pytest.mark.parametrize(
+    "text", [None, b"", b"mcp: [", b"- mcp", b"mcp:", b"mcp: here", b"mcp: {server_url: 8}", b"\xff"]
+)
+def test_a_file_that_is_no_configuration(tmp_path: pathlib.Path, text: bytes | None) -> None:
+    file = tmp_path / "config.yaml"
+    if text is not None:
+        file.write_bytes(text)
+    with pytest.raises(ForebayError) as refused:
+        Client.from_config(file, "fb_key")
+    assert refused.value.code == "invalid_config", refused.value
+
+
+def test_the_seed_s_configuration(unkind: Unkind) -> None:
     section = {"enabled": True, "server_url": unkind.url, "api_version": "v1", "max_contexts": 1, "timeout": "60s"}
     client = Client.from_config({"mcp": section}, "fb_key")
     assert (client.url, client.settings.timeout) == (unkind.url, 60)

@@ -74,6 +74,9 @@ class AsyncClient:
             body = calls.read(answer.status_code, answer.content, task)
             if answer.status_code == 202 and call.waits:
                 return calls.outcome(await self.tasks.wait(body.id))
+            if answer.status_code != 202 and call.respond_async and task is not None:
+                # It is over already, where it was quick or is asked for again: a task all the same, as was asked.
+                return await self.tasks.get(task)
             return body
 
     async def events(self, call: calls.Call) -> AsyncIterator[Record]:
@@ -141,7 +144,7 @@ class AsyncContexts:
 
     async def delete(self, context_id: str, **more: Any) -> Record:
         gone = await self._client.do(calls.delete_context(context_id, **more))
-        self._made.remove(context_id)
+        self._made.remove(context_id, gone)
         return gone
 
     async def prompt(self, context_id: str, text: str, **more: Any) -> Record:

@@ -133,8 +133,10 @@ def add_node(
     content_type: str | None = None,
     parent_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    priority: str | int | None = None,
     return_context: bool | None = None,
     idempotency_key: str | None = None,
+    respond_async: bool = False,
 ) -> Call:
     body = _told(
         content=content,
@@ -142,17 +144,22 @@ def add_node(
         content_type=content_type,
         parent_id=parent_id,
         metadata=metadata,
+        priority=priority,
         return_context=return_context,
     )
-    return _change("POST", _path("contexts", context_id, "nodes"), body, key=idempotency_key)
+    path = _path("contexts", context_id, "nodes")
+    return _change("POST", path, body, key=idempotency_key, respond_async=respond_async)
 
 
-def delete_node(context_id: str, node_id: str, *, idempotency_key: str | None = None) -> Call:
-    return _change("DELETE", _path("contexts", context_id, "nodes", node_id), key=idempotency_key)
+def delete_node(
+    context_id: str, node_id: str, *, idempotency_key: str | None = None, respond_async: bool = False
+) -> Call:
+    path = _path("contexts", context_id, "nodes", node_id)
+    return _change("DELETE", path, key=idempotency_key, respond_async=respond_async)
 
 
-def delete_context(context_id: str, *, idempotency_key: str | None = None) -> Call:
-    return _change("DELETE", _path("contexts", context_id), key=idempotency_key)
+def delete_context(context_id: str, *, idempotency_key: str | None = None, respond_async: bool = False) -> Call:
+    return _change("DELETE", _path("contexts", context_id), key=idempotency_key, respond_async=respond_async)
 
 
 def get_context(context_id: str) -> Call:

@@ -99,6 +99,9 @@ class Client:
             body = calls.read(answer.status_code, answer.content, task)
             if answer.status_code == 202 and call.waits:
                 return calls.outcome(self.tasks.wait(body.id))
+            if answer.status_code != 202 and call.respond_async and task is not None:
+                # It is over already, where it was quick or is asked for again: a task all the same, as was asked.
+                return self.tasks.get(task)
             return body
 
     def events(self, call: calls.Call) -> Iterator[Record]:
@@ -188,6 +191,7 @@ class Completions:
     def _chunks(self, body: dict[str, Any]) -> Iterator[Record]:
         client = self._client
         path, headers = f"{client.url}/v1/chat/completions", client._headers
+        client._keep_pace()
         with heard(), client.http.stream("POST", path, json=body, headers=headers) as answer:
             if answer.status_code != 200:
                 answer.read()

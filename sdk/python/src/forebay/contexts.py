@@ -36,8 +36,9 @@ class Contexts:
         return self._client.do(calls.list_contexts(limit=limit, cursor=cursor))
 
     def delete(self, context_id: str, **more: Any) -> Record:
+        """`more` as in `forebay.calls.delete_context`. With `respond_async=True` its task."""
         gone = self._client.do(calls.delete_context(context_id, **more))
-        self._made.remove(context_id)
+        self._made.remove(context_id, gone)
         return gone
 
     def prompt(self, context_id: str, text: str, **more: Any) -> Record:
@@ -49,9 +50,11 @@ class Contexts:
         return self._client.events(calls.prompt(context_id, text, stream=True, **more))
 
     def add_node(self, context_id: str, content: str, **more: Any) -> Record:
+        """`more` as in `forebay.calls.add_node`. With `respond_async=True` its task."""
         return self._client.do(calls.add_node(context_id, content, **more))
 
     def delete_node(self, context_id: str, node_id: str, **more: Any) -> Record:
+        """`more` as in `forebay.calls.delete_node`. With `respond_async=True` its task."""
         return self._client.do(calls.delete_node(context_id, node_id, **more))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forebay.errors import ForebayError
 from forebay.record import Record
 
-MAKES = "mcp.create_context"
+MAKES, REMOVES = "mcp.create_context", "mcp.delete_context"
 
 
 class Made:
@@ -22,12 +22,19 @@ class Made:
     def add(self, made: Record) -> None:
         """A context, or the task that will make it."""
         self._ids.add(made.id)
+        self.hear(made)
 
-    def remove(self, context_id: str) -> None:
-        self._ids.discard(context_id)
+    def remove(self, context_id: str, told: Record) -> None:
+        """A context that is gone, or that the task `told` will remove: until then it counts."""
+        if told.get("type") == REMOVES:
+            self.hear(told)
+        else:
+            self._ids.discard(context_id)
 
     def hear(self, task: Record) -> None:
-        """What became of a task of ours: the context that it made counts in its place, or none."""
+        """What became of a task: what one of ours made counts in its place, and what one removed counts no longer."""
+        if task.get("type") == REMOVES and task.status == "completed":
+            self._ids.discard(task.context_id)
         if task.get("type") != MAKES or task.id not in self._ids:
             return
         if task.status == "completed":

@@ -43,6 +43,8 @@ class Settings:
         """From `{"mcp": {…}}`, the section alone, or the path of a YAML file (which needs PyYAML)."""
         section = config if isinstance(config, Mapping) else _load(pathlib.Path(config))
         section = section.get("mcp", section)
+        if not isinstance(section, Mapping):
+            raise _wrong("`mcp` is no section: it holds nothing, or no keys")
         wrong = [name for name in section if name not in KEYS]
         if wrong:
             raise _wrong(f"`{wrong[0]}` is no key of `mcp`; there are {', '.join(KEYS)}")
@@ -50,6 +52,9 @@ class Settings:
             raise _wrong("`mcp.enabled` is not true, so there is no client")
         if section.get("api_version", "v1") != "v1":
             raise _wrong("`mcp.api_version` is `v1`")
+        url = section.get("server_url")
+        if url is not None and not isinstance(url, str):
+            raise _wrong("`mcp.server_url` is an address")
         most = section.get("max_contexts")
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
             raise _wrong("`mcp.max_contexts` is a number above 0")
@@ -59,7 +64,7 @@ class Settings:
             raise _wrong("`mcp.requests_per_minute` is a number above 0")
         timeout = seconds(section["timeout"]) if "timeout" in section else TIMEOUT_S
         more = {"timeout": timeout, "max_contexts": most, "requests_per_minute": pace}
-        return cls.of(section.get("server_url"), key, **more)
+        return cls.of(url, key, **more)
 
 
 def seconds(text: str | float) -> float:
@@ -76,8 +81,8 @@ def _load(path: pathlib.Path) -> Mapping[str, Any]:
     except ImportError as missing:
         raise _wrong("a YAML file needs PyYAML: pip install forebay[yaml]") from missing
     try:
-        told = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as fault:
+        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
         raise _wrong(f"{path} cannot be read: {fault}") from fault
     if not isinstance(told, Mapping):
         raise _wrong(f"{path} holds no settings")
