@@ -79,14 +79,14 @@ mod tests {
     /// What becomes of five at once, of two after a while, and of one after another while.
     async fn taken(companions: Companions) -> Vec<(Vec<i32>, Duration)> {
         let (sender, queue) = mpsc::channel(16);
-        let (mut groups, stop) = (Groups::new(queue, 4, companions), Stop::new());
+        let (mut queue, stop) = (Groups::new(queue, 4, companions), Stop::new());
         let begun = Instant::now();
         let takes = async {
-            let mut taken = Vec::new();
-            while let Some(group) = groups.next(&stop).await {
-                taken.push((group, begun.elapsed()));
+            let mut all = Vec::new();
+            while let Some(group) = queue.next(&stop).await {
+                all.push((group, begun.elapsed()));
             }
-            taken
+            all
         };
         let puts = async {
             for number in 0..5 {
@@ -100,9 +100,9 @@ mod tests {
             tokio::time::sleep(LATER).await;
             stop.drain();
         };
-        let (taken, ()) = tokio::join!(takes, puts);
+        let (groups, ()) = tokio::join!(takes, puts);
         assert!(sender.is_closed());
-        taken
+        groups
     }
 
     #[tokio::test(start_paused = true)]
