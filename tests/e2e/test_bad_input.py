@@ -8,6 +8,7 @@ import http.client
 import itertools
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -290,3 +291,32 @@ def test_nonsense_on_the_wire_does_not_stop_the_gateway(gateway: Gateway) -> Non
                     pass
     assert gateway.http.get("/readyz").status_code == 200
     harness.expect_plain_words(gateway.log)
+
+
+def test_a_refused_request_s_late_body_does_not_end_the_connection(gateway: Gateway) -> None:
+    """Clients that send head and body apart would meet a connection that was closed without a word."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=harness.WAIT_SECONDS_MAX)
+    with contextlib.closing(connection):
+        for _ in range(20):
+            connection.putrequest("POST", "/v1/chat/completions")
+            connection.putheader("Authorization", "Bearer fb_0000000000000000_" + "0" * 64)
+            connection.putheader("Content-Length", "2")
+            connection.endheaders()
+            wire = connection.sock
+            # It is refused by its head alone.
+            threading.Event().wait(harness.POLL_SECONDS)
+            connection.send(b"{}")
+            answer = connection.getresponse()
+            assert (answer.status, answer.getheader("connection")) == (401, None), answer.read()
+            answer.read()
+            assert connection.sock is wire, "it was kept"
+
+
+def test_a_refused_request_whose_body_never_comes_is_told_that_the_connection_ends(gateway: Gateway) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=harness.WAIT_SECONDS_MAX)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", "/v1/chat/completions")
+        connection.putheader("Content-Length", "100000")
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("connection")) == (401, "close"), answer.read()

@@ -43,7 +43,7 @@ impl KeyRing {
     pub async fn principal(&self, presented: &ApiKey) -> Result<Principal, Failure> {
         let stored = match self.remembered.get(presented.id()) {
             Some(stored) => stored,
-            None => self.look_up(presented).await?,
+            None => Box::pin(self.look_up(presented)).await?,
         };
         if !same_secret(&stored, presented) {
             return Err(unknown());

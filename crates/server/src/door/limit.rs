@@ -32,6 +32,8 @@ pub fn write_headers(headers: &mut HeaderMap, verdict: &Verdict, dialect: Dialec
         ..
     } = *verdict;
     let reset = seconds_up(reset_after);
+    // These, and the one of the trace: a map that grows by itself does so twice for them.
+    headers.reserve(6);
     put(
         headers,
         "ratelimit-policy",

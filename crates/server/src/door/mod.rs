@@ -132,7 +132,7 @@ impl Door {
         match credentials::read(headers)? {
             Credential::Key(key) => self.keys.principal(&key).await,
             Credential::Token(token) => match &self.rules().tokens {
-                Some(verifier) => verifier.verify(&token).await,
+                Some(verifier) => Box::pin(verifier.verify(&token)).await,
                 None => Err(Failure::new(
                     Code::InvalidToken,
                     "The bearer is no API key, and this gateway accepts no tokens.",

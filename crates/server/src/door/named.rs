@@ -54,6 +54,11 @@ pub(super) async fn look(app: &App, route: &Route, caller: &Caller, request: Req
     let Some(name) = name(route, request.headers())? else {
         return Ok(Way::On(Box::new(request), None));
     };
+    Box::pin(begin(app, route, caller, (request, name))).await
+}
+
+/// Notes that a request of this name has begun, or finds what became of it before.
+async fn begin(app: &App, route: &Route, caller: &Caller, (request, name): (Request, String)) -> Result<Way, Failure> {
     let (parts, sent) = request.into_parts();
     let sent = body::read(sent, app.body_bytes_max).await?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());

@@ -8,7 +8,7 @@ use crate::{
 use forebay_compute::rental::bounds;
 use forebay_domain::{Role, market::Provider};
 use forebay_runtime::Clock;
-use forebay_testkit::markets::{Fake, ionet::IoNet, vast::Vast};
+use forebay_testkit::markets::{Fake, ionet::IoNet, runpod::RunPod, vast::Vast};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -228,19 +228,19 @@ async fn what_more_time_would_cost_is_told_over_every_surface_and_bought_by_none
 /// A wish that is just as large as it may be fits the tool's schema and renting itself; a larger one fits neither.
 #[tokio::test]
 async fn a_wish_has_the_bounds_that_its_schema_says() {
-    // Who lets its offers be looked up as often as one likes.
-    let fake = Fake::start_at(IoNet::default(), 0, Clock::system()).await.unwrap();
+    // Who lets many ports be reached, and its offers be looked up often.
+    let fake = Fake::start_at(RunPod::default(), 0, Clock::system()).await.unwrap();
     let url = fake.url();
     let rig = Rig::with(|config| {
         config.budgets =
             serde_json::from_value(json!([{"scope": "tenant", "window": "24h", "limit_usd": 9999}])).unwrap();
-        let ionet = json!({"ionet": {"api_key": {"env": "IONET_KEY"}, "url": url}});
-        config.markets = serde_json::from_value(ionet).unwrap();
+        let runpod = json!({"runpod": {"api_key": {"env": "RUNPOD_KEY"}, "url": format!("{url}/v2")}});
+        config.markets = serde_json::from_value(runpod).unwrap();
     })
     .await;
     let key = rig.key("acme", "ann", Role::User, &[]).await;
-    let list = done(&rig, &key, "list_gpu_instances", json!({"provider": "io.net"})).await;
-    let offer = json!({"provider": "io.net", "instance_id": list["instances"][0]["instance_id"], "dry_run": true});
+    let list = done(&rig, &key, "list_gpu_instances", json!({"provider": "runpod"})).await;
+    let offer = json!({"provider": "runpod", "instance_id": list["instances"][0]["instance_id"], "dry_run": true});
     let ports = |count: usize| json!((0..count).map(|port| 8_000 + port).collect::<Vec<_>>());
     let variables = |count: usize| {
         let named = (0..count).map(|one| (format!("V{one}"), "x".to_owned()));

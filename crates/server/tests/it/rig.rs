@@ -200,6 +200,7 @@ fn secrets() -> SecretReader {
         "BACKEND_KEY" => Some("sk-backend-canary-3f1c".to_owned()),
         "JWT_SECRET" => Some(SECRET.to_owned()),
         "IONET_KEY" => Some(forebay_testkit::markets::ionet::KEY.to_owned()),
+        "RUNPOD_KEY" => Some(forebay_testkit::markets::runpod::KEY.to_owned()),
         "VAST_KEY" => Some(forebay_testkit::markets::vast::KEY.to_owned()),
         // Of 32 bytes.
         "WEBHOOK_SECRET" => Some("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned()),
