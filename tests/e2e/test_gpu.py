@@ -276,6 +276,19 @@ def test_a_gateway_that_is_killed_after_a_create_still_has_the_machine(folder: p
         harness.wait_for("it is gone", lambda: not client.told("list_my_gpu_instances")["instances"])
 
 
+def test_what_nobody_can_see_or_reach_of_a_local_machine_is_refused(folder: pathlib.Path) -> None:
+    config = {"limits": LIMITS, "markets": {"local": {"cpu_slots": 1}}, "rentals": {"idle_minutes": 1}}
+    with harness.closing(Gateway(folder / "unseen", config)) as gateway:
+        key = gateway.new_key("user").bearer
+        offers = gateway.http.get("/api/v1/gpu/offers", params={"provider": "local"}, headers=key).json()["offers"]
+        offer = {"provider": "local", "instance_id": offers[0]["instance_id"], "dry_run": True}
+        for wish in ({"ports": [8000]}, {"idle_minutes": 5}):
+            refused = gateway.http.post("/api/v1/gpu/instances", json=offer | wish, headers=key)
+            assert (refused.status_code, refused.json()["code"]) == (422, "invalid_arguments"), refused.text
+        made = gateway.http.post("/api/v1/gpu/instances", json=offer | {"dry_run": False}, headers=key)
+        assert made.is_success, made.text
+
+
 def test_a_local_machine_is_gone_with_its_gateway_at_the_first_look(folder: pathlib.Path) -> None:
     config = {"limits": LIMITS, "markets": {"local": {"cpu_slots": 1}}}
     first = Gateway(folder / "killed-local", config)

@@ -103,7 +103,7 @@ impl Rentals {
         let most = self.market_or_refuse(offer.provider)?.ports_max();
         if request.ports.len() > most {
             let message = format!(
-                "{} can let others reach {most} ports of a machine at most",
+                "{} lets others reach at most {most} of a machine's ports",
                 offer.provider
             );
             return Err(Failure::new(Code::InvalidArguments, message).hint("Leave `ports` out, or name fewer."));

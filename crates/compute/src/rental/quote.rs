@@ -78,9 +78,7 @@ impl Terms {
             Paying::Accrues => lifetime.min(HORIZON),
             Paying::Prepaid => lifetime,
         };
-        let most = config.idle_minutes.map(|minutes| Duration::from_mins(minutes.into()));
-        // What uses one of this machine's own is not seen from here.
-        let idle = wish.idle.or(most).filter(|_| offer.id.provider != Provider::Local);
+        let idle = idle(&offer, wish.idle, config)?;
         Ok(Self {
             image: wish.image.unwrap_or_else(|| config.image.clone()),
             disk_gb: wish.disk_gb.unwrap_or(config.disk_gb),
@@ -109,6 +107,21 @@ impl Terms {
         match self.paying {
             Paying::Accrues => ask(self.first_hold, self.offer.rate),
             Paying::Prepaid => ask(self.first_hold, UsdRate::ZERO),
+        }
+    }
+}
+
+/// What uses a machine of this host is not seen, so that none of them is ever idle.
+fn idle(offer: &Offer, wanted: Option<Duration>, config: &RentalsConfig) -> Done<Option<Duration>> {
+    match (offer.id.provider, wanted) {
+        (Provider::Local, None) => Ok(None),
+        (Provider::Local, Some(_)) => {
+            let message = "nobody sees whether a machine of this host is used, so no idle time ends one";
+            Err(Failure::new(Code::InvalidArguments, message).hint("Name a lifetime instead."))
+        }
+        (_, wanted) => {
+            let most = config.idle_minutes.map(|minutes| Duration::from_mins(minutes.into()));
+            Ok(wanted.or(most))
         }
     }
 }
