@@ -71,8 +71,8 @@ def start_reference(binaries, kind, *options):
 class Gateway:
     """The release binary on a data directory of its own."""
 
-    def __init__(self, binary, folder, config):
-        self.binary, self.folder = binary, folder
+    def __init__(self, binary, folder, config, port=PORT):
+        self.binary, self.folder, self.port = binary, folder, port
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "forebay.yaml").write_text(
             "limits: { requests_per_minute: 100000000, tool_calls_per_minute: 100000000 }\n" + config
@@ -91,12 +91,12 @@ class Gateway:
                 "--data",
                 self.folder / "data",
                 "--listen",
-                f"127.0.0.1:{PORT}",
+                f"127.0.0.1:{self.port}",
             ],
             stderr=self.log,
             stdout=self.log,
         )
-        self.url = f"http://127.0.0.1:{PORT}"
+        self.url = f"http://127.0.0.1:{self.port}"
         while True:
             try:
                 urllib.request.urlopen(self.url + "/readyz", timeout=1)

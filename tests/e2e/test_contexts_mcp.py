@@ -10,13 +10,16 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp.client.subscriptions import ResourceUpdated
 
 import harness
 import scripted as script
 from harness import Engine, Gateway, Key
+from parts import Database
 from scripted import Scripted
 from test_contexts import config, create, held, prompt
 from test_mcp_upstreams import connect
+from test_worker import address_of, secret, store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
 SERVER = "/servers/contexts/mcp"
@@ -120,6 +123,69 @@ async def test_subscribers_hear_of_their_context_and_of_no_other(
         with anyio.fail_after(harness.WAIT_SECONDS_MAX):
             await changed.wait()
     assert set(heard) == {f"context://{mine}"}
+
+
+async def updates(events: Any, seen: list[str], uri: str) -> None:
+    """Waits until this one has changed; every change is noted."""
+    with anyio.fail_after(harness.WAIT_SECONDS_MAX):
+        while uri not in seen:
+            event = await anext(events)
+            if isinstance(event, ResourceUpdated):
+                seen.append(str(event.uri))
+
+
+async def test_a_modern_client_listens_to_its_context_and_to_no_other(
+    talking: Gateway, ann: Key, scripted: Scripted
+) -> None:
+    scripted.will()
+    mine, quiet, unasked = (create(talking, ann)["id"] for _ in range(3))
+    uris = [f"context://{context}" for context in (mine, quiet)]
+    seen: list[str] = []
+    async with connect(talking, ann, "2026-07-28", SERVER) as client:
+        async with client.listen(resource_subscriptions=uris) as events:
+            for context in (unasked, mine):
+                await anyio.to_thread.run_sync(lambda: prompt(talking, ann, context, "hello?").raise_for_status())
+            await updates(events, seen, uris[0])
+    assert set(seen) == {uris[0]}
+
+
+@pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
+async def test_a_change_at_one_gateway_is_heard_at_the_other(
+    tmp_path: pathlib.Path, database: Database, engine: Engine, scripted: Scripted, era: str
+) -> None:
+    scripted.will()
+    address = address_of(database)
+    settings = config(engine, scripted, store=store(address))
+    seen: list[str] = []
+    changed = anyio.Event()
+
+    async def note(message: Any) -> None:
+        if getattr(message, "method", "") == "notifications/resources/updated":
+            seen.append(str(message.params.uri))
+            changed.set()
+
+    with (
+        harness.closing(Gateway(tmp_path / "one", settings, **secret(address))) as one,
+        harness.closing(Gateway(tmp_path / "other", settings, **secret(address))) as other,
+    ):
+        ann = one.new_key("user")
+        about = create(one, ann)["id"]
+        uri = f"context://{about}"
+
+        async def change() -> None:
+            await anyio.to_thread.run_sync(lambda: prompt(one, ann, about, "hello?").raise_for_status())
+
+        async with connect(other, ann, era, SERVER, message_handler=note) as client:
+            if era == "legacy":
+                await client.subscribe_resource(uri)
+                await change()
+                with anyio.fail_after(harness.WAIT_SECONDS_MAX):
+                    await changed.wait()
+            else:
+                async with client.listen(resource_subscriptions=[uri]) as events:
+                    await change()
+                    await updates(events, seen, uri)
+    assert set(seen) == {uri}
 
 
 async def test_another_tenants_context_is_no_resource(talking: Gateway, ann: Key) -> None:

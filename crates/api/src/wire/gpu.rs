@@ -205,8 +205,13 @@ pub struct GpuInstance {
     pub vram_gb: u32,
     pub image: String,
     pub disk_gb: u32,
+    /// What was agreed on.
     #[schema(value_type = f64)]
     pub price_per_hour_usd: Usd,
+    /// What its provider asks for now, where that is more. Nobody has agreed to it, and limits are judged by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub price_now_per_hour_usd: Option<Usd>,
     /// Posted for it so far.
     #[schema(value_type = f64)]
     pub spent_usd: Usd,

@@ -334,7 +334,10 @@ fn machines(machines: &[GpuInstance]) -> Table {
                 (None, None) => machine.state.clone(),
             },
             cards(machine.gpus, &machine.gpu),
-            format!("${}/h", machine.price_per_hour_usd),
+            match machine.price_now_per_hour_usd {
+                Some(now) => format!("${}/h (now ${now}/h)", machine.price_per_hour_usd),
+                None => format!("${}/h", machine.price_per_hour_usd),
+            },
             format!("${}", machine.spent_usd),
             machine.ends_by.to_string(),
             reached.join(" "),

@@ -40,7 +40,10 @@ pub struct Rental {
     pub country: Option<String>,
     pub image: String,
     pub disk_gb: u32,
+    /// What was agreed on.
     pub rate: UsdRate,
+    /// What it costs now, by all that anybody has said: what was agreed on, or more.
+    pub burn: UsdRate,
     pub paying: Paying,
     /// What was posted for it so far.
     pub spent: Usd,

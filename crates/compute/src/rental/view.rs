@@ -27,6 +27,7 @@ impl Record {
             image: body.ordered.image.clone(),
             disk_gb: body.ordered.disk_gb,
             rate: body.rate(),
+            burn: body.burn(),
             paying: body.paying,
             spent: self.spent(),
             created_at: row.created_at,

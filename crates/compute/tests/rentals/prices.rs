@@ -59,7 +59,9 @@ async fn dearer_than_agreed_is_told_and_counted_and_ends_before_the_limit() {
         *to,
         "what is let in beside it is judged by it"
     );
-    assert_eq!(gateway.get(&rental.id).await.rate, rental.rate, "nothing was accepted");
+    let shown = gateway.get(&rental.id).await;
+    assert_eq!(shown.rate, rental.rate, "nothing was accepted");
+    assert_eq!(shown.burn, *to, "its owner sees both");
     counts_as_charged(&world, &gateway, *to).await;
 
     let mut minutes = 0;

@@ -7,7 +7,7 @@ use forebay_domain::{
     id::{TaskId, TaskType, WorkerId},
     task::{LEASE_MAX_MS, Offer},
 };
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, FromRow, Row};
 use std::{collections::HashMap, time::Duration};
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     StoreError,
     many::{lists, placeholder, placeholders},
-    sql::{Both, Tx, on_both},
+    sql::{Both, Tx, on_both, row_on_both},
 };
 
 /// Types of one claim.
@@ -56,28 +56,74 @@ pub(super) async fn claim(tx: &mut Tx, now_ms: i64, claim: &Claim) -> Result<Vec
             break;
         }
     }
-    let room: Vec<&(TaskType, u32)> = claim
-        .room
-        .iter()
-        .filter(|(_, room)| *room > 0)
-        .take(TYPES_MAX)
-        .collect();
-    let at_most = claim.at_most.min(CLAIM_MAX);
-    if room.is_empty() || at_most == 0 {
-        return Ok(Vec::new());
+    let at_most = claim.at_most.min(CLAIM_MAX) as usize;
+    let mut rows: Vec<TaskRow> = Vec::new();
+    for reach in reaches(tx) {
+        let room = room_left(claim, &rows);
+        let left = at_most - rows.len();
+        if room.is_empty() || left == 0 {
+            break;
+        }
+        let given = take(tx, now_ms, claim, &room, (*reach, left)).await?;
+        let is_all = given.first().is_some_and(|first| first.chosen == given.len());
+        rows.extend(given.into_iter().map(|given| given.row));
+        if is_all {
+            break;
+        }
     }
-    let rows = take(tx, now_ms, claim, &room, at_most).await?;
     with_inputs(tx, rows).await
 }
+
+fn room_left<'c>(claim: &'c Claim, rows: &[TaskRow]) -> Vec<(&'c TaskType, u32)> {
+    claim
+        .room
+        .iter()
+        .map(|(task_type, room)| {
+            let taken = rows.iter().filter(|row| row.is_of(task_type)).count();
+            let taken = u32::try_from(taken).unwrap_or(u32::MAX);
+            (task_type, room.saturating_sub(taken))
+        })
+        .filter(|(_, room)| *room > 0)
+        .take(TYPES_MAX)
+        .collect()
+}
+
+/// How far a claim goes for what another gateway may be taking at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Chooses first and locks what it has chosen and nobody else has: it may get fewer than there are.
+    Nearest,
+    /// Goes past what others have. Every branch locks all that it has room for, and a lock is a write.
+    Past,
+}
+
+/// SQLite has one writer, so nobody is ever in between there.
+fn reaches(tx: &Tx) -> &'static [Reach] {
+    match tx {
+        Both::Sqlite(_) => &[Reach::Past],
+        Both::Postgres(_) => &[Reach::Nearest, Reach::Past],
+    }
+}
+
+struct Given {
+    row: TaskRow,
+    /// How many there were to choose from, up to as many as were asked for; of the nearest only.
+    chosen: usize,
+}
+
+row_on_both!(Given, |row| Ok(Self {
+    row: TaskRow::from_row(row)?,
+    chosen: usize::try_from(row.try_get::<i64, _>("chosen")?).unwrap_or_default(),
+}));
 
 async fn take(
     tx: &mut Tx,
     now_ms: i64,
     claim: &Claim,
-    room: &[&(TaskType, u32)],
-    at_most: u32,
-) -> Result<Vec<TaskRow>, StoreError> {
-    let sql = statement(tx, room.len());
+    room: &[(&TaskType, u32)],
+    (reach, at_most): (Reach, usize),
+) -> Result<Vec<Given>, StoreError> {
+    let sql = statement(tx, room.len(), reach);
     let words = serde_json::to_string(&claim.offer.words).expect("words are JSON");
     let until_ms = now_ms.saturating_add(millis(claim.lease).clamp(1, LEASE_MAX_MS));
     Ok(on_both!(tx, |tx| {
@@ -94,30 +140,40 @@ async fn take(
                 .bind(words.as_str())
                 .bind(i64::from(*room));
         }
-        query.bind(i64::from(at_most)).fetch_all(&mut **tx).await
+        query
+            .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
+            .fetch_all(&mut **tx)
+            .await
     })?)
 }
 
 /// With one branch a type, which reads only what it gives.
-fn statement(tx: &Tx, types: usize) -> String {
-    let branches: Vec<String> = (0..types).map(|number| branch(tx, 4 + 6 * number)).collect();
+fn statement(tx: &Tx, types: usize, reach: Reach) -> String {
+    let branches: Vec<String> = (0..types).map(|number| branch(tx, 4 + 6 * number, reach)).collect();
     let branches = branches.join(" UNION ALL ");
     let limit = placeholder(tx, 4 + 6 * types);
     let first = format!("SELECT id FROM ({branches}) AS first ORDER BY rank LIMIT {limit}");
     // Read once: a plan that reads it again would lock others, and more.
-    let first = match tx {
-        Both::Sqlite(_) => format!("IN ({first})"),
-        Both::Postgres(_) => format!("= ANY (ARRAY({first}))"),
+    let (with, ids, chosen) = match (tx, reach) {
+        (Both::Sqlite(_), _) => (String::new(), format!("IN ({first})"), "0"),
+        (Both::Postgres(_), Reach::Past) => (String::new(), format!("= ANY (ARRAY({first}))"), "0::bigint"),
+        (Both::Postgres(_), Reach::Nearest) => (
+            format!("WITH nearest AS MATERIALIZED ({first}) "),
+            "= ANY (ARRAY(SELECT id FROM task WHERE id = ANY (ARRAY(SELECT id FROM nearest)) AND stage = 'pending' \
+             FOR UPDATE SKIP LOCKED))"
+                .into(),
+            "(SELECT count(*) FROM nearest)",
+        ),
     };
     let [worker, until, now] = [1, 2, 3].map(|number| placeholder(tx, number));
     format!(
-        "UPDATE task SET stage = 'running', worker = {worker}, wake_at_ms = {until}, fence = fence + 1, \
-         attempts = attempts + 1, started_at_ms = COALESCE(started_at_ms, {now}) WHERE id {first} \
-         RETURNING {COLUMNS}, input, output"
+        "{with}UPDATE task SET stage = 'running', worker = {worker}, wake_at_ms = {until}, fence = fence + 1, \
+         attempts = attempts + 1, started_at_ms = COALESCE(started_at_ms, {now}) WHERE id {ids} \
+         RETURNING {COLUMNS}, input, output, {chosen} AS chosen"
     )
 }
 
-fn branch(tx: &Tx, first: usize) -> String {
+fn branch(tx: &Tx, first: usize, reach: Reach) -> String {
     let [of, worker, now, memory, words, room] = [0, 1, 2, 3, 4, 5].map(|number| placeholder(tx, first + number));
     let (lacks, lock) = match tx {
         Both::Sqlite(_) => (
@@ -129,7 +185,10 @@ fn branch(tx: &Tx, first: usize) -> String {
         ),
         Both::Postgres(_) => (
             format!("needs::jsonb <@ {words}::text::jsonb"),
-            "FOR UPDATE SKIP LOCKED",
+            match reach {
+                Reach::Nearest => "",
+                Reach::Past => "FOR UPDATE SKIP LOCKED",
+            },
         ),
     };
     format!(

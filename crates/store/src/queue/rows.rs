@@ -131,6 +131,10 @@ impl TaskRow {
     pub(super) fn rank(&self) -> i64 {
         self.rank
     }
+
+    pub(super) fn is_of(&self, task_type: &TaskType) -> bool {
+        self.task_type == task_type.as_str()
+    }
 }
 
 impl TryFrom<TaskRow> for Task {

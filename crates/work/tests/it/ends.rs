@@ -1,6 +1,6 @@
 //! However a run ends, the task comes to the end that it deserves.
 
-use crate::{Rig, Stage, config};
+use crate::{PATIENCE, Rig, Stage, config};
 use forebay_domain::{Code, task::State};
 use forebay_store::queue::Scope;
 use forebay_testkit::db::TestDb;
@@ -30,6 +30,10 @@ async fn each_failure_has_its_own_end() {
             );
         }
         assert_eq!(stage.notes().at_once, 0);
+        process.tasks.shut_down(PATIENCE).await;
+        for (outcome, runs) in [("completed", "1"), ("failed", "3"), ("retried", "2")] {
+            assert_eq!(process.runs(outcome), runs, "{outcome}");
+        }
         rig.close([process]).await;
     }
 }
@@ -73,6 +77,8 @@ async fn what_is_cancelled_does_not_begin_or_is_asked_to_end() {
         let ended = process.done(&running).await;
         assert_eq!((ended.state, ended.attempts), (State::Cancelled, 1), "{}", db.name());
         assert_eq!(stage.notes().runs.len(), 1);
+        process.tasks.shut_down(PATIENCE).await;
+        assert_eq!(process.runs("cancelled"), "1", "of what never began there was no run");
         rig.close([process]).await;
     }
 }

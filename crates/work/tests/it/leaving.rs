@@ -20,6 +20,7 @@ async fn what_is_not_done_when_the_process_ends_is_given_back_at_once() {
         let id = leaving.submit(leaving.draft(&ann, &json!({"do": "wait"}))).await;
         stage.until("it runs", |notes| notes.at_once == 1).await;
         assert!(leaving.tasks.shut_down(PATIENCE).await, "nothing keeps it");
+        assert_eq!(leaving.runs("given_back"), "1");
         let left = rig
             .store
             .queue()

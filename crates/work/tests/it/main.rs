@@ -150,6 +150,13 @@ impl Process {
     }
 
     /// The value of one sample.
+    /// Runs of the stage's type that ended so.
+    pub(crate) fn runs(&self, outcome: &str) -> String {
+        self.metric(&format!(
+            r#"forebay_task_runs_total{{type="stage",outcome="{outcome}"}}"#
+        ))
+    }
+
     pub(crate) fn metric(&self, sample: &str) -> String {
         let text = forebay_runtime::metrics::encode(&self.metrics);
         let found = text

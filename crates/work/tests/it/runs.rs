@@ -26,10 +26,7 @@ async fn what_comes_in_is_done_and_whoever_waits_hears_of_it() {
         assert_eq!(task.attempts, 1);
         // What ran is counted by the time at which everything has ended.
         process.tasks.shut_down(PATIENCE).await;
-        assert_eq!(
-            process.metric(r#"forebay_task_runs_total{type="stage",outcome="completed"}"#),
-            "1"
-        );
+        assert_eq!(process.runs("completed"), "1");
         assert_eq!(process.metric(r#"forebay_tasks_running{type="stage"}"#), "0");
         assert_eq!(
             process.metric(r#"forebay_task_wait_seconds_count{priority="medium"}"#),

@@ -7,6 +7,7 @@ use forebay_domain::{
 };
 use forebay_store::queue::{Body, NewTask, Scope};
 use forebay_testkit::db::TestDb;
+use sqlx::{Connection, PgConnection};
 use std::time::Duration;
 
 #[tokio::test]
@@ -45,6 +46,60 @@ async fn claims_come_in_the_order_of_the_rule() {
         assert_eq!(found, ranks, "{}", db.name());
         timed.close().await;
     }
+}
+
+/// What another gateway's claim has locked is passed over, and what comes after it is found.
+#[tokio::test]
+async fn a_claim_goes_past_what_another_gateway_is_taking() {
+    let db = TestDb::postgres().await;
+    let timed = Timed::open(&db).await;
+    let queue = timed.queue();
+    let mut ids = Vec::new();
+    for of in ["a", "a", "a", "b", "a", "a", "b"] {
+        ids.push(queue.submit(work(of)).await.unwrap().id.to_string());
+        timed.clock.advance(Duration::from_millis(1));
+    }
+    let mut other = PgConnection::connect(db.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT id FROM task WHERE task_type = 'a' ORDER BY rank LIMIT 3 FOR UPDATE")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let claimed = async |types: &[(&str, u32)], at_most| {
+        let claimed = queue.claim(claim_of("w", types, at_most)).await.unwrap();
+        claimed
+            .iter()
+            .map(|one| one.task.id.to_string())
+            .collect::<Vec<String>>()
+    };
+    // Of what it would have chosen, one is free.
+    assert_eq!(claimed(&[("a", 2), ("b", 1)], 2).await, [&*ids[3], &*ids[4]]);
+    // Nothing is, of what comes first.
+    assert_eq!(claimed(&[("a", 1)], 1).await, [&*ids[5]]);
+    assert_eq!(claimed(&[("a", 9), ("b", 9)], 9).await, [&*ids[6]]);
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    assert_eq!(
+        claimed(&[("a", 9), ("b", 9)], 9).await,
+        [&*ids[0], &*ids[1], &*ids[2]]
+    );
+    timed.close().await;
+}
+
+/// A lock is a write in PostgreSQL: where nobody is in the way, nothing is locked but what is taken.
+#[tokio::test]
+async fn a_claim_leaves_no_mark_on_what_it_does_not_take() {
+    let db = TestDb::postgres().await;
+    let timed = Timed::open(&db).await;
+    let queue = timed.queue();
+    let types = ["a", "b", "c", "d"];
+    for of in types {
+        queue.submit(work(of)).await.unwrap();
+        queue.submit(work(of)).await.unwrap();
+    }
+    let room = types.map(|of| (of, 2));
+    assert_eq!(queue.claim(claim_of("w", &room, 2)).await.unwrap().len(), 2);
+    let marked = db.number("SELECT COUNT(*) FROM task WHERE stage = 'pending' AND xmax::text <> '0'");
+    assert_eq!(marked.await, 0);
+    timed.close().await;
 }
 
 #[tokio::test]
