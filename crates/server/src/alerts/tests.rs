@@ -59,6 +59,7 @@ fn rental(desired: Desired) -> Arc<Rental> {
         image: "cuda".to_owned(),
         disk_gb: 20,
         rate: UsdRate::per_hour(usd("0.40")),
+        burn: UsdRate::per_hour(usd("0.40")),
         paying: Paying::Accrues,
         spent: Usd::ZERO,
         created_at: at,

@@ -7,7 +7,7 @@ use forebay_domain::{
     id::{TaskId, TaskType, WorkerId},
     task::{LEASE_MAX_MS, Offer},
 };
-use sqlx::{AssertSqlSafe, FromRow, Row};
+use sqlx::{AssertSqlSafe, Row};
 use std::{collections::HashMap, time::Duration};
 
 use super::{
