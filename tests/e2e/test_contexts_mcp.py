@@ -165,8 +165,8 @@ async def test_a_change_at_one_gateway_is_heard_at_the_other(
             changed.set()
 
     with (
-        harness.closing(Gateway(tmp_path / "one", settings, **secret(address))) as one,
-        harness.closing(Gateway(tmp_path / "other", settings, **secret(address))) as other,
+        harness.closing(Gateway(tmp_path / "pair", settings, **secret(address))) as one,
+        harness.closing(Gateway(tmp_path / "pair", settings, **secret(address))) as other,
     ):
         ann = one.new_key("user")
         about = create(one, ann)["id"]
