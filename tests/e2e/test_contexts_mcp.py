@@ -103,6 +103,10 @@ async def test_a_task_is_taken_back(talking: Gateway, ann: Key, scripted: Script
         assert task["status"] == "cancelled", task
 
 
+async def ask(gateway: Gateway, key: Key, context: str) -> None:
+    await anyio.to_thread.run_sync(lambda: prompt(gateway, key, context, "hello?").raise_for_status())
+
+
 async def test_subscribers_hear_of_their_context_and_of_no_other(
     talking: Gateway, ann: Key, scripted: Scripted
 ) -> None:
@@ -119,7 +123,7 @@ async def test_subscribers_hear_of_their_context_and_of_no_other(
     async with connect(talking, ann, "legacy", SERVER, message_handler=note) as client:
         for context in (mine, quiet):
             await client.subscribe_resource(f"context://{context}")
-        await anyio.to_thread.run_sync(lambda: prompt(talking, ann, mine, "hello?").raise_for_status())
+        await ask(talking, ann, mine)
         with anyio.fail_after(harness.WAIT_SECONDS_MAX):
             await changed.wait()
     assert set(heard) == {f"context://{mine}"}
@@ -144,7 +148,7 @@ async def test_a_modern_client_listens_to_its_context_and_to_no_other(
     async with connect(talking, ann, "2026-07-28", SERVER) as client:
         async with client.listen(resource_subscriptions=uris) as events:
             for context in (unasked, mine):
-                await anyio.to_thread.run_sync(lambda: prompt(talking, ann, context, "hello?").raise_for_status())
+                await ask(talking, ann, context)
             await updates(events, seen, uris[0])
     assert set(seen) == {uris[0]}
 
@@ -171,19 +175,15 @@ async def test_a_change_at_one_gateway_is_heard_at_the_other(
         ann = one.new_key("user")
         about = create(one, ann)["id"]
         uri = f"context://{about}"
-
-        async def change() -> None:
-            await anyio.to_thread.run_sync(lambda: prompt(one, ann, about, "hello?").raise_for_status())
-
         async with connect(other, ann, era, SERVER, message_handler=note) as client:
             if era == "legacy":
                 await client.subscribe_resource(uri)
-                await change()
+                await ask(one, ann, about)
                 with anyio.fail_after(harness.WAIT_SECONDS_MAX):
                     await changed.wait()
             else:
                 async with client.listen(resource_subscriptions=[uri]) as events:
-                    await change()
+                    await ask(one, ann, about)
                     await updates(events, seen, uri)
     assert set(seen) == {uri}
 
