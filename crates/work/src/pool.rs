@@ -24,7 +24,7 @@ use forebay_runtime::{
     looping::{Nudge, drive},
 };
 use forebay_store::{
-    Store, StoreError,
+    Ledger, Store, StoreError,
     keys::Keys,
     queue::{Body, Claim, Depth as Depths, NewTask, Queue, Scope, SubmitError, Submitted, Task, TaskError},
 };
@@ -52,6 +52,7 @@ pub struct Pool(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) queue: Queue,
+    pub(crate) ledger: Ledger,
     pub(crate) keys: Keys,
     pub(crate) clock: Clock,
     tasks: Tasks,
@@ -93,6 +94,7 @@ impl Pool {
         Self(Arc::new(Inner {
             submitter,
             queue: parts.store.queue(),
+            ledger: parts.store.ledger(),
             keys: parts.store.keys(),
             clock: parts.clock,
             tasks: parts.tasks,

@@ -13,7 +13,7 @@ use super::{Ledger, metrics::Metrics};
 use crate::{StoreError, db::PATIENCE};
 
 /// Movements that may wait before whoever wants to spend more has to wait as well.
-pub const LATER_MAX: usize = 4_096;
+pub const LATER_MAX: u64 = 4_096;
 const BATCH_MAX: usize = 256;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -22,26 +22,39 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct Later {
     queue: mpsc::UnboundedSender<Request>,
-    waiting: watch::Sender<usize>,
+    progress: watch::Sender<Progress>,
+}
+
+/// They are done in the order in which they were left.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    left: u64,
+    done: u64,
+}
+
+impl Progress {
+    fn waiting(self) -> u64 {
+        self.left - self.done
+    }
 }
 
 /// The other end of it.
 pub(super) struct Left {
     queue: mpsc::UnboundedReceiver<Request>,
-    waiting: watch::Sender<usize>,
+    progress: watch::Sender<Progress>,
     metrics: Metrics,
 }
 
 pub(super) fn queue(metrics: Metrics) -> (Later, Left) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let waiting = watch::Sender::new(0);
+    let progress = watch::Sender::new(Progress::default());
     let later = Later {
         queue: sender,
-        waiting: waiting.clone(),
+        progress: progress.clone(),
     };
     let left = Left {
         queue: receiver,
-        waiting,
+        progress,
         metrics,
     };
     (later, left)
@@ -50,21 +63,29 @@ pub(super) fn queue(metrics: Metrics) -> (Later, Left) {
 impl Later {
     /// Whether it is still to be done; not once the store has closed.
     pub(super) fn leave(&self, request: Request) -> bool {
-        self.waiting.send_modify(|count| *count += 1);
+        self.progress.send_modify(|progress| progress.left += 1);
         let is_left = self.queue.send(request).is_ok();
         if !is_left {
-            self.waiting.send_modify(|count| *count -= 1);
+            self.progress.send_modify(|progress| progress.left -= 1);
         }
         is_left
     }
 
     /// Waits until so little waits that more may be spent, for as long as that is worth it.
     pub(super) async fn room(&self) -> Result<(), StoreError> {
-        let mut waiting = self.waiting.subscribe();
-        let room = waiting.wait_for(|count| *count < LATER_MAX);
+        let mut progress = self.progress.subscribe();
+        let room = progress.wait_for(|progress| progress.waiting() < LATER_MAX);
         let found = tokio::time::timeout(PATIENCE, room).await;
         let full = || StoreError::unavailable("too much of what was spent is still to be written");
         found.map(drop).map_err(|_| full())
+    }
+
+    /// Waits until all that was left so far is done, for as long as that is worth it.
+    pub(super) async fn caught_up(&self) {
+        let mut progress = self.progress.subscribe();
+        let left = progress.borrow().left;
+        let done = progress.wait_for(|progress| progress.done >= left);
+        tokio::time::timeout(PATIENCE, done).await.ok();
     }
 }
 
@@ -83,9 +104,9 @@ impl Left {
             if batch.is_empty() {
                 return;
             }
-            let done = batch.len();
+            let done = batch.len() as u64;
             insist(&ledger, batch).await;
-            self.waiting.send_modify(|count| *count -= done);
+            self.progress.send_modify(|progress| progress.done += done);
         }
     }
 }
@@ -93,9 +114,9 @@ impl Left {
 /// Where the database stays away for longer than the end of the process can wait, that is told.
 impl Drop for Left {
     fn drop(&mut self) {
-        let waiting = *self.waiting.borrow();
+        let waiting = self.progress.borrow().waiting();
         if waiting > 0 {
-            self.metrics.lost.inc_by(u64::try_from(waiting).unwrap_or(u64::MAX));
+            self.metrics.lost.inc_by(waiting);
             warn!(waiting, "movements of money could not be written before the end");
         }
     }
@@ -158,7 +179,7 @@ mod tests {
         for _ in 0..2 {
             left.queue.recv().await.unwrap();
         }
-        left.waiting.send_modify(|count| *count -= 2);
+        left.progress.send_modify(|progress| progress.done += 2);
         assert!(waiting.await.is_ok(), "until there is room");
 
         assert!(later.leave(void()));
@@ -166,5 +187,21 @@ mod tests {
         assert!(refused.is_unavailable(), "and not for ever");
         drop(left);
         assert!(!later.leave(void()), "nobody is there any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_until_all_is_done_waits_for_what_came_before() {
+        let (later, left) = queue(Metrics::new());
+        later.caught_up().now_or_never().expect("nothing was left");
+        assert!(later.leave(void()) && later.leave(void()));
+        let mut waiting = Box::pin(later.caught_up());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(later.leave(void()));
+        left.progress.send_modify(|progress| progress.done += 1);
+        assert!(waiting.as_mut().now_or_never().is_none(), "one of two is done");
+        left.progress.send_modify(|progress| progress.done += 1);
+        waiting.now_or_never().expect("what came afterwards is not waited for");
+        // The database stays away: not for ever.
+        later.caught_up().await;
     }
 }

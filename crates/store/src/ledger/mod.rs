@@ -255,6 +255,12 @@ impl Ledger {
         self.later.room().await
     }
 
+    /// Returns once all that was left so far without being waited for is written, or it has taken too long: whoever says
+    /// that something is over that cost money waits here first, so that no end of the process comes in between.
+    pub async fn caught_up(&self) {
+        self.later.caught_up().await;
+    }
+
     /// Settles without being waited for, before the store closes and however often it takes.
     pub fn settle_soon(&self, hold: HoldId, settlement: Settlement) {
         self.soon(settling(hold, settlement));

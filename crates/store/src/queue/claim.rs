@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     StoreError,
-    many::{lists, placeholder, placeholders},
+    many::{lists, placeholders},
     sql::{Both, Tx, on_both, row_on_both},
 };
 
@@ -123,79 +123,92 @@ async fn take(
     room: &[(&TaskType, u32)],
     (reach, at_most): (Reach, usize),
 ) -> Result<Vec<Given>, StoreError> {
-    let sql = statement(tx, room.len(), reach);
     let words = serde_json::to_string(&claim.offer.words).expect("words are JSON");
     let until_ms = now_ms.saturating_add(millis(claim.lease).clamp(1, LEASE_MAX_MS));
-    Ok(on_both!(tx, |tx| {
-        let mut query = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(claim.worker.as_str())
-            .bind(until_ms)
-            .bind(now_ms);
-        for (task_type, room) in room {
-            query = query
-                .bind(task_type.as_str())
+    let memory = i64::from(claim.offer.memory_mib);
+    let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+    let given = match tx {
+        Both::Sqlite(tx) => {
+            let mut query = sqlx::query_as(AssertSqlSafe(on_sqlite(room.len())))
                 .bind(claim.worker.as_str())
+                .bind(until_ms)
                 .bind(now_ms)
-                .bind(i64::from(claim.offer.memory_mib))
-                .bind(words.as_str())
-                .bind(i64::from(*room));
+                .bind(memory)
+                .bind(words)
+                .bind(at_most);
+            for (task_type, room) in room {
+                query = query.bind(task_type.as_str()).bind(i64::from(*room));
+            }
+            query.fetch_all(&mut **tx).await?
         }
-        query
-            .bind(i64::try_from(at_most).unwrap_or(i64::MAX))
-            .fetch_all(&mut **tx)
-            .await
-    })?)
+        Both::Postgres(tx) => {
+            let (types, rooms): (Vec<&str>, Vec<i64>) =
+                room.iter().map(|(of, room)| (of.as_str(), i64::from(*room))).unzip();
+            sqlx::query_as(AssertSqlSafe(on_postgres(reach)))
+                .bind(claim.worker.as_str())
+                .bind(until_ms)
+                .bind(now_ms)
+                .bind(memory)
+                .bind(words)
+                .bind(at_most)
+                .bind(types)
+                .bind(rooms)
+                .fetch_all(&mut **tx)
+                .await?
+        }
+    };
+    Ok(given)
+}
+
+/// What may be claimed by this worker now, as far as the task's own row says.
+const FITS: &str = "stage = 'pending' AND (wanted_by IS NULL OR wanted_by = $1 OR wanted_until_ms <= $3) \
+    AND needs_memory <= $4";
+
+fn give(ids: &str, chosen: &str) -> String {
+    format!(
+        "UPDATE task SET stage = 'running', worker = $1, wake_at_ms = $2, fence = fence + 1, attempts = attempts + 1, \
+         started_at_ms = COALESCE(started_at_ms, $3) WHERE id {ids} RETURNING {COLUMNS}, input, output, {chosen} AS chosen"
+    )
 }
 
 /// With one branch a type, which reads only what it gives.
-fn statement(tx: &Tx, types: usize, reach: Reach) -> String {
-    let branches: Vec<String> = (0..types).map(|number| branch(tx, 4 + 6 * number, reach)).collect();
-    let branches = branches.join(" UNION ALL ");
-    let limit = placeholder(tx, 4 + 6 * types);
-    let first = format!("SELECT id FROM ({branches}) AS first ORDER BY rank LIMIT {limit}");
-    // Read once: a plan that reads it again would lock others, and more.
-    let (with, ids, chosen) = match (tx, reach) {
-        (Both::Sqlite(_), _) => (String::new(), format!("IN ({first})"), "0"),
-        (Both::Postgres(_), Reach::Past) => (String::new(), format!("= ANY (ARRAY({first}))"), "0::bigint"),
-        (Both::Postgres(_), Reach::Nearest) => (
-            format!("WITH nearest AS MATERIALIZED ({first}) "),
-            "= ANY (ARRAY(SELECT id FROM task WHERE id = ANY (ARRAY(SELECT id FROM nearest)) AND stage = 'pending' \
-             FOR UPDATE SKIP LOCKED))"
-                .into(),
-            "(SELECT count(*) FROM nearest)",
-        ),
+fn on_sqlite(types: usize) -> String {
+    let branch = |number: usize| {
+        let (name, room) = (7 + 2 * number, 8 + 2 * number);
+        format!(
+            "SELECT id, rank FROM (SELECT id, rank FROM task WHERE task_type = ${name} AND {FITS} AND (needs IS NULL \
+             OR NOT EXISTS (SELECT 1 FROM json_each(needs) AS need WHERE need.value NOT IN \
+             (SELECT has.value FROM json_each($5) AS has))) ORDER BY rank LIMIT ${room})"
+        )
     };
-    let [worker, until, now] = [1, 2, 3].map(|number| placeholder(tx, number));
-    format!(
-        "{with}UPDATE task SET stage = 'running', worker = {worker}, wake_at_ms = {until}, fence = fence + 1, \
-         attempts = attempts + 1, started_at_ms = COALESCE(started_at_ms, {now}) WHERE id {ids} \
-         RETURNING {COLUMNS}, input, output, {chosen} AS chosen"
-    )
+    let branches: Vec<String> = (0..types).map(branch).collect();
+    let branches = branches.join(" UNION ALL ");
+    give(&format!("IN (SELECT id FROM ({branches}) ORDER BY rank LIMIT $6)"), "0")
 }
 
-fn branch(tx: &Tx, first: usize, reach: Reach) -> String {
-    let [of, worker, now, memory, words, room] = [0, 1, 2, 3, 4, 5].map(|number| placeholder(tx, first + number));
-    let (lacks, lock) = match tx {
-        Both::Sqlite(_) => (
-            format!(
-                "NOT EXISTS (SELECT 1 FROM json_each(needs) AS need WHERE need.value NOT IN \
-                 (SELECT has.value FROM json_each({words}) AS has))"
-            ),
-            "",
-        ),
-        Both::Postgres(_) => (
-            format!("needs::jsonb <@ {words}::text::jsonb"),
-            match reach {
-                Reach::Nearest => "",
-                Reach::Past => "FOR UPDATE SKIP LOCKED",
-            },
-        ),
+/// The same for all types at once: a plan is made for each claim, and one with a branch a type takes longer to plan than
+/// to carry out.
+fn on_postgres(reach: Reach) -> String {
+    let lock = match reach {
+        Reach::Nearest => "",
+        Reach::Past => "FOR UPDATE SKIP LOCKED",
     };
-    format!(
-        "SELECT id, rank FROM (SELECT id, rank FROM task WHERE stage = 'pending' AND task_type = {of} \
-         AND (wanted_by IS NULL OR wanted_by = {worker} OR wanted_until_ms <= {now}) AND needs_memory <= {memory} \
-         AND (needs IS NULL OR {lacks}) ORDER BY rank LIMIT {room} {lock}) AS of_type_{first}"
-    )
+    let first = format!(
+        "SELECT of_type.id FROM unnest($7::text[], $8::bigint[]) AS wanted (name, room) CROSS JOIN LATERAL \
+         (SELECT id, rank FROM task WHERE task_type = wanted.name AND {FITS} \
+         AND (needs IS NULL OR needs::jsonb <@ $5::text::jsonb) ORDER BY rank LIMIT wanted.room {lock}) AS of_type \
+         ORDER BY of_type.rank LIMIT $6"
+    );
+    match reach {
+        // Read once: a plan that reads it again would lock others, and more.
+        Reach::Past => give(&format!("= ANY (ARRAY({first}))"), "0::bigint"),
+        Reach::Nearest => {
+            let free = "= ANY (ARRAY(SELECT id FROM task WHERE id = ANY (ARRAY(SELECT id FROM nearest)) \
+                 AND stage = 'pending' FOR UPDATE SKIP LOCKED))";
+            let give = give(free, "(SELECT count(*) FROM nearest)");
+            format!("WITH nearest AS MATERIALIZED ({first}) {give}")
+        }
+    }
 }
 
 /// In the order in which they are to begin.

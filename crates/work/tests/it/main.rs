@@ -17,12 +17,14 @@ use forebay_domain::{
     Code, Failure, Principal, Role,
     id::TraceId,
     key::KeyHash,
+    ledger::{Payer, Posting, Purpose, PurposeKind},
+    money::Usd,
     port::{BoxFuture, RunTask, TaskRun},
     task::{Retry, Share, TaskFault, TaskId, TypeLimits},
 };
 use forebay_runtime::{Clock, Entropy, Tasks};
 use forebay_store::{
-    Store, StoreParts,
+    Ledger, Store, StoreParts,
     keys::NewKey,
     queue::{NewTask, Scope, Task},
 };
@@ -32,7 +34,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 use tokio::sync::{Notify, Semaphore};
@@ -149,7 +151,6 @@ impl Process {
         task
     }
 
-    /// The value of one sample.
     /// Runs of the stage's type that ended so.
     pub(crate) fn runs(&self, outcome: &str) -> String {
         self.metric(&format!(
@@ -157,6 +158,7 @@ impl Process {
         ))
     }
 
+    /// The value of one sample.
     pub(crate) fn metric(&self, sample: &str) -> String {
         let text = forebay_runtime::metrics::encode(&self.metrics);
         let found = text
@@ -175,6 +177,8 @@ struct Inner {
     share: Share,
     limits: TypeLimits,
     notes: Mutex<Notes>,
+    /// Where a task leaves what it spends.
+    purse: OnceLock<Ledger>,
     changed: Notify,
     /// What lets those go on that wait for it.
     gate: Semaphore,
@@ -211,6 +215,7 @@ impl Stage {
                 },
             },
             notes: Mutex::default(),
+            purse: OnceLock::new(),
             changed: Notify::new(),
             gate: Semaphore::new(0),
         }))
@@ -218,6 +223,10 @@ impl Stage {
 
     pub(crate) fn notes(&self) -> MutexGuard<'_, Notes> {
         self.0.notes.lock().unwrap()
+    }
+
+    pub(crate) fn spends_from(&self, ledger: Ledger) {
+        assert!(self.0.purse.set(ledger).is_ok(), "said once");
     }
 
     pub(crate) fn open_gate(&self) {
@@ -265,6 +274,16 @@ impl Stage {
                 run.cancelled.cancelled().await;
                 return Err(TaskFault::passing(Failure::new(Code::Cancelled, "it was asked to end")));
             }
+            "spend" => self.0.purse.get().unwrap().post_soon(Posting {
+                payer: Payer::from(run.principal),
+                purpose: Purpose {
+                    kind: PurposeKind::Tool,
+                    name: "stage".to_owned(),
+                },
+                amount: Usd::from_micros(1),
+                trace: run.trace,
+                estimated: false,
+            }),
             "mumble" => return Ok(Bytes::from_static(b"no json")),
             "tell" => {
                 for piece in ["one", "two"] {

@@ -77,10 +77,7 @@ async fn a_claim_goes_past_what_another_gateway_is_taking() {
     assert_eq!(claimed(&[("a", 1)], 1).await, [&*ids[5]]);
     assert_eq!(claimed(&[("a", 9), ("b", 9)], 9).await, [&*ids[6]]);
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
-    assert_eq!(
-        claimed(&[("a", 9), ("b", 9)], 9).await,
-        [&*ids[0], &*ids[1], &*ids[2]]
-    );
+    assert_eq!(claimed(&[("a", 9), ("b", 9)], 9).await, [&*ids[0], &*ids[1], &*ids[2]]);
     timed.close().await;
 }
 
