@@ -123,92 +123,86 @@ async fn take(
     room: &[(&TaskType, u32)],
     (reach, at_most): (Reach, usize),
 ) -> Result<Vec<Given>, StoreError> {
+    let sql = statement(tx, reach, room);
     let words = serde_json::to_string(&claim.offer.words).expect("words are JSON");
     let until_ms = now_ms.saturating_add(millis(claim.lease).clamp(1, LEASE_MAX_MS));
-    let memory = i64::from(claim.offer.memory_mib);
-    let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
-    let given = match tx {
-        Both::Sqlite(tx) => {
-            let mut query = sqlx::query_as(AssertSqlSafe(on_sqlite(room.len())))
-                .bind(claim.worker.as_str())
-                .bind(until_ms)
-                .bind(now_ms)
-                .bind(memory)
-                .bind(words)
-                .bind(at_most);
-            for (task_type, room) in room {
-                query = query.bind(task_type.as_str()).bind(i64::from(*room));
-            }
-            query.fetch_all(&mut **tx).await?
+    Ok(on_both!(tx, |tx| {
+        let mut query = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(claim.worker.as_str())
+            .bind(until_ms)
+            .bind(now_ms)
+            .bind(i64::from(claim.offer.memory_mib))
+            .bind(words.as_str())
+            .bind(i64::try_from(at_most).unwrap_or(i64::MAX));
+        for (task_type, room) in room {
+            query = query.bind(task_type.as_str()).bind(i64::from(*room));
         }
-        Both::Postgres(tx) => {
-            let (types, rooms): (Vec<&str>, Vec<i64>) =
-                room.iter().map(|(of, room)| (of.as_str(), i64::from(*room))).unzip();
-            sqlx::query_as(AssertSqlSafe(on_postgres(reach)))
-                .bind(claim.worker.as_str())
-                .bind(until_ms)
-                .bind(now_ms)
-                .bind(memory)
-                .bind(words)
-                .bind(at_most)
-                .bind(types)
-                .bind(rooms)
-                .fetch_all(&mut **tx)
-                .await?
-        }
-    };
-    Ok(given)
-}
-
-/// What may be claimed by this worker now, as far as the task's own row says.
-const FITS: &str = "stage = 'pending' AND (wanted_by IS NULL OR wanted_by = $1 OR wanted_until_ms <= $3) \
-    AND needs_memory <= $4";
-
-fn give(ids: &str, chosen: &str) -> String {
-    format!(
-        "UPDATE task SET stage = 'running', worker = $1, wake_at_ms = $2, fence = fence + 1, attempts = attempts + 1, \
-         started_at_ms = COALESCE(started_at_ms, $3) WHERE id {ids} RETURNING {COLUMNS}, input, output, {chosen} AS chosen"
-    )
+        query.fetch_all(&mut **tx).await
+    })?)
 }
 
 /// With one branch a type, which reads only what it gives.
-fn on_sqlite(types: usize) -> String {
-    let branch = |number: usize| {
-        let (name, room) = (7 + 2 * number, 8 + 2 * number);
-        format!(
-            "SELECT id, rank FROM (SELECT id, rank FROM task WHERE task_type = ${name} AND {FITS} AND (needs IS NULL \
-             OR NOT EXISTS (SELECT 1 FROM json_each(needs) AS need WHERE need.value NOT IN \
-             (SELECT has.value FROM json_each($5) AS has))) ORDER BY rank LIMIT ${room})"
-        )
-    };
-    let branches: Vec<String> = (0..types).map(branch).collect();
+fn statement(tx: &Tx, reach: Reach, room: &[(&TaskType, u32)]) -> String {
+    let most = room.iter().map(|(_, room)| *room).max().unwrap_or_default();
+    let branches: Vec<String> = (0..room.len())
+        .map(|number| branch(tx, reach, most, 7 + 2 * number))
+        .collect();
     let branches = branches.join(" UNION ALL ");
-    give(&format!("IN (SELECT id FROM ({branches}) ORDER BY rank LIMIT $6)"), "0")
+    let first = format!("SELECT id FROM ({branches}) AS first ORDER BY rank LIMIT $6");
+    // Read once: a plan that reads it again would lock others, and more.
+    let (with, ids, chosen) = match (tx, reach) {
+        (Both::Sqlite(_), _) => (String::new(), format!("IN ({first})"), "0"),
+        (Both::Postgres(_), Reach::Past) => (String::new(), format!("= ANY (ARRAY({first}))"), "0::bigint"),
+        (Both::Postgres(_), Reach::Nearest) => (
+            format!("WITH nearest AS MATERIALIZED ({first}) "),
+            "= ANY (ARRAY(SELECT id FROM task WHERE id = ANY (ARRAY(SELECT id FROM nearest)) AND stage = 'pending' \
+             FOR UPDATE SKIP LOCKED))"
+                .into(),
+            "(SELECT count(*) FROM nearest)",
+        ),
+    };
+    format!(
+        "{with}UPDATE task SET stage = 'running', worker = $1, wake_at_ms = $2, fence = fence + 1, \
+         attempts = attempts + 1, started_at_ms = COALESCE(started_at_ms, $3) WHERE id {ids} \
+         RETURNING {COLUMNS}, input, output, {chosen} AS chosen"
+    )
 }
 
-/// The same for all types at once: a plan is made for each claim, and one with a branch a type takes longer to plan than
-/// to carry out.
-fn on_postgres(reach: Reach) -> String {
-    let lock = match reach {
-        Reach::Nearest => "",
-        Reach::Past => "FOR UPDATE SKIP LOCKED",
-    };
-    let first = format!(
-        "SELECT of_type.id FROM unnest($7::text[], $8::bigint[]) AS wanted (name, room) CROSS JOIN LATERAL \
-         (SELECT id, rank FROM task WHERE task_type = wanted.name AND {FITS} \
-         AND (needs IS NULL OR needs::jsonb <@ $5::text::jsonb) ORDER BY rank LIMIT wanted.room {lock}) AS of_type \
-         ORDER BY of_type.rank LIMIT $6"
-    );
-    match reach {
-        // Read once: a plan that reads it again would lock others, and more.
-        Reach::Past => give(&format!("= ANY (ARRAY({first}))"), "0::bigint"),
-        Reach::Nearest => {
-            let free = "= ANY (ARRAY(SELECT id FROM task WHERE id = ANY (ARRAY(SELECT id FROM nearest)) \
-                 AND stage = 'pending' FOR UPDATE SKIP LOCKED))";
-            let give = give(free, "(SELECT count(*) FROM nearest)");
-            format!("WITH nearest AS MATERIALIZED ({first}) {give}")
+/// The type and its room are the parameters `first` and the one after it.
+fn branch(tx: &Tx, reach: Reach, most: u32, first: usize) -> String {
+    let (name, room) = (first, first + 1);
+    let fits = match tx {
+        Both::Sqlite(_) => {
+            "NOT EXISTS (SELECT 1 FROM json_each(needs) AS need WHERE need.value NOT IN \
+             (SELECT has.value FROM json_each($5) AS has))"
         }
+        Both::Postgres(_) => "needs::jsonb <@ $5::text::jsonb",
+    };
+    let ready = format!(
+        "FROM task WHERE stage = 'pending' AND task_type = ${name} AND (wanted_by IS NULL OR wanted_by = $1 \
+         OR wanted_until_ms <= $3) AND needs_memory <= $4 AND (needs IS NULL OR {fits}) ORDER BY rank LIMIT"
+    );
+    let of_type = format!("of_type_{first}");
+    match (tx, reach) {
+        (Both::Sqlite(_), _) => format!("SELECT id, rank FROM (SELECT id, rank {ready} ${room})"),
+        (Both::Postgres(_), Reach::Past) => {
+            format!("SELECT id, rank FROM (SELECT id, rank {ready} ${room} FOR UPDATE SKIP LOCKED) AS {of_type}")
+        }
+        // PostgreSQL plans anew each time what has a parameter for its limit, and to plan this takes longer than to do it.
+        (Both::Postgres(_), Reach::Nearest) => format!(
+            "SELECT id, rank FROM (SELECT id, rank, row_number() OVER (ORDER BY rank) AS place {ready} {}) AS {of_type} \
+             WHERE place <= ${room}",
+            step(most)
+        ),
     }
+}
+
+/// A limit that is large enough, of few: each is a statement of its own.
+fn step(most: u32) -> u32 {
+    [1, 8, 32, 128, 512]
+        .into_iter()
+        .find(|step| *step >= most)
+        .unwrap_or(CLAIM_MAX)
 }
 
 /// In the order in which they are to begin.

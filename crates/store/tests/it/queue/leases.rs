@@ -134,10 +134,17 @@ async fn a_clock_that_is_set_back_keeps_nothing_from_being_tried_again() {
         queue.settle(&id, run.fence, failed(true)).await.unwrap();
         timed.clock.set_by(-3_600_000);
         queue.submit(in_lane()).await.unwrap();
-        assert!(claim(&queue, "a", 9).await.is_empty(), "its turn is kept");
-        assert_eq!(queue.catch_up().await.unwrap(), 1, "{}", db.name());
-        let again = claim_one(&queue, "a").await;
-        assert_eq!((again.task.id, again.task.attempts), (id, 2));
+        // The store does this by itself, and may have done it already.
+        let early = claim(&queue, "a", 9).await;
+        assert_eq!(
+            queue.catch_up().await.unwrap(),
+            u64::from(early.is_empty()),
+            "{}",
+            db.name()
+        );
+        let again = early.into_iter().chain(claim(&queue, "a", 9).await);
+        let again: Vec<_> = again.map(|one| (one.task.id, one.task.attempts)).collect();
+        assert_eq!(again, [(id, 2)], "its turn is kept");
         assert_eq!(queue.catch_up().await.unwrap(), 0);
         timed.close().await;
     }
