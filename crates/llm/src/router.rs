@@ -26,7 +26,9 @@ use crate::{
 use forebay_domain::{
     Action, Code, Failure, Principal,
     event::Outcome,
+    id::TraceId,
     model::{Answer, AnswerForm, Endpoint, ModelInfo, ModelRequest},
+    money::Usd,
     port::{AskModel, BoxFuture, CallTool, FindContext, Via},
 };
 use forebay_runtime::http::Engines;
@@ -161,6 +163,26 @@ impl Router {
             step.outcome.push_str(&self.desk.billing.words(principal, prices));
         }
         Ok(told)
+    }
+
+    /// What would be set aside for such a request each time that a model is asked. What context, tools and former answers
+    /// add to it is not known before. `None` where no limit counts and nobody can say.
+    pub fn most(&self, principal: &Principal, request: &ModelRequest, trace: TraceId) -> Result<Option<Usd>, Failure> {
+        principal.require(&Action::model(bounded(&request.model)))?;
+        let settings = self.desk.settings.load_full();
+        let found = settings.models.get(&request.model);
+        let model = found.ok_or_else(|| self.unknown(principal, &request.model))?;
+        check_model(&request.body, self.desk.billing.limits(principal))?;
+        let order = Order {
+            principal,
+            trace,
+            endpoint: request.endpoint,
+            chain: chain(&settings, model, principal),
+            bytes: request.body.len(),
+            lasts: model.timeouts.total,
+        };
+        let bound = Bound::of(request.endpoint, &once(&request.body)?)?;
+        self.desk.billing.most(&order, &bound)
     }
 
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {

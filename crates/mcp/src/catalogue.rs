@@ -170,6 +170,12 @@ impl Catalogue {
         Ok(())
     }
 
+    /// What a call of this tool costs somebody who may make it now.
+    pub fn price(&self, principal: &Principal, tool: &str) -> Result<Usd, Failure> {
+        let found = self.admits(principal, &Scope::Whole, tool)?;
+        Ok(self.0.prices.of(&found.exposed))
+    }
+
     /// The names with a price that nothing here has. Of an upstream's tools nobody knows before it is reached, so that a
     /// name with its prefix is one of these only where the upstream is here.
     pub fn priced_in_vain<'a>(&self, config: &'a PricesConfig) -> Vec<&'a str> {

@@ -73,6 +73,11 @@ impl Prices {
         self.tools.store(Arc::new(config.tools.clone()));
     }
 
+    /// A call's price, by the tool's name in the whole catalogue.
+    pub(crate) fn of(&self, tool: &str) -> Usd {
+        self.tools.load().get(tool).map_or(Usd::ZERO, |price| price.usd())
+    }
+
     /// The bill of one call, which is about to be made: what it costs is set aside where a budget counts.
     pub(crate) async fn bill<'a>(
         &'a self,
@@ -82,7 +87,7 @@ impl Prices {
         lasts: Duration,
         told: Told<'a>,
     ) -> Result<Bill<'a>, Failure> {
-        let price = self.tools.load().get(tool).map_or(Usd::ZERO, |price| price.usd());
+        let price = self.of(tool);
         let bill = move |way| Bill {
             ledger: &self.ledger,
             price,

@@ -6,6 +6,7 @@ use forebay_domain::Code;
 use futures_util::{Stream, StreamExt, stream};
 use reqwest::{Method, Response, header};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sse_stream::{Sse, SseStream};
 
 /// A question to a model.
@@ -17,6 +18,16 @@ pub struct ChatRequest {
     pub temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
+}
+
+impl ChatRequest {
+    /// As the API words it.
+    pub fn body(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(body)) => body,
+            Ok(_) | Err(_) => unreachable!("a request is a JSON object"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]

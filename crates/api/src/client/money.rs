@@ -2,8 +2,8 @@
 
 use super::{Client, ClientError};
 use crate::wire::{
-    BudgetInfo, BudgetList, BudgetQuery, BudgetRef, BudgetSet, SpendingInfo, SpendingQuery, TransactionList,
-    TransactionQuery,
+    BudgetInfo, BudgetList, BudgetQuery, BudgetRef, BudgetSet, CostCheck, CostQuery, SpendingInfo, SpendingQuery,
+    TransactionList, TransactionQuery,
 };
 use reqwest::Method;
 
@@ -13,6 +13,12 @@ impl Client {
     /// How the limits stand that count for somebody.
     pub async fn spending(&self, query: &SpendingQuery) -> Result<SpendingInfo, ClientError> {
         self.json(self.request(Method::GET, "/api/v1/spending").query(query))
+            .await
+    }
+
+    /// What something would cost at most, and whether the limits would let it in. Nothing is asked, called or set aside.
+    pub async fn cost(&self, of: &CostQuery) -> Result<CostCheck, ClientError> {
+        self.json(self.request(Method::POST, "/api/v1/spending/check").json(of))
             .await
     }
 

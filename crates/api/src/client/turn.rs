@@ -3,7 +3,7 @@
 use super::{Client, ClientError, WORK_MAX, chat::ChatMessage};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A question to a model, with providers of context and tools of the gateway by their names.
 #[derive(Debug, Clone)]
@@ -13,6 +13,27 @@ pub struct TurnRequest {
     pub providers: Vec<String>,
     pub tools: Vec<String>,
     pub max_tokens: Option<u32>,
+}
+
+impl TurnRequest {
+    /// As the API words it.
+    pub fn body(&self) -> Map<String, Value> {
+        let mut body = Map::from_iter([
+            ("model".to_owned(), json!(self.model)),
+            ("messages".to_owned(), json!(self.messages)),
+        ]);
+        if !self.providers.is_empty() {
+            body.insert("mcp_context".to_owned(), json!({ "providers": self.providers }));
+        }
+        if !self.tools.is_empty() {
+            let tool = |name: &String| json!({ "type": "function", "function": { "name": name } });
+            body.insert("tools".to_owned(), self.tools.iter().map(tool).collect());
+        }
+        if let Some(tokens) = self.max_tokens {
+            body.insert("max_tokens".to_owned(), tokens.into());
+        }
+        body
+    }
 }
 
 /// What the model said, and what went into it.
@@ -114,20 +135,8 @@ struct Function {
 impl Client {
     /// Asks, and waits for the whole answer.
     pub async fn turn(&self, wanted: &TurnRequest) -> Result<TurnAnswer, ClientError> {
-        let mut body = json!({ "model": wanted.model, "messages": wanted.messages });
-        if !wanted.providers.is_empty() {
-            body["mcp_context"] = json!({ "providers": wanted.providers });
-        }
-        if !wanted.tools.is_empty() {
-            let tools = wanted.tools.iter();
-            let tools = tools.map(|name| json!({ "type": "function", "function": { "name": name } }));
-            body["tools"] = tools.collect();
-        }
-        if let Some(tokens) = wanted.max_tokens {
-            body["max_tokens"] = tokens.into();
-        }
         let request = self.request(Method::POST, "/v1/chat/completions").timeout(WORK_MAX);
-        let answer: Answer = self.json(request.json(&body)).await?;
+        let answer: Answer = self.json(request.json(&wanted.body())).await?;
         let report = answer.forebay;
         let Some(Choice { message, finish_reason }) = answer.choices.into_iter().next() else {
             return Ok(TurnAnswer {

@@ -31,8 +31,8 @@ pub use health::{ConfigStatus, Health, Status, StoreStatus, UpstreamState};
 pub use keys::{KeyCreate, KeyCreated, KeyInfo, KeyList, KeyQuery};
 pub use mcp::{McpListQuery, McpResourceRead};
 pub use money::{
-    BudgetInfo, BudgetList, BudgetQuery, BudgetRef, BudgetSet, SpendingCheck, SpendingInfo, SpendingQuery,
-    SpendingWindow, TransactionInfo, TransactionList, TransactionQuery,
+    BudgetInfo, BudgetList, BudgetQuery, BudgetRef, BudgetSet, CostCheck, CostQuery, SpendingCheck, SpendingInfo,
+    SpendingQuery, SpendingWindow, TransactionInfo, TransactionList, TransactionQuery,
 };
 pub use problem::{PROBLEM_TYPE, Problem};
 pub use providers::{

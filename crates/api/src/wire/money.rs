@@ -66,6 +66,37 @@ pub struct SpendingWindow {
     pub status: String,
 }
 
+/// What is about to be asked for, exactly one of the two. Nothing is asked, called or set aside.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CostQuery {
+    /// The body of a chat completion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<serde_json::Map<String, serde_json::Value>>,
+    /// A tool's name in the whole catalogue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+}
+
+/// What something would cost at most, and whether the limits would let it in now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CostCheck {
+    /// `model` or `tool`.
+    pub kind: String,
+    pub name: String,
+    /// Each time that the model is asked, or the tool called. Absent where nobody can say, and no limit counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub most_usd: Option<Usd>,
+    pub allowed: bool,
+    /// What says no, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The soft limits that it would go beyond, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
 /// Whether an amount could be spent now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SpendingCheck {

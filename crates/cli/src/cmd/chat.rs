@@ -1,5 +1,6 @@
 //! `forebay chat`: one question to a model, its answer on standard output as it comes.
 
+use super::dry_run;
 use crate::{
     connect::Context,
     printer::{Format, Printer, Table, harmless},
@@ -21,6 +22,7 @@ const QUESTION_BYTES_MAX: u64 = 4 << 20;
 #[command(after_help = "Examples:
   forebay chat --system 'Answer in one short sentence.' --temperature 0 'What is the capital of France?'
   forebay chat --model qwen --system 'Answer in one word.' 'What is the capital of France?'
+  forebay chat --model qwen --max-tokens 100 --dry-run 'What is the capital of France?'
   git diff | forebay chat --system 'Write a commit message.' -")]
 pub(crate) struct Args {
     /// The question; `-` reads it from standard input
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     /// Print the answer only when it is whole
     #[arg(long)]
     no_stream: bool,
+    /// Say what it would cost at most and whether the limits would let it in; ask nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(crate) async fn run(args: Args, context: &Context, printer: &mut Printer) -> Result<(), Failure> {
@@ -62,6 +67,9 @@ pub(crate) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
         temperature: args.temperature,
         max_tokens: args.max_tokens,
     };
+    if args.dry_run {
+        return dry_run::chat(request.body(), context, printer).await;
+    }
     if args.no_stream || printer.format() != Format::Table {
         let answer = client.chat(&request).await?;
         if printer.format() == Format::Table {

@@ -1,5 +1,6 @@
 //! `forebay gpu`: find, rent, watch and destroy machines.
 
+use super::dry_run::verdict;
 use crate::{
     connect::Context,
     printer::{Printer, Table, harmless},
@@ -304,13 +305,6 @@ fn longer(extended: &GpuExtended) -> Table {
         ("paid at once", format!("${}", trial.paid_at_once_usd)),
         ("limits", verdict(trial.reason.as_deref())),
     ])
-}
-
-fn verdict(reason: Option<&str>) -> String {
-    match reason {
-        None => "would be let in".to_owned(),
-        Some(reason) => format!("would be refused: {reason}"),
-    }
 }
 
 fn outcome(created: &GpuCreated) -> Table {

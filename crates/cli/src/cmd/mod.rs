@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod declare;
 mod doctor;
+mod dry_run;
 mod explain;
 mod gpu;
 mod instance_agent;

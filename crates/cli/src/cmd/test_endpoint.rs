@@ -1,6 +1,7 @@
 //! `forebay model test`, and `test-endpoint` as other gateways spell it: one question to a model with context and tools
 //! of the gateway, and what came of each.
 
+use super::dry_run;
 use crate::{
     connect::Context,
     exit::exit_code,
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Fail also where a provider found nothing or a tool was not called
     #[arg(long)]
     strict: bool,
+    /// Say what it would cost at most each time that the model is asked, without what context and tools add; ask nothing
+    #[arg(long, conflicts_with = "strict")]
+    dry_run: bool,
 }
 
 /// What is printed.
@@ -72,6 +76,10 @@ pub(crate) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
         tools: args.tools,
         max_tokens: args.max_tokens,
     };
+    if args.dry_run {
+        let told = dry_run::chat(request.body(), context, printer).await;
+        return told.map(|()| ExitCode::SUCCESS);
+    }
     let clock = Clock::system();
     let began = clock.monotonic();
     let answer = client.turn(&request).await?;

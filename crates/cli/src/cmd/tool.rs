@@ -1,6 +1,6 @@
 //! `forebay tool`: the tools that a key may call, calling one, and those that were declared.
 
-use super::declare;
+use super::{declare, dry_run};
 use crate::{
     connect::Context,
     exit::exit_code,
@@ -36,6 +36,9 @@ pub(crate) enum Command {
         /// Its arguments, a JSON object; `-` reads it from standard input
         #[arg(value_name = "JSON", default_value = "{}")]
         arguments: String,
+        /// Say what it would cost and whether the limits would let it in; call nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Call a tool once, and say how it went
     #[command(after_help = "Examples:
@@ -65,7 +68,10 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             let tools = context.client()?.tools().await?;
             printer.print(&tools, |tools| table(tools)).map(|()| ExitCode::SUCCESS)
         }
-        Command::Call { name, arguments } => {
+        Command::Call {
+            name, dry_run: true, ..
+        } => dry_run::call(name, context, printer).await.map(|()| ExitCode::SUCCESS),
+        Command::Call { name, arguments, .. } => {
             let arguments = read(arguments)?;
             let result = context.client()?.call_tool(&name, &arguments).await?;
             show(&result, printer)

@@ -101,13 +101,12 @@ impl Billing {
             return Ok(order.opened(way, Bound::of_bytes(order.bytes), &asked));
         }
         let bound = bound()?;
-        let each = bound.each(Limit::unless_said(order.endpoint, asked.output_tokens_max));
-        let most = most(&asked, &bound, each).map_err(|unknown| unknown.failure(&asked))?;
-        // A fallback whose price nobody knows is none where a budget counts.
-        let mut chain = order.chain.clone();
-        chain.retain(|model| most_of(model, &bound, each).is_some());
-        let amount = chain.iter().filter_map(|model| most_of(model, &bound, each)).max();
-        let amount = amount.unwrap_or(Usd::MAX).min(Usd::MAX);
+        let Estimate {
+            most,
+            each,
+            amount,
+            chain,
+        } = order.estimate(&asked, &bound)?;
         let way = if amount == Usd::ZERO {
             Way::Free
         } else {
@@ -121,6 +120,16 @@ impl Billing {
             limit: Some(Limit { each }),
             ..opened
         })
+    }
+
+    /// What would be held for an order, where a budget counts; `None` where none does and nobody can say.
+    pub(crate) fn most(&self, order: &Order<'_>, bound: &Bound) -> Result<Option<Usd>, Failure> {
+        let asked = order.chain.first().expect("a chain begins with the model itself");
+        match order.estimate(asked, bound) {
+            Ok(estimate) => Ok(Some(estimate.amount)),
+            Err(_) if !self.limits(order.principal) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn hold(&self, order: &Order<'_>, asked: &Model, amount: Usd) -> Result<Way, Failure> {
@@ -145,7 +154,32 @@ impl Billing {
     }
 }
 
+/// What an order comes to at most.
+struct Estimate {
+    most: Tokens,
+    /// Of the output, in each answer.
+    each: u64,
+    /// At the dearest of the models that may be asked.
+    amount: Usd,
+    chain: Vec<Arc<Model>>,
+}
+
 impl Order<'_> {
+    fn estimate(&self, asked: &Model, bound: &Bound) -> Result<Estimate, Failure> {
+        let each = bound.each(Limit::unless_said(self.endpoint, asked.output_tokens_max));
+        let most = most(asked, bound, each).map_err(|unknown| unknown.failure(asked))?;
+        // A fallback whose price nobody knows is none where a budget counts.
+        let mut chain = self.chain.clone();
+        chain.retain(|model| most_of(model, bound, each).is_some());
+        let amount = chain.iter().filter_map(|model| most_of(model, bound, each)).max();
+        Ok(Estimate {
+            most,
+            each,
+            amount: amount.unwrap_or(Usd::MAX).min(Usd::MAX),
+            chain,
+        })
+    }
+
     fn opened(&self, way: Way, most: Tokens, asked: &Model) -> Opened {
         let bill = Bill {
             way: Some(way),

@@ -141,6 +141,7 @@ routes! {
     "POST" "/api/v1/tools" Api Problem Audited(TOOLS_WRITE), post(declared::create);
     "DELETE" "/api/v1/tools/{name}" Api Problem Audited(TOOLS_WRITE), delete(declared::remove);
     "GET" "/api/v1/spending" Api Problem Needs(Action::SPENDING_READ), get(spending::spending);
+    "POST" "/api/v1/spending/check" Api Problem Needs(Action::SPENDING_READ), post(spending::cost);
     "GET" "/api/v1/budgets" Api Problem Needs(Action::BUDGETS_READ), get(budgets::list);
     "PUT" "/api/v1/budgets" Api Problem Audited(Action::BUDGETS_WRITE), put(budgets::set);
     "DELETE" "/api/v1/budgets" Api Problem Audited(Action::BUDGETS_WRITE), delete(budgets::remove);

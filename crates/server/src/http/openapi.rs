@@ -20,7 +20,7 @@ use utoipa::{
         super::upstreams::approve, super::upstreams::forget, super::upstreams::refresh,
         super::providers::list, super::providers::create, super::providers::show, super::providers::remove,
         super::providers::test, super::declared::list, super::declared::create, super::declared::remove,
-        super::spending::spending, super::budgets::list, super::budgets::set, super::budgets::remove,
+        super::spending::spending, super::spending::cost, super::budgets::list, super::budgets::set, super::budgets::remove,
         super::transactions::list,
         super::gpu::offers, super::gpu::quote, super::gpu::create, super::gpu::list, super::gpu::show,
         super::gpu::destroy, super::gpu::extend, super::gpu::logs, super::gpu::report, super::gpu::binary,

@@ -1,17 +1,20 @@
-//! `GET /api/v1/spending`: how the limits stand that count for somebody.
+//! `/api/v1/spending`: how the limits stand that count for somebody, and what something would cost.
 
 use crate::{
     app::App,
     door::Caller,
-    http::{ApiError, page},
+    http::{ApiError, body, page},
     spending,
 };
 use axum::{Extension, Json, extract::State};
-use forebay_api::{SpendingInfo, SpendingQuery};
+use bytes::Bytes;
+use forebay_api::{CostCheck, CostQuery, SpendingInfo, SpendingQuery};
 use forebay_domain::{
     Action, Code, Failure,
     id::{KeyId, ProjectId, TenantId},
     ledger::Payer,
+    model::{Endpoint, Hints, ModelRequest},
+    money::Usd,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -39,6 +42,63 @@ pub(crate) async fn spending(
     };
     let told: Result<_, Failure> = told.await;
     told.map(Json).map_err(|failure| caller.problem(failure))
+}
+
+/// What a chat completion or a call of a tool would cost at most, and whether the limits would let it in now. Nothing is
+/// asked, called or set aside.
+#[utoipa::path(post, path = "/api/v1/spending/check", tag = "money", request_body = CostQuery,
+    responses((status = 200, body = CostCheck), (status = 400, body = forebay_api::Problem),
+        (status = 403, body = forebay_api::Problem), (status = 404, body = forebay_api::Problem)))]
+pub(crate) async fn cost(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    body::Json(query): body::Json<CostQuery>,
+) -> Result<Json<CostCheck>, ApiError> {
+    let checked = async {
+        let (kind, name, most) = most(&app, &caller, query)?;
+        // What is free is let in whatever the limits say, and so is everything where there are none.
+        let check = match most.unwrap_or_default() {
+            Usd::ZERO => None,
+            most => Some(spending::check(&app, &Payer::from(&caller.principal), most).await?),
+        };
+        let (reason, warnings) = check.map_or_else(Default::default, |check| (check.reason, check.warnings));
+        Ok(CostCheck {
+            kind: kind.to_owned(),
+            name,
+            most_usd: most,
+            allowed: reason.is_none(),
+            reason,
+            warnings,
+        })
+    };
+    let checked: Result<_, Failure> = checked.await;
+    checked.map(Json).map_err(|failure| caller.problem(failure))
+}
+
+/// What is meant, and what it comes to.
+fn most(app: &App, caller: &Caller, query: CostQuery) -> Result<(&'static str, String, Option<Usd>), Failure> {
+    match (query.request, query.tool) {
+        (None, Some(tool)) => {
+            let price = app.catalogue.price(&caller.principal, &tool)?;
+            Ok(("tool", tool, Some(price)))
+        }
+        (Some(request), None) => {
+            let model = request.get("model").and_then(serde_json::Value::as_str);
+            let model = model.ok_or_else(|| Failure::new(Code::InvalidRequest, "`request` names no `model`."))?;
+            let request = ModelRequest {
+                endpoint: Endpoint::Chat,
+                model: model.to_owned(),
+                body: Bytes::from(serde_json::to_vec(&request).expect("JSON can be written")),
+                hints: Hints::default(),
+            };
+            let most = app.models.most(&caller.principal, &request, caller.trace)?;
+            Ok(("model", request.model, most))
+        }
+        _ => Err(
+            Failure::new(Code::InvalidRequest, "Ask for exactly one of `request` and `tool`.")
+                .hint("`request` is the body of a chat completion, `tool` the name of a tool."),
+        ),
+    }
 }
 
 /// Whose spending is meant: the caller's own, or that of somebody else in a tenant that it may look into.
