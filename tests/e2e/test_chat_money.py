@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -96,6 +97,47 @@ def test_a_model_without_a_price_is_refused_and_a_free_one_is_not(
         client.ask("unknown")
     assert caught.value.body["forebay_code"] == "unpriced_model"
     assert client.ask("free").choices
+
+
+def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
+    start: Callable[..., Gateway], scripted: Scripted
+) -> None:
+    made = config(scripted.url, 1.0)
+    made["models"]["unknown"] = {"backends": made["models"]["paid"]["backends"]}
+    gateway = start(made | {"prices": {"tools": {"calculator": 0.25, "web_search": 2}}})
+    key = gateway.new_key("user")
+    before = len(scripted.heard)
+
+    def dry(*args: str) -> dict[str, Any]:
+        told = gateway.cli(*args, "--dry-run", "-o", "json", key=key.key)
+        assert told.returncode == 0, told.stderr
+        return json.loads(told.stdout)
+
+    chat = dry("chat", "--model", "paid", "--max-tokens", "10", "Why?")
+    assert (chat["kind"], chat["name"], chat["allowed"]) == ("model", "paid", True)
+    # So much is set aside for the same request.
+    held = Client(gateway, key)
+    scripted.will(script.say())
+    held.ask(messages=[{"role": "user", "content": "Why?"}])
+    billed = gateway.http.get("/api/v1/billing/transactions", headers=key.bearer).json()["transactions"]
+    assert chat["most_usd"] == pytest.approx(max(one["held_usd"] for one in billed), rel=0.05)
+    much = dry("chat", "--model", "paid", "--max-tokens", "1000000", "Why?")
+    assert not much["allowed"] and much["most_usd"] > 1 and "above $1.00" in much["reason"]
+    turn = dry("test-endpoint", "paid", "--query", "Why?", "--tools", "calculator", "--max-tokens", "10")
+    assert turn["most_usd"] > chat["most_usd"], "the tool's description is read too"
+    call = dry("tool", "call", "calculator", '{"expression":"6*7"}')
+    assert (call["kind"], call["most_usd"], call["allowed"]) == ("tool", 0.25, True)
+    shown = gateway.cli("tool", "call", "calculator", "--dry-run", key=key.key).stdout
+    assert "$0.25" in shown and "would be let in" in shown
+    unpriced = gateway.cli("chat", "--model", "unknown", "--dry-run", "Why?", key=key.key)
+    assert unpriced.returncode != 0 and "has no price" in unpriced.stderr
+    assert len(scripted.heard) == before + 1, "the one that was meant"
+    for wrong in ({}, {"tool": "calculator", "request": {"model": "paid"}}, {"request": {"messages": []}}):
+        refused = gateway.http.post("/api/v1/spending/check", json=wrong, headers=key.bearer)
+        assert refused.status_code == 400, refused.text
+        harness.expect_plain_words(refused.text)
+    nobodys = gateway.http.post("/api/v1/spending/check", json={"tool": "none"}, headers=key.bearer)
+    assert (nobodys.status_code, nobodys.json()["code"]) == (404, "unknown_tool")
 
 
 def test_the_bound_is_never_below_what_a_real_engine_counts(
