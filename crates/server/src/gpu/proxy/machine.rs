@@ -7,7 +7,7 @@ use super::{
 };
 use crate::app::App;
 use forebay_compute::rental::Rental;
-use forebay_domain::{Code, Failure, market::Provider};
+use forebay_domain::{Code, Failure};
 use forebay_mcp::call::CallContext;
 use forebay_runtime::http::{AllowList, Guarded, Rules, Schemes};
 use futures_util::StreamExt;
@@ -69,7 +69,7 @@ pub(super) async fn machine(
     }
     // It is in use from the first byte to the last, also where it refuses, breaks off, or nobody waits any more.
     let _in_use = in_use(app, &rental.id);
-    let answer = open(app, rental, request).await?;
+    let answer = app.guarded.open(request).await?;
     let status = answer.status().as_u16();
     let media_type = answer
         .headers()
@@ -95,18 +95,6 @@ pub(super) async fn machine(
         bytes: body.len(),
         told,
     })
-}
-
-async fn open(app: &App, rental: &Rental, request: reqwest::Request) -> Result<reqwest::Response, Failure> {
-    if rental.provider() == Provider::Local {
-        let asked = tokio::time::timeout(BEGIN_MAX, app.http.execute(request)).await;
-        return asked
-            .map_err(|_| Failure::new(Code::UpstreamTimedOut, "The machine did not answer in time."))?
-            .map_err(|error| {
-                Failure::new(Code::UpstreamFailed, "The machine could not be reached.").caused_by(error.without_url())
-            });
-    }
-    app.guarded.open(request).await
 }
 
 /// The client for what providers say of their machines.
