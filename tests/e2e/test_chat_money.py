@@ -115,23 +115,27 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
 
     chat = dry("chat", "--model", "paid", "--max-tokens", "10", "Why?")
     assert (chat["kind"], chat["name"], chat["allowed"]) == ("model", "paid", True)
-    # So much is set aside for the same request.
-    held = Client(gateway, key)
+    # So much is set aside for the same question when it is asked.
     scripted.will(script.say())
-    held.ask(messages=[{"role": "user", "content": "Why?"}])
+    asked = gateway.cli("chat", "--model", "paid", "--max-tokens", "10", "-o", "json", "Why?", key=key.key)
+    assert asked.returncode == 0, asked.stderr
     billed = gateway.http.get("/api/v1/billing/transactions", headers=key.bearer).json()["transactions"]
-    assert chat["most_usd"] == pytest.approx(max(one["held_usd"] for one in billed), rel=0.05)
+    assert chat["most_usd"] == max(one["held_usd"] for one in billed)
     much = dry("chat", "--model", "paid", "--max-tokens", "1000000", "Why?")
     assert not much["allowed"] and much["most_usd"] > 1 and "above $1.00" in much["reason"]
     turn = dry("test-endpoint", "paid", "--query", "Why?", "--tools", "calculator", "--max-tokens", "10")
-    assert turn["most_usd"] > chat["most_usd"], "the tool's description is read too"
+    assert turn["most_usd"] > chat["most_usd"], "that a tool is offered counts"
     call = dry("tool", "call", "calculator", '{"expression":"6*7"}')
     assert (call["kind"], call["most_usd"], call["allowed"]) == ("tool", 0.25, True)
     shown = gateway.cli("tool", "call", "calculator", "--dry-run", key=key.key).stdout
     assert "$0.25" in shown and "would be let in" in shown
     unpriced = gateway.cli("chat", "--model", "unknown", "--dry-run", "Why?", key=key.key)
-    assert unpriced.returncode != 0 and "has no price" in unpriced.stderr
+    assert unpriced.returncode == 6 and "has no price" in unpriced.stderr
     assert len(scripted.heard) == before + 1, "the one that was meant"
+    (window,) = gateway.http.get("/api/v1/spending", headers=key.bearer).json()["windows"]
+    assert (window["held_usd"], window["spent_usd"]) == (0, ONE_ANSWER_USD)
+    no_json = gateway.cli("tool", "call", "calculator", "no json", "--dry-run", key=key.key)
+    assert no_json.returncode != 0
     for wrong in ({}, {"tool": "calculator", "request": {"model": "paid"}}, {"request": {"messages": []}}):
         refused = gateway.http.post("/api/v1/spending/check", json=wrong, headers=key.bearer)
         assert refused.status_code == 400, refused.text

@@ -167,7 +167,12 @@ impl Router {
 
     /// What would be set aside for such a request each time that a model is asked. What context, tools and former answers
     /// add to it is not known before. `None` where no limit counts and nobody can say.
-    pub fn most(&self, principal: &Principal, request: &ModelRequest, trace: TraceId) -> Result<Option<Usd>, Failure> {
+    pub fn cost_at_most(
+        &self,
+        principal: &Principal,
+        request: &ModelRequest,
+        trace: TraceId,
+    ) -> Result<Option<Usd>, Failure> {
         principal.require(&Action::model(bounded(&request.model)))?;
         let settings = self.desk.settings.load_full();
         let found = settings.models.get(&request.model);
@@ -181,8 +186,8 @@ impl Router {
             bytes: request.body.len(),
             lasts: model.timeouts.total,
         };
-        let bound = Bound::of(request.endpoint, &once(&request.body)?)?;
-        self.desk.billing.most(&order, &bound)
+        let bound = || Bound::of(request.endpoint, &once(&request.body)?);
+        self.desk.billing.cost_at_most(&order, bound)
     }
 
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {

@@ -188,7 +188,12 @@ async fn settle(inner: &Inner, job: &Job, ended: Ended) -> RunEnd {
     let (task, lost) = (&job.claimed.task, &job.begun.held.lost);
     // What it cost is written before it is over: were this process to end in between, all that was set aside for it would
     // be taken for spent.
-    inner.ledger.caught_up().await;
+    if !matches!(ended, Ended::Unbegun) {
+        tokio::select! {
+            () = inner.ledger.caught_up() => {}
+            () = lost.cancelled() => {}
+        }
+    }
     loop {
         match inner.queue.settle(&task.id, job.claimed.fence, ended.clone()).await {
             Ok(settled) => {

@@ -22,11 +22,13 @@ pub struct ChatRequest {
 
 impl ChatRequest {
     /// As the API words it.
-    pub fn body(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
+    pub fn body(&self, stream: bool) -> Map<String, Value> {
+        let mut body = match serde_json::to_value(self) {
             Ok(Value::Object(body)) => body,
             Ok(_) | Err(_) => unreachable!("a request is a JSON object"),
-        }
+        };
+        body.insert("stream".to_owned(), stream.into());
+        body
     }
 }
 
@@ -35,13 +37,6 @@ pub struct ChatMessage {
     /// `system`, `user` or `assistant`.
     pub role: &'static str,
     pub content: String,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    #[serde(flatten)]
-    request: &'a ChatRequest,
-    stream: bool,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +111,7 @@ impl Client {
             .request(Method::POST, "/v1/chat/completions")
             .timeout(WORK_MAX)
             .header(header::CONTENT_TYPE, "application/json")
-            .body(json_body(&Body { request, stream }));
+            .body(json_body(&request.body(stream)));
         let response = self.exchange(http).await?;
         if response.status().is_success() {
             return Ok(response);

@@ -208,7 +208,7 @@ pub struct GpuInstance {
     /// What was agreed on.
     #[schema(value_type = f64)]
     pub price_per_hour_usd: Usd,
-    /// What its provider asks for now, where that is more. Nobody has agreed to it, and limits are judged by it.
+    /// What its provider asks for now, where that is more and it is paid by the time. Nobody has agreed to it, and limits are judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>)]
     pub price_now_per_hour_usd: Option<Usd>,

@@ -84,7 +84,8 @@ pub struct CostCheck {
     /// `model` or `tool`.
     pub kind: String,
     pub name: String,
-    /// Each time that the model is asked, or the tool called. Absent where nobody can say, and no limit counts.
+    /// Each time that the model is asked, without what context, tools and former answers add; or the price of a call, without
+    /// what the tool spends by itself. Absent where nobody can say, and no limit counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>)]
     pub most_usd: Option<Usd>,

@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Print the answer only when it is whole
     #[arg(long)]
     no_stream: bool,
-    /// Say what it would cost at most and whether the limits would let it in; ask nothing
+    /// Say what it would cost at most and whether the limits would let it in; ask nothing. Exit code 0 either way
     #[arg(long)]
     dry_run: bool,
 }
@@ -67,10 +67,11 @@ pub(crate) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
         temperature: args.temperature,
         max_tokens: args.max_tokens,
     };
+    let is_whole = args.no_stream || printer.format() != Format::Table;
     if args.dry_run {
-        return dry_run::chat(request.body(), context, printer).await;
+        return dry_run::chat(request.body(!is_whole), context, printer).await;
     }
-    if args.no_stream || printer.format() != Format::Table {
+    if is_whole {
         let answer = client.chat(&request).await?;
         if printer.format() == Format::Table {
             return printer.text(&format!("{}\n", harmless(&answer)));

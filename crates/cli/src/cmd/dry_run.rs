@@ -41,10 +41,14 @@ fn table(check: &CostCheck) -> Table {
         Some(most) => format!("${most}"),
         None => "nobody can say, and no limit counts".to_owned(),
     };
-    let kind = if check.kind == "tool" { "tool" } else { "model" };
+    let each = if check.kind == "tool" {
+        "a call costs"
+    } else {
+        "each time at most"
+    };
     Table::of_one([
-        (kind, check.name.clone()),
-        ("costs at most", most),
+        ("what", format!("{} {}", check.kind, check.name)),
+        (each, most),
         ("limits", verdict(check.reason.as_deref())),
     ])
 }

@@ -36,7 +36,8 @@ pub(crate) enum Command {
         /// Its arguments, a JSON object; `-` reads it from standard input
         #[arg(value_name = "JSON", default_value = "{}")]
         arguments: String,
-        /// Say what it would cost and whether the limits would let it in; call nothing
+        /// Say what a call costs and whether the limits would let it in; call nothing. What the tool spends by itself
+        /// (machines, models, other tools) is not in it
         #[arg(long)]
         dry_run: bool,
     },
@@ -69,10 +70,14 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             printer.print(&tools, |tools| table(tools)).map(|()| ExitCode::SUCCESS)
         }
         Command::Call {
-            name, dry_run: true, ..
-        } => dry_run::call(name, context, printer).await.map(|()| ExitCode::SUCCESS),
-        Command::Call { name, arguments, .. } => {
+            name,
+            arguments,
+            dry_run,
+        } => {
             let arguments = read(arguments)?;
+            if dry_run {
+                return dry_run::call(name, context, printer).await.map(|()| ExitCode::SUCCESS);
+            }
             let result = context.client()?.call_tool(&name, &arguments).await?;
             show(&result, printer)
         }

@@ -86,8 +86,7 @@ impl Billing {
             .first()
             .expect("a chain begins with the model itself")
             .clone();
-        let is_free = |model: &Arc<Model>| model.prices.is_some_and(|prices| prices.is_free());
-        if order.chain.iter().all(is_free) {
+        if order.is_free() {
             return Ok(order.opened(Way::Free, Bound::of_bytes(order.bytes), &asked));
         }
         if !self.limits(order.principal) {
@@ -102,7 +101,7 @@ impl Billing {
         }
         let bound = bound()?;
         let Estimate {
-            most,
+            tokens: most,
             each,
             amount,
             chain,
@@ -123,9 +122,16 @@ impl Billing {
     }
 
     /// What would be held for an order, where a budget counts; `None` where none does and nobody can say.
-    pub(crate) fn most(&self, order: &Order<'_>, bound: &Bound) -> Result<Option<Usd>, Failure> {
+    pub(crate) fn cost_at_most(
+        &self,
+        order: &Order<'_>,
+        bound: impl FnOnce() -> Result<Bound, Failure>,
+    ) -> Result<Option<Usd>, Failure> {
+        if order.is_free() {
+            return Ok(Some(Usd::ZERO));
+        }
         let asked = order.chain.first().expect("a chain begins with the model itself");
-        match order.estimate(asked, bound) {
+        match bound().and_then(|bound| order.estimate(asked, &bound)) {
             Ok(estimate) => Ok(Some(estimate.amount)),
             Err(_) if !self.limits(order.principal) => Ok(None),
             Err(failure) => Err(failure),
@@ -156,7 +162,7 @@ impl Billing {
 
 /// What an order comes to at most.
 struct Estimate {
-    most: Tokens,
+    tokens: Tokens,
     /// Of the output, in each answer.
     each: u64,
     /// At the dearest of the models that may be asked.
@@ -165,15 +171,20 @@ struct Estimate {
 }
 
 impl Order<'_> {
+    fn is_free(&self) -> bool {
+        let is_free = |model: &Arc<Model>| model.prices.is_some_and(|prices| prices.is_free());
+        self.chain.iter().all(is_free)
+    }
+
     fn estimate(&self, asked: &Model, bound: &Bound) -> Result<Estimate, Failure> {
         let each = bound.each(Limit::unless_said(self.endpoint, asked.output_tokens_max));
-        let most = most(asked, bound, each).map_err(|unknown| unknown.failure(asked))?;
+        let tokens = most(asked, bound, each).map_err(|unknown| unknown.failure(asked))?;
         // A fallback whose price nobody knows is none where a budget counts.
         let mut chain = self.chain.clone();
         chain.retain(|model| most_of(model, bound, each).is_some());
         let amount = chain.iter().filter_map(|model| most_of(model, bound, each)).max();
         Ok(Estimate {
-            most,
+            tokens,
             each,
             amount: amount.unwrap_or(Usd::MAX).min(Usd::MAX),
             chain,

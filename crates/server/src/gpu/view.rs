@@ -249,7 +249,7 @@ pub(crate) fn instance(rental: &Rental) -> GpuInstance {
         image: rental.image.clone(),
         disk_gb: rental.disk_gb,
         price_per_hour_usd: rental.rate.hourly(),
-        price_now_per_hour_usd: (rental.burn > rental.rate).then(|| rental.burn.hourly()),
+        price_now_per_hour_usd: (rental.ended_at.is_none() && rental.burn > rental.rate).then(|| rental.burn.hourly()),
         spent_usd: rental.spent,
         created_at: rental.created_at,
         ends_by: rental.ends_by,

@@ -44,10 +44,12 @@ pub(crate) async fn spending(
     told.map(Json).map_err(|failure| caller.problem(failure))
 }
 
-/// What a chat completion or a call of a tool would cost at most, and whether the limits would let it in now. Nothing is
-/// asked, called or set aside.
+/// What a chat completion would cost at most each time that the model is asked, without what context, tools and former
+/// answers add, or what a call of a tool costs, without what the tool spends by itself; and whether the limits would let it
+/// in now. Nothing is asked, called or set aside.
 #[utoipa::path(post, path = "/api/v1/spending/check", tag = "money", request_body = CostQuery,
     responses((status = 200, body = CostCheck), (status = 400, body = forebay_api::Problem),
+        (status = 402, description = "a budget counts, and the model has no price", body = forebay_api::Problem),
         (status = 403, body = forebay_api::Problem), (status = 404, body = forebay_api::Problem)))]
 pub(crate) async fn cost(
     State(app): State<Arc<App>>,
@@ -91,7 +93,7 @@ fn most(app: &App, caller: &Caller, query: CostQuery) -> Result<(&'static str, S
                 body: Bytes::from(serde_json::to_vec(&request).expect("JSON can be written")),
                 hints: Hints::default(),
             };
-            let most = app.models.most(&caller.principal, &request, caller.trace)?;
+            let most = app.models.cost_at_most(&caller.principal, &request, caller.trace)?;
             Ok(("model", request.model, most))
         }
         _ => Err(

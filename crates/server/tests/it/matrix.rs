@@ -74,6 +74,7 @@ fn expected() -> BTreeMap<&'static str, Row> {
         ("POST /api/v1/tools", [401, 403, 403, 403, 201, 403]),
         ("DELETE /api/v1/tools/{name}", [401, 403, 403, 403, 404, 403]),
         ("GET /api/v1/spending", [401, 403, 200, 200, 200, 200]),
+        ("POST /api/v1/spending/check", [401, 403, 200, 200, 200, 200]),
         ("GET /api/v1/budgets", [401, 403, 200, 200, 200, 200]),
         ("PUT /api/v1/budgets", [401, 403, 403, 200, 200, 403]),
         ("DELETE /api/v1/budgets", [401, 403, 403, 404, 404, 403]),
@@ -165,6 +166,7 @@ fn body(route: &str) -> Option<Value> {
             Some(json!({"model": "none", "input": "hi"}))
         }
         "POST /mcp" | "POST /servers/{name}/mcp" | "POST /api/v1/mcp" => Some(discover),
+        "POST /api/v1/spending/check" => Some(json!({"tool": "calculator"})),
         "PUT /api/v1/budgets" => Some(json!({"scope": "tenant", "window": "60m", "limit_usd": 50})),
         "POST /api/v1/gpu/quotes" | "POST /api/v1/gpu/instances" => Some(json!({"offer_id": "local:cpu-0"})),
         "POST /api/v1/gpu/instances/{id}/extend" => Some(json!({"hours": 1})),

@@ -2,7 +2,7 @@
 
 use forebay_domain::{
     Code, Failure,
-    ledger::{Overrun, Reason, RequestFault},
+    ledger::{Overrun, Reason, Refusal, RequestFault},
 };
 use serde_json::json;
 
@@ -91,4 +91,18 @@ fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string());
     format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooMuch => LedgerFault::TooMuch.into(),
+            // Only what is asked by name of a hold is refused for anything else.
+            _ => LedgerFault::UnknownHold.into(),
+        }
+    }
+}
+
+pub(super) fn is_unknown_hold(error: &StoreError) -> bool {
+    matches!(error, StoreError::Ledger(LedgerFault::UnknownHold))
 }

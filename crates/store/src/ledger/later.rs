@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
-use super::{Ledger, metrics::Metrics};
+use super::{Ledger, error::is_unknown_hold, metrics::Metrics};
 use crate::{StoreError, db::PATIENCE};
 
 /// Movements that may wait before whoever wants to spend more has to wait as well.
@@ -148,7 +148,7 @@ async fn insist(ledger: &Ledger, batch: Vec<Request>) {
 
 fn give_up(ledger: &Ledger, request: &Request, error: &StoreError) {
     // A hold whose answer was lost is voided in case that it was made.
-    if matches!(request, Request::Void { .. }) && super::is_unknown_hold(error) {
+    if matches!(request, Request::Void { .. }) && is_unknown_hold(error) {
         return;
     }
     ledger.metrics.lost.inc();

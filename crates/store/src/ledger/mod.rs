@@ -388,17 +388,3 @@ fn applied(outcome: &Outcome) -> Applied {
         is_repeat: outcome.is_repeat,
     }
 }
-
-impl From<Refusal> for StoreError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::TooMuch => LedgerFault::TooMuch.into(),
-            // Only what is asked by name of a hold is refused for anything else.
-            _ => LedgerFault::UnknownHold.into(),
-        }
-    }
-}
-
-fn is_unknown_hold(error: &StoreError) -> bool {
-    matches!(error, StoreError::Ledger(LedgerFault::UnknownHold))
-}

