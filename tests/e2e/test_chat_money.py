@@ -106,7 +106,7 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
     made["models"]["unknown"] = {"backends": made["models"]["paid"]["backends"]}
     gateway = start(made | {"prices": {"tools": {"calculator": 0.25, "web_search": 2}}})
     key = gateway.new_key("user")
-    before = len(scripted.heard)
+    scripted.will()
 
     def dry(*args: str) -> dict[str, Any]:
         told = gateway.cli(*args, "--dry-run", "-o", "json", key=key.key)
@@ -115,6 +115,7 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
 
     chat = dry("chat", "--model", "paid", "--max-tokens", "10", "Why?")
     assert (chat["kind"], chat["name"], chat["allowed"]) == ("model", "paid", True)
+    assert not scripted.heard
     # So much is set aside for the same question when it is asked.
     scripted.will(script.say())
     asked = gateway.cli("chat", "--model", "paid", "--max-tokens", "10", "-o", "json", "Why?", key=key.key)
@@ -131,7 +132,7 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
     assert "$0.25" in shown and "would be let in" in shown
     unpriced = gateway.cli("chat", "--model", "unknown", "--dry-run", "Why?", key=key.key)
     assert unpriced.returncode == 6 and "has no price" in unpriced.stderr
-    assert len(scripted.heard) == before + 1, "the one that was meant"
+    assert len(scripted.heard) == 1, "the one that was meant"
     (window,) = gateway.http.get("/api/v1/spending", headers=key.bearer).json()["windows"]
     assert (window["held_usd"], window["spent_usd"]) == (0, ONE_ANSWER_USD)
     no_json = gateway.cli("tool", "call", "calculator", "no json", "--dry-run", key=key.key)
