@@ -23,9 +23,8 @@ pub struct ChatRequest {
 impl ChatRequest {
     /// As the API words it.
     pub fn body(&self, stream: bool) -> Map<String, Value> {
-        let mut body = match serde_json::to_value(self) {
-            Ok(Value::Object(body)) => body,
-            Ok(_) | Err(_) => unreachable!("a request is a JSON object"),
+        let Ok(Value::Object(mut body)) = serde_json::to_value(self) else {
+            unreachable!("a request is a JSON object")
         };
         body.insert("stream".to_owned(), stream.into());
         body
