@@ -125,16 +125,15 @@ impl Rentals {
         Ok(mine.iter().filter(is_up).flat_map(of).collect())
     }
 
-    /// Notes that a machine is used: it is not idle. Written at most once a minute, and often enough that this hardly
-    /// shortens the time after which it is.
-    pub async fn touch(&self, id: &str) -> Done<()> {
+    /// Notes that a machine was used at a moment: it was not idle then. Written at most once a minute, and often enough
+    /// that this hardly shortens the time after which it is.
+    pub async fn touch(&self, id: &str, at: Timestamp) -> Done<()> {
         let record = self.read(id).await?;
-        let now = self.now();
         self.change(record, |record| {
             let last = record.body.used_at.unwrap_or(record.row.created_at);
             let apart = record.body.idle.map_or(USED_APART_MAX, |idle| idle / 10);
-            if between(last, now) >= apart.min(USED_APART_MAX) {
-                record.body.used_at = Some(now);
+            if between(last, at) >= apart.min(USED_APART_MAX) {
+                record.body.used_at = Some(at);
             }
             Vec::new()
         })

@@ -78,7 +78,7 @@ async fn a_lifetime_and_an_idle_time_end_it() {
     let used = gateway.create(used).await.unwrap();
     for _ in 0..3 {
         world.pass(&gateway, 8 * MINUTE).await;
-        gateway.rentals.touch(&used.id).await.unwrap();
+        gateway.rentals.touch(&used.id, world.clock.now()).await.unwrap();
     }
     let why = async |id: &str| {
         let rental = gateway.get(id).await;

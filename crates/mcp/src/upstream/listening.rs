@@ -1,5 +1,6 @@
 //! What the gateway listens to on its own connection to an upstream. It is asked for anew when something else is wanted,
-//! and nothing that was in force ends before its successor is: no news falls between two subscriptions.
+//! and nothing that was in force ends before its successor is and what was still on its way has arrived: no news falls
+//! between two subscriptions. What both tell of is told twice.
 //!
 //! An upstream of the older era tells of its lists unasked, and is asked for each resource by itself.
 
@@ -15,12 +16,21 @@ use crate::{
 use forebay_runtime::Tasks;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json, value::RawValue};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 /// Subscriptions that are asked for at the same time.
 const SUBSCRIBING_MAX: usize = 16;
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(30);
+/// A subscription is read for so long after its successor is in force: each has a stream of its own, and what an upstream
+/// wrote to the one may arrive after what it wrote to the other later.
+const READ_ON: Duration = Duration::from_secs(1);
+/// Subscriptions that are read on at the same time; of more the oldest ends at once.
+const FORMER_MAX: usize = 8;
 const SUBSCRIBE: &str = "resources/subscribe";
 const UNSUBSCRIBE: &str = "resources/unsubscribe";
 
@@ -35,15 +45,18 @@ enum Way {
     Legacy(Legacy),
 }
 
-/// One subscription that names everything, and the one before it for as long as it is needed.
+/// One subscription that names everything, and those before it for as long as they are needed.
 struct Standing {
     connection: Connection,
     asked: BTreeSet<String>,
     current: Subscription,
-    former: Option<Subscription>,
+    former: Former<Subscription>,
     /// Until when the answer to the current one is waited for.
     unanswered: Option<Instant>,
 }
+
+/// What was asked for before, the oldest first, each with the time when it ends: it has none until its successor is in force.
+struct Former<T>(VecDeque<(T, Option<Instant>)>);
 
 #[derive(Clone)]
 struct Legacy {
@@ -92,28 +105,33 @@ impl Listening {
     pub(super) fn acknowledged(&mut self, params: &RawValue) {
         if let Way::Modern(standing) = &mut self.way {
             self.watches.agree(agreed(params), &standing.asked);
-            standing.former = None;
+            standing.former.are_succeeded();
             standing.unanswered = None;
             standing.turn(&self.watches);
         }
     }
 
-    /// Completes when an answer is overdue.
+    /// Completes when an answer is overdue, or what was read on has been read for long enough.
     pub(super) async fn overdue(&self) {
-        match &self.way {
-            Way::Modern(Standing {
-                unanswered: Some(until),
-                ..
-            }) => tokio::time::sleep_until(*until).await,
-            Way::Modern(_) | Way::Legacy(_) => std::future::pending().await,
+        let next = match &self.way {
+            Way::Modern(standing) => standing.unanswered.into_iter().chain(standing.former.next_end()).min(),
+            Way::Legacy(_) => None,
+        };
+        match next {
+            Some(moment) => tokio::time::sleep_until(moment).await,
+            None => std::future::pending().await,
         }
     }
 
-    /// The answer is not waited for any longer.
+    /// What is overdue is not waited for any longer.
     pub(super) fn give_up_waiting(&mut self) {
         if let Way::Modern(standing) = &mut self.way {
-            standing.unanswered = None;
-            standing.turn(&self.watches);
+            let now = Instant::now();
+            standing.former.end(now);
+            if standing.unanswered.is_some_and(|until| until <= now) {
+                standing.unanswered = None;
+                standing.turn(&self.watches);
+            }
         }
     }
 }
@@ -125,7 +143,7 @@ impl Standing {
             current: connection.listen(&filter(&asked)),
             connection,
             asked,
-            former: None,
+            former: Former(VecDeque::new()),
             unanswered: Some(Instant::now() + AGREED_WAIT),
         }
     }
@@ -138,9 +156,35 @@ impl Standing {
         }
         watches.only(&wanted);
         let successor = self.connection.listen(&filter(&wanted));
-        self.former = Some(std::mem::replace(&mut self.current, successor));
+        // What came before the one that is replaced now is not needed any more, whether that was answered or not.
+        self.former.are_succeeded();
+        self.former.push(std::mem::replace(&mut self.current, successor));
         self.asked = wanted;
         self.unanswered = Some(Instant::now() + AGREED_WAIT);
+    }
+}
+
+impl<T> Former<T> {
+    fn push(&mut self, one: T) {
+        if self.0.len() == FORMER_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((one, None));
+    }
+
+    fn are_succeeded(&mut self) {
+        let end = Instant::now() + READ_ON;
+        for (_, ends) in &mut self.0 {
+            ends.get_or_insert(end);
+        }
+    }
+
+    fn next_end(&self) -> Option<Instant> {
+        self.0.front().and_then(|(_, ends)| *ends)
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.0.retain(|(_, ends)| ends.is_none_or(|ends| ends > now));
     }
 }
 
@@ -204,4 +248,45 @@ fn agreed(params: &RawValue) -> BTreeSet<String> {
     let uris = params["notifications"]["resourceSubscriptions"].as_array();
     let uris = uris.into_iter().flatten().filter_map(Value::as_str);
     uris.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(former: &Former<u8>) -> Vec<u8> {
+        former.0.iter().map(|(one, _)| *one).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_before_is_read_until_a_while_after_its_successor_is_in_force() {
+        let mut former = Former(VecDeque::new());
+        former.push(1);
+        tokio::time::advance(READ_ON * 9).await;
+        former.end(Instant::now());
+        assert_eq!(
+            (former.next_end(), kept(&former)),
+            (None, vec![1]),
+            "its successor is not in force"
+        );
+        former.are_succeeded();
+        let end = Instant::now() + READ_ON;
+        tokio::time::advance(READ_ON / 2).await;
+        former.push(2);
+        former.end(Instant::now());
+        former.are_succeeded();
+        assert_eq!((former.next_end(), kept(&former)), (Some(end), vec![1, 2]));
+        tokio::time::advance(READ_ON / 2).await;
+        former.end(Instant::now());
+        assert_eq!((former.next_end(), kept(&former)), (Some(end + READ_ON / 2), vec![2]));
+    }
+
+    #[test]
+    fn what_is_read_on_is_bounded() {
+        let mut former = Former(VecDeque::new());
+        for number in 0..20 {
+            former.push(number);
+        }
+        assert_eq!(kept(&former), (12..20).collect::<Vec<_>>());
+    }
 }

@@ -9,7 +9,10 @@ use crate::app::App;
 use forebay_compute::rental::Rental;
 use forebay_domain::{Code, Failure};
 use forebay_mcp::call::CallContext;
-use forebay_runtime::http::{AllowList, Guarded, Rules, Schemes};
+use forebay_runtime::{
+    Clock,
+    http::{AllowList, Guarded, Rules, Schemes},
+};
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, header};
 use jiff::{SignedDuration, Timestamp};
@@ -23,13 +26,28 @@ const BEGIN_MAX: Duration = Duration::from_mins(5);
 /// idle, which is a minute.
 const USED_EVERY: SignedDuration = SignedDuration::from_secs(15);
 
-/// Until what it gives is dropped a machine is in use, whatever becomes of the request. It holds nobody up, and fails nothing.
-fn in_use(app: &App, rental: &str) -> oneshot::Sender<()> {
+/// Until it is dropped a machine is in use, whatever becomes of the request.
+struct InUse {
+    clock: Clock,
+    over: Option<oneshot::Sender<Timestamp>>,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        // Noted is when its use ended, and not when there was time to write so.
+        if let Some(over) = self.over.take() {
+            let _nobody_notes_any_more = over.send(self.clock.now());
+        }
+    }
+}
+
+/// Notes that a machine is used. It holds nobody up, and fails nothing.
+fn in_use(app: &App, rental: &str) -> InUse {
     let (over, mut is_over) = oneshot::channel();
     let (rentals, clock, id) = (app.rentals.clone(), app.clock.clone(), rental.to_owned());
     app.tasks.spawn("gpu.proxy.use", |stop| async move {
-        let note = || async {
-            if let Err(failure) = rentals.touch(&id).await {
+        let note = async |at: Timestamp| {
+            if let Err(failure) = rentals.touch(&id, at).await {
                 tracing::warn!(
                     rental.id = id,
                     error = failure.chain(),
@@ -37,18 +55,23 @@ fn in_use(app: &App, rental: &str) -> oneshot::Sender<()> {
                 );
             }
         };
-        loop {
-            note().await;
-            let next = clock.now().saturating_add(USED_EVERY).unwrap_or(Timestamp::MAX);
+        let last = loop {
+            let now = clock.now();
+            note(now).await;
+            let next = now.saturating_add(USED_EVERY).unwrap_or(Timestamp::MAX);
             tokio::select! {
+                biased;
+                ended = &mut is_over => break ended.unwrap_or(now),
+                () = stop.draining() => break clock.now(),
                 () = clock.reaches(next) => {}
-                _ = &mut is_over => break,
-                () = stop.draining() => break,
             }
-        }
-        note().await;
+        };
+        note(last).await;
     });
-    over
+    InUse {
+        clock: app.clock.clone(),
+        over: Some(over),
+    }
 }
 
 pub(super) async fn machine(
