@@ -14,6 +14,7 @@ use forebay_store::{
     rentals::{RentalQuery, RentalState},
     responses::ResponseOwner,
 };
+use jiff::Timestamp;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
