@@ -108,9 +108,9 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
     key = gateway.new_key("user")
     scripted.will()
 
-    def dry(*args: str) -> dict[str, Any]:
+    def dry(*args: str, code: int = 0) -> dict[str, Any]:
         told = gateway.cli(*args, "--dry-run", "-o", "json", key=key.key)
-        assert told.returncode == 0, told.stderr
+        assert told.returncode == code, told.stderr
         return json.loads(told.stdout)
 
     chat = dry("chat", "--model", "paid", "--max-tokens", "10", "Why?")
@@ -122,12 +122,14 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
     assert asked.returncode == 0, asked.stderr
     billed = gateway.http.get("/api/v1/billing/transactions", headers=key.bearer).json()["transactions"]
     assert chat["most_usd"] == max(one["held_usd"] for one in billed)
-    much = dry("chat", "--model", "paid", "--max-tokens", "1000000", "Why?")
+    much = dry("chat", "--model", "paid", "--max-tokens", "1000000", "Why?", code=6)
     assert not much["allowed"] and much["most_usd"] > 1 and "above $1.00" in much["reason"]
     turn = dry("test-endpoint", "paid", "--query", "Why?", "--tools", "calculator", "--max-tokens", "10")
     assert turn["most_usd"] > chat["most_usd"], "that a tool is offered counts"
     call = dry("tool", "call", "calculator", '{"expression":"6*7"}')
     assert (call["kind"], call["most_usd"], call["allowed"]) == ("tool", 0.25, True)
+    assert dry("tool", "test", "calculator") == call
+    assert not dry("tool", "call", "web_search", code=6)["allowed"], "it costs more than there is"
     shown = gateway.cli("tool", "call", "calculator", "--dry-run", key=key.key).stdout
     assert "$0.25" in shown and "would be let in" in shown
     unpriced = gateway.cli("chat", "--model", "unknown", "--dry-run", "Why?", key=key.key)
@@ -143,6 +145,42 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
         harness.expect_plain_words(refused.text)
     nobodys = gateway.http.post("/api/v1/spending/check", json={"tool": "none"}, headers=key.bearer)
     assert (nobodys.status_code, nobodys.json()["code"]) == (404, "unknown_tool")
+
+
+def test_a_dry_run_warns_of_soft_limits_and_says_where_nobody_knows_the_price(
+    start: Callable[..., Gateway], scripted: Scripted
+) -> None:
+    made = config(scripted.url, 0.01)
+    made["budgets"][0]["enforcement"] = "soft"
+    soft = start(made)
+    told = soft.cli("chat", "--model", "paid", "--max-tokens", "10", "--dry-run", "Why?", key=soft.new_key("user").key)
+    assert told.returncode == 0 and "would be let in" in told.stdout
+    assert "warning: " in told.stderr and "$0.01" in told.stderr
+    unlimited = start({"models": {"unknown": {"backends": made["models"]["paid"]["backends"]}}})
+    told = unlimited.cli("chat", "--model", "unknown", "--dry-run", "Why?", key=unlimited.new_key("user").key)
+    assert told.returncode == 0 and "nobody can say" in told.stdout, told.stderr
+
+
+def test_what_is_asked_through_the_proxy_is_paid_and_limited_like_everything(
+    start: Callable[..., Gateway], scripted: Scripted
+) -> None:
+    gateway = start(config(scripted.url, 1.0))
+    key = gateway.new_key("user")
+
+    def ask(tokens: int) -> dict[str, Any]:
+        body = {"model": "paid", "messages": [{"role": "user", "content": "Why?"}], "max_tokens": tokens}
+        wish = {"target_url": "/v1/chat/completions", "body": body}
+        answer = gateway.rpc("tools/call", {"name": "proxy_inference_request", "arguments": wish}, key).json()
+        return answer["result"]
+
+    before = len(scripted.heard)
+    refused = ask(1_000_000)
+    assert refused["isError"] and "spending_limit_exceeded" in json.dumps(refused).lower(), refused
+    assert len(scripted.heard) == before
+    scripted.will(script.say())
+    assert not ask(10).get("isError")
+    (window,) = gateway.http.get("/api/v1/spending", headers=key.bearer).json()["windows"]
+    assert (window["held_usd"], window["spent_usd"]) == (0, ONE_ANSWER_USD)
 
 
 def test_the_bound_is_never_below_what_a_real_engine_counts(

@@ -155,6 +155,11 @@ def test_the_command_line_quotes_tries_rents_and_destroys(machines: Gateway, own
     assert cli("destroy", made["id"], "--dry-run")["state"] not in ("destroying", "gone")
     cli("destroy", made["id"])
     harness.wait_for("it is gone", lambda: cli("ps") == [])
+    poor = machines.new_key("user")
+    limit = ("budget", "set", "0.001", "--window", "60m", "--scope", "key", "--id", poor.id)
+    assert machines.cli(*limit, key=machines.admin.key).returncode == 0
+    refused = machines.cli("gpu", "create", offer, "--dry-run", key=poor.key)
+    assert refused.returncode == 6 and "would be refused" in refused.stdout, refused.stderr
     beyond = machines.cli("spend", "--can", "1001", key=owner.key)
     assert beyond.returncode == 6 and "limit" in beyond.stderr, beyond.stderr
 

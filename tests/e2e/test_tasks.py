@@ -245,12 +245,17 @@ def test_what_failed_is_queued_again_from_the_command_line(working: Gateway, ann
 
     code, listed = cli("list", "--status", "failed")
     assert code == 0 and [task["id"] for task in listed] == [node]
+    code, shown = cli("requeue", "--dry-run", node)
+    assert code == 0 and [task["status"] for task in shown] == ["failed"], shown
     code, again = cli("requeue", node)
     assert code == 0 and again[0]["attempts"] == 0, again
     code, watched = cli("watch", node)
     assert code == 5 and watched["status"] == "failed" and watched["error"]["code"], watched
     code, one = cli("show", node)
     assert code == 0 and one["input"]["node_id"] == "none"
+    completed = done(working, ann, note(working, ann, about, "done")["id"])["id"]
+    code, shown = cli("requeue", "--dry-run", completed, node)
+    assert code == 5 and [task["id"] for task in shown] == [node], "one that is refused keeps no other back"
     people = working.cli("task", "list", key=ann.key)
     assert people.returncode == 0 and "mcp.delete_node" in people.stdout
     assert working.cli("task", "show", "0" * 32, key=ann.key).returncode == 5

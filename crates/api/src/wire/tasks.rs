@@ -76,6 +76,11 @@ impl TaskInfo {
     pub fn is_over(&self) -> bool {
         matches!(&self.status[..], "completed" | "failed" | "cancelled" | "dead")
     }
+
+    /// Whether it has failed, so that it may be queued again.
+    pub fn may_be_requeued(&self) -> bool {
+        matches!(&self.status[..], "failed" | "dead")
+    }
 }
 
 /// Why a task failed.

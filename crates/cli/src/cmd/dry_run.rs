@@ -1,4 +1,4 @@
-//! `--dry-run` of what asks a model or calls a tool: what it would cost, and whether the limits would let it in.
+//! What something would cost, and whether the limits would let it in: nothing is spent.
 
 use crate::{
     connect::Context,
@@ -6,7 +6,7 @@ use crate::{
     report,
 };
 use forebay_api::{CostCheck, CostQuery};
-use forebay_domain::Failure;
+use forebay_domain::{Code, Failure};
 use serde_json::{Map, Value};
 
 /// Of the body of a chat completion.
@@ -30,10 +30,21 @@ pub(super) async fn call(tool: String, context: &Context, printer: &mut Printer)
 async fn ask(query: CostQuery, context: &Context, printer: &mut Printer) -> Result<(), Failure> {
     let check = context.client()?.cost(&query).await?;
     printer.print(&check, table)?;
-    for warning in &check.warnings {
+    judged(check.reason.as_deref(), &check.warnings)
+}
+
+/// Whoever asks what the limits would say gets that as an exit code too: that of what would be refused.
+pub(super) fn judged(reason: Option<&str>, warnings: &[String]) -> Result<(), Failure> {
+    for warning in warnings {
         report::say(&format!("warning: {warning}"));
     }
-    Ok(())
+    match reason {
+        None => Ok(()),
+        Some(reason) => Err(Failure::new(
+            Code::SpendingLimitExceeded,
+            format!("It would be refused: {reason}."),
+        )),
+    }
 }
 
 fn table(check: &CostCheck) -> Table {

@@ -1,6 +1,6 @@
 //! `forebay gpu`: find, rent, watch and destroy machines.
 
-use super::dry_run::verdict;
+use super::dry_run::{judged, verdict};
 use crate::{
     connect::Context,
     printer::{Printer, Table, harmless},
@@ -170,7 +170,7 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             let key = key(args.idempotency_key.clone(), args.dry_run);
             let created = client.gpu_create(&creation(args), &key).await?;
             printer.print(&created, outcome)?;
-            agreed(&created)
+            done(&created)
         }
         Command::Destroy { id, dry_run } => {
             let machine = if dry_run {
@@ -195,7 +195,11 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             };
             let key = key(args.idempotency_key, args.dry_run);
             let extended = client.gpu_extend(&args.id, &wanted, &key).await?;
-            printer.print(&extended, longer)
+            printer.print(&extended, longer)?;
+            match &extended {
+                GpuExtended::DryRun(trial) => judged(trial.reason.as_deref(), &trial.warnings),
+                GpuExtended::Extended(_) => Ok(()),
+            }
         }
     }
 }
@@ -241,9 +245,11 @@ fn key(named: Option<String>, dry_run: bool) -> String {
     named.filter(|_| !dry_run).unwrap_or_else(new_key)
 }
 
-/// Where somebody has to agree first, nothing was rented: scripts must not take that for done.
-fn agreed(created: &GpuCreated) -> Result<(), Failure> {
+/// Where somebody has to agree first, nothing was rented, and nothing will be where the limits refuse it: scripts must not
+/// take that for done.
+fn done(created: &GpuCreated) -> Result<(), Failure> {
     match (&created.outcome[..], &created.quote) {
+        ("dry_run", Some(quote)) => judged(quote.reason.as_deref(), &quote.warnings),
         ("needs_approval", Some(quote)) => Err(Failure::new(
             Code::Conflict,
             "Nothing was rented: this installation wants somebody to agree first.",

@@ -1,12 +1,13 @@
 //! `forebay spend`: what is spent, and what may still be.
 
+use super::dry_run::judged;
 use crate::{
     connect::Context,
     printer::{Printer, Table},
     report,
 };
 use forebay_api::{SpendingCheck, SpendingInfo, SpendingQuery};
-use forebay_domain::{Code, Failure};
+use forebay_domain::Failure;
 
 /// Show what is spent, held and left in each window that counts for you
 #[derive(Debug, clap::Args)]
@@ -42,19 +43,8 @@ pub(crate) async fn run(args: Args, context: &Context, printer: &mut Printer) ->
     if told.windows.is_empty() {
         report::say("No limit counts here. `forebay budget set` makes one.");
     }
+    let can = |check: &SpendingCheck| judged(check.reason.as_deref(), &check.warnings);
     told.check.as_ref().map_or(Ok(()), can)
-}
-
-/// Whoever asked whether it can be spent gets the answer as an exit code too.
-fn can(check: &SpendingCheck) -> Result<(), Failure> {
-    check
-        .warnings
-        .iter()
-        .for_each(|warning| report::say(&format!("warning: {warning}")));
-    match &check.reason {
-        None => Ok(()),
-        Some(reason) => Err(Failure::new(Code::SpendingLimitExceeded, format!("{reason}."))),
-    }
 }
 
 fn table(told: &SpendingInfo) -> Table {

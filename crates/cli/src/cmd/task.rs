@@ -9,8 +9,8 @@ use crate::{
     report,
 };
 use clap::Subcommand;
-use forebay_api::{Client, ClientError, TaskInfo, TaskQuery};
-use forebay_domain::{ErrorKind, Failure};
+use forebay_api::{Client, TaskInfo, TaskQuery};
+use forebay_domain::{Code, ErrorKind, Failure};
 use std::{process::ExitCode, time::Duration};
 use tokio::time::sleep;
 
@@ -38,6 +38,9 @@ pub(crate) enum Command {
     Requeue {
         #[arg(required = true)]
         ids: Vec<String>,
+        /// Show which would be queued again, and refuse the others; queue nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     Watch(WatchArgs),
 }
@@ -81,8 +84,11 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             let task = client.task(&id).await?;
             printer.print(&task, whole).map(|()| done)
         }
-        Command::Cancel { ids } => each(&ids, async |id| client.cancel_task(id).await, printer).await,
-        Command::Requeue { ids } => each(&ids, async |id| client.requeue_task(id).await, printer).await,
+        Command::Cancel { ids } => each(&ids, async |id| Ok(client.cancel_task(id).await?), printer).await,
+        Command::Requeue { ids, dry_run: true } => each(&ids, async |id| requeuable(&client, id).await, printer).await,
+        Command::Requeue { ids, dry_run: false } => {
+            each(&ids, async |id| Ok(client.requeue_task(id).await?), printer).await
+        }
         Command::Watch(WatchArgs { id: Some(id) }) => watch_one(&client, &id, printer).await,
         Command::Watch(WatchArgs { id: None }) => watch::all(&client, printer).await.map(|()| done),
     }
@@ -112,7 +118,7 @@ async fn pages(client: &Client, args: &ListArgs) -> Result<Vec<TaskInfo>, Failur
 /// others in the end. What would be refused for all of them ends it.
 async fn each(
     ids: &[String],
-    act: impl AsyncFn(&str) -> Result<TaskInfo, ClientError>,
+    act: impl AsyncFn(&str) -> Result<TaskInfo, Failure>,
     printer: &mut Printer,
 ) -> Result<ExitCode, Failure> {
     let (mut tasks, mut refused) = (Vec::new(), Vec::new());
@@ -142,10 +148,20 @@ fn concerns_all(kind: ErrorKind) -> bool {
     )
 }
 
+/// The task as it is, where it may be queued again.
+async fn requeuable(client: &Client, id: &str) -> Result<TaskInfo, Failure> {
+    let task = client.task(id).await?;
+    if task.may_be_requeued() {
+        return Ok(task);
+    }
+    let message = format!("Only what has failed is queued again, and this is {}.", task.status);
+    Err(Failure::new(Code::Conflict, message))
+}
+
 /// Asks again where it was asked too often.
-async fn patiently<T>(ask: impl AsyncFn() -> Result<T, ClientError>) -> Result<T, Failure> {
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     loop {
-        match ask().await.map_err(Failure::from) {
+        match ask().await {
             Err(failure) if failure.kind() == ErrorKind::RateLimited => {
                 sleep(failure.retry_after.unwrap_or(RATE_LIMITED)).await;
             }

@@ -52,6 +52,9 @@ Exit codes: 0 it answered; 5 it failed, or there is none of that name.")]
         /// Its arguments, a JSON object; `-` reads it from standard input
         #[arg(long, value_name = "JSON", default_value = "{}")]
         arguments: String,
+        /// Say what the call costs and whether the limits would let it in; call nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List the tools that were declared, with what they reach
     Declared,
@@ -81,7 +84,17 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             let result = context.client()?.call_tool(&name, &arguments).await?;
             show(&result, printer)
         }
-        Command::Test { name, arguments } => test(name, read(arguments)?, context, printer).await,
+        Command::Test {
+            name,
+            arguments,
+            dry_run,
+        } => {
+            let arguments = read(arguments)?;
+            if dry_run {
+                return dry_run::call(name, context, printer).await.map(|()| ExitCode::SUCCESS);
+            }
+            test(name, arguments, context, printer).await
+        }
         Command::Declared => {
             let declared = context.client()?.declared_tools().await?;
             let table = |declared: &DeclaredToolList| {

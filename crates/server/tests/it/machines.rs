@@ -169,6 +169,20 @@ async fn a_machine_in_use_is_not_idle_however_long_its_answer_takes() {
 }
 
 #[tokio::test]
+async fn a_price_that_has_risen_is_shown_beside_the_one_that_was_agreed() {
+    let served = Served::start().await;
+    let held = Held::start(&served).await;
+    let before = held.look().await;
+    assert_eq!(before.get("price_now_per_hour_usd"), None, "{before}");
+    let id = before["instance_id"].as_str().unwrap().parse().unwrap();
+    held.fake.with(|vast| vast.raise_price(id, 2));
+    let after = held.look().await;
+    assert_eq!(after["price_per_hour_usd"], before["price_per_hour_usd"]);
+    let (agreed, now) = (&after["price_per_hour_usd"], &after["price_now_per_hour_usd"]);
+    assert!(now.as_f64() > agreed.as_f64(), "{after}");
+}
+
+#[tokio::test]
 async fn what_more_time_would_cost_is_told_over_every_surface_and_bought_by_none() {
     let clock = Clock::system();
     let fake = Fake::start_at(IoNet::default(), 0, clock).await.unwrap();
