@@ -58,13 +58,13 @@ pub(super) async fn claim(tx: &mut Tx, now_ms: i64, claim: &Claim) -> Result<Vec
     }
     let at_most = claim.at_most.min(CLAIM_MAX) as usize;
     let mut rows: Vec<TaskRow> = Vec::new();
-    for reach in reaches(tx) {
+    for plan in plans(tx) {
         let room = room_left(claim, &rows);
         let left = at_most - rows.len();
         if room.is_empty() || left == 0 {
             break;
         }
-        let given = take(tx, now_ms, claim, &room, left, *reach).await?;
+        let given = take(tx, now_ms, claim, &room, left, *plan).await?;
         let chosen = given.first().map_or(0, |first| first.chosen);
         let before = rows.len();
         rows.extend(given.into_iter().filter_map(|given| given.row));
@@ -89,20 +89,22 @@ fn room_left<'c>(claim: &'c Claim, rows: &[TaskRow]) -> Vec<(&'c TaskType, u32)>
         .collect()
 }
 
-/// How far a claim goes for what another gateway may be taking at this moment.
+/// How a claim chooses, and how far it goes for what another gateway may be taking at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// Chooses first and locks what it has chosen and nobody else has: it may get fewer than there are.
+enum Plan {
+    /// SQLite has one writer: nobody is ever in between.
+    OneWriter,
+    /// PostgreSQL: chooses first and locks what it has chosen and nobody else has. It may get fewer than there are.
     Nearest,
-    /// Goes past what others have. Every branch locks all that it has room for, and a lock is a write.
+    /// PostgreSQL: goes past what others have. Every branch locks all that it has room for, and a lock is a write.
     Past,
 }
 
-/// SQLite has one writer, so nobody is ever in between there.
-fn reaches(tx: &Tx) -> &'static [Reach] {
+/// One after the other, for as long as the one before gave fewer than it chose.
+fn plans(tx: &Tx) -> &'static [Plan] {
     match tx {
-        Both::Sqlite(_) => &[Reach::Past],
-        Both::Postgres(_) => &[Reach::Nearest, Reach::Past],
+        Both::Sqlite(_) => &[Plan::OneWriter],
+        Both::Postgres(_) => &[Plan::Nearest, Plan::Past],
     }
 }
 
@@ -127,9 +129,9 @@ async fn take(
     claim: &Claim,
     room: &[(&TaskType, u32)],
     at_most: usize,
-    reach: Reach,
+    plan: Plan,
 ) -> Result<Vec<Given>, StoreError> {
-    let sql = statement(tx, reach, room);
+    let sql = statement(plan, room);
     let words = serde_json::to_string(&claim.offer.words).expect("words are JSON");
     let until_ms = now_ms.saturating_add(millis(claim.lease).clamp(1, LEASE_MAX_MS));
     Ok(on_both!(tx, |tx| {
@@ -148,10 +150,10 @@ async fn take(
 }
 
 /// With one branch a type, which reads only what it gives.
-fn statement(tx: &Tx, reach: Reach, room: &[(&TaskType, u32)]) -> String {
+fn statement(plan: Plan, room: &[(&TaskType, u32)]) -> String {
     let most = room.iter().map(|(_, room)| *room).max().unwrap_or_default();
     let branches: Vec<String> = (0..room.len())
-        .map(|number| branch(tx, reach, most, 7 + 2 * number))
+        .map(|number| branch(plan, most, 7 + 2 * number))
         .collect();
     let branches = branches.join(" UNION ALL ");
     let first = format!("SELECT id FROM ({branches}) AS first ORDER BY rank LIMIT $6");
@@ -163,12 +165,12 @@ fn statement(tx: &Tx, reach: Reach, room: &[(&TaskType, u32)]) -> String {
         )
     };
     // Read once: a plan that reads it again would lock others, and more.
-    match (tx, reach) {
-        (Both::Sqlite(_), Reach::Nearest | Reach::Past) => format!("{}, 0 AS chosen", give(format!("IN ({first})"))),
-        (Both::Postgres(_), Reach::Past) => {
+    match plan {
+        Plan::OneWriter => format!("{}, 0 AS chosen", give(format!("IN ({first})"))),
+        Plan::Past => {
             format!("{}, 0::bigint AS chosen", give(format!("= ANY (ARRAY({first}))")))
         }
-        (Both::Postgres(_), Reach::Nearest) => {
+        Plan::Nearest => {
             let free = "= ANY (ARRAY(SELECT id FROM task WHERE id = ANY (ARRAY(SELECT id FROM nearest)) \
                  AND stage = 'pending' FOR UPDATE SKIP LOCKED))";
             let given = give(free.to_owned());
@@ -181,29 +183,27 @@ fn statement(tx: &Tx, reach: Reach, room: &[(&TaskType, u32)]) -> String {
 }
 
 /// The type and its room are the parameters `first` and the one after it.
-fn branch(tx: &Tx, reach: Reach, most: u32, first: usize) -> String {
+fn branch(plan: Plan, most: u32, first: usize) -> String {
     let (name, room) = (first, first + 1);
-    let fits = match tx {
-        Both::Sqlite(_) => {
+    let fits = match plan {
+        Plan::OneWriter => {
             "NOT EXISTS (SELECT 1 FROM json_each(needs) AS need WHERE need.value NOT IN \
              (SELECT has.value FROM json_each($5) AS has))"
         }
-        Both::Postgres(_) => "needs::jsonb <@ $5::text::jsonb",
+        Plan::Nearest | Plan::Past => "needs::jsonb <@ $5::text::jsonb",
     };
     let ready = format!(
         "FROM task WHERE stage = 'pending' AND task_type = ${name} AND (wanted_by IS NULL OR wanted_by = $1 \
          OR wanted_until_ms <= $3) AND needs_memory <= $4 AND (needs IS NULL OR {fits}) ORDER BY rank LIMIT"
     );
     let of_type = format!("of_type_{first}");
-    match (tx, reach) {
-        (Both::Sqlite(_), Reach::Nearest | Reach::Past) => {
-            format!("SELECT id, rank FROM (SELECT id, rank {ready} ${room})")
-        }
-        (Both::Postgres(_), Reach::Past) => {
+    match plan {
+        Plan::OneWriter => format!("SELECT id, rank FROM (SELECT id, rank {ready} ${room})"),
+        Plan::Past => {
             format!("SELECT id, rank FROM (SELECT id, rank {ready} ${room} FOR UPDATE SKIP LOCKED) AS {of_type}")
         }
         // PostgreSQL plans anew each time where the limit of a branch is a parameter, and to plan takes longer than to do it.
-        (Both::Postgres(_), Reach::Nearest) => format!(
+        Plan::Nearest => format!(
             "SELECT id, rank FROM (SELECT id, rank, row_number() OVER (ORDER BY rank) AS place {ready} {}) AS {of_type} \
              WHERE place <= ${room}",
             step(most)
