@@ -1,5 +1,6 @@
 //! From a request to an answer: policy, model, engine, record.
 
+mod foreseen;
 mod later;
 mod offered;
 
@@ -10,12 +11,12 @@ use offered::Offered;
 use crate::{
     answer, dialect,
     metrics::Metrics,
-    money::{Billing, Bound, Opened, Order, check_model, once},
+    money::{Billing, Bound, Opened, Order, check_model},
     reading::Begun,
     record::{Books, Record},
     relay::Relay,
     request::{Outgoing, Streams},
-    routing::{self, BackendStatus, Probes, RouteExplanation, affinity_of_messages},
+    routing::{self, BackendStatus, Probes, affinity_of_messages},
     settings::{Backend, Model, NAME_BYTES_MAX, Settings},
     turn::{
         self, Asker, Before, Calling, Desk, Ground, Means, Question, ResponsesConfig, Shelf, Turn, wants_background,
@@ -26,9 +27,7 @@ use crate::{
 use forebay_domain::{
     Action, Code, Failure, Principal,
     event::Outcome,
-    id::TraceId,
     model::{Answer, AnswerForm, Endpoint, ModelInfo, ModelRequest},
-    money::Usd,
     port::{AskModel, BoxFuture, CallTool, FindContext, Via},
 };
 use forebay_runtime::http::Engines;
@@ -141,53 +140,6 @@ impl Router {
     /// How all backends are.
     pub fn backends(&self) -> Vec<BackendStatus> {
         routing::statuses(&self.desk.settings.load(), &self.desk.books.clock)
-    }
-
-    /// Why a request of this principal to this model would go where it would. `affinity` stands for how its prompt
-    /// begins.
-    pub fn explain_route(
-        &self,
-        principal: &Principal,
-        model: &str,
-        affinity: Option<u64>,
-    ) -> Result<RouteExplanation, Failure> {
-        principal.require(&Action::model(bounded(model)))?;
-        let settings = self.desk.settings.load();
-        let found = settings
-            .models
-            .get(model)
-            .ok_or_else(|| self.unknown(principal, model))?;
-        let mut told = routing::explain(&settings, principal, found, affinity);
-        for step in &mut told.steps {
-            let prices = settings.models.get(&step.model).and_then(|model| model.prices);
-            step.outcome.push_str(&self.desk.billing.words(principal, prices));
-        }
-        Ok(told)
-    }
-
-    /// What would be set aside for such a request each time that a model is asked. What context, tools and former answers
-    /// add to it is not known before. `None` where no limit counts and nobody can say.
-    pub fn cost_at_most(
-        &self,
-        principal: &Principal,
-        request: &ModelRequest,
-        trace: TraceId,
-    ) -> Result<Option<Usd>, Failure> {
-        principal.require(&Action::model(bounded(&request.model)))?;
-        let settings = self.desk.settings.load_full();
-        let found = settings.models.get(&request.model);
-        let model = found.ok_or_else(|| self.unknown(principal, &request.model))?;
-        check_model(&request.body, self.desk.billing.limits(principal))?;
-        let order = Order {
-            principal,
-            trace,
-            endpoint: request.endpoint,
-            chain: chain(&settings, model, principal),
-            bytes: request.body.len(),
-            lasts: model.timeouts.total,
-        };
-        let bound = || Bound::of(request.endpoint, &once(&request.body)?);
-        self.desk.billing.cost_at_most(&order, bound)
     }
 
     async fn ask(&self, principal: &Principal, request: ModelRequest, via: Via) -> Result<Answer, Failure> {
