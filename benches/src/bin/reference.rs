@@ -1,18 +1,23 @@
-//! What the gateway is compared with, in the same run on the same machine: a plain route, the SDK's own MCP server, and
-//! an engine that answers at once.
+//! What the gateway is compared with, in the same run on the same machine: a plain route, the SDK's own MCP server, an
+//! engine that answers at once, and a proxy in front of it that does nothing else.
 #![expect(clippy::print_stdout, reason = "the address is the output")]
 #![expect(clippy::unwrap_used, reason = "a harness that does not work shall stop")]
 
 use axum::{
     Json, Router,
     body::Body,
+    extract::{Request, State},
     response::{IntoResponse, Response},
     routing::post,
     serve::ListenerExt,
 };
 use clap::{Parser, ValueEnum};
 use futures_util::{StreamExt, stream};
-use http::header;
+use http::{Uri, header};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -38,6 +43,9 @@ struct Options {
     /// How many tools the MCP server lists.
     #[arg(long, default_value_t = 1)]
     tools: usize,
+    /// Where the proxy sends everything: `http://HOST:PORT`.
+    #[arg(long, default_value = "http://127.0.0.1:0")]
+    to: Uri,
 }
 
 #[derive(Clone, ValueEnum)]
@@ -48,6 +56,8 @@ enum Kind {
     Mcp,
     /// An OpenAI-compatible engine that answers at once, whole or streamed; it calls the first tool that it is offered, once.
     Engine,
+    /// Hands each request on to an engine, and its answer back, and reads neither: what no gateway can do without.
+    Proxy,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -57,11 +67,34 @@ async fn main() {
         Kind::Route => Router::new().route("/", post(|_: String| async { Json(json!({"result": "4"})) })),
         Kind::Mcp => Router::new().fallback_service(mcp(options.tools)),
         Kind::Engine => Router::new().route("/v1/chat/completions", post(engine)),
+        Kind::Proxy => Router::new().fallback(pass).with_state(Proxy::new(options.to)),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
     let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     axum::serve(listener, app).await.unwrap();
+}
+
+#[derive(Clone)]
+struct Proxy {
+    client: Client<HttpConnector, Body>,
+    to: Uri,
+}
+
+impl Proxy {
+    fn new(to: Uri) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { client, to }
+    }
+}
+
+async fn pass(State(Proxy { client, to }): State<Proxy>, mut request: Request) -> Response {
+    let mut parts = to.into_parts();
+    parts.path_and_query = request.uri().path_and_query().cloned();
+    *request.uri_mut() = Uri::from_parts(parts).unwrap();
+    client.request(request).await.unwrap().into_response()
 }
 
 fn mcp(tools: usize) -> StreamableHttpService<Calculator, LocalSessionManager> {
