@@ -11,7 +11,7 @@ use offered::Offered;
 use crate::{
     answer, dialect,
     metrics::Metrics,
-    money::{Billing, Bound, Opened, Order, check_model},
+    money::{Billing, Bound, Opened, Order, check_model, once},
     reading::Begun,
     record::{Books, Record},
     relay::Relay,
