@@ -84,11 +84,9 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
             let task = client.task(&id).await?;
             printer.print(&task, whole).map(|()| done)
         }
-        Command::Cancel { ids } => each(&ids, async |id| Ok(client.cancel_task(id).await?), printer).await,
+        Command::Cancel { ids } => each(&ids, async |id| client.cancel_task(id).await, printer).await,
         Command::Requeue { ids, dry_run: true } => each(&ids, async |id| requeuable(&client, id).await, printer).await,
-        Command::Requeue { ids, dry_run: false } => {
-            each(&ids, async |id| Ok(client.requeue_task(id).await?), printer).await
-        }
+        Command::Requeue { ids, dry_run: false } => each(&ids, async |id| client.requeue_task(id).await, printer).await,
         Command::Watch(WatchArgs { id: Some(id) }) => watch_one(&client, &id, printer).await,
         Command::Watch(WatchArgs { id: None }) => watch::all(&client, printer).await.map(|()| done),
     }
@@ -116,9 +114,9 @@ async fn pages(client: &Client, args: &ListArgs) -> Result<Vec<TaskInfo>, Failur
 
 /// Does something to each of these tasks, and tells what became of them: of those that were refused at once, and of the
 /// others in the end. What would be refused for all of them ends it.
-async fn each(
+async fn each<E: Into<Failure>>(
     ids: &[String],
-    act: impl AsyncFn(&str) -> Result<TaskInfo, Failure>,
+    act: impl AsyncFn(&str) -> Result<TaskInfo, E>,
     printer: &mut Printer,
 ) -> Result<ExitCode, Failure> {
     let (mut tasks, mut refused) = (Vec::new(), Vec::new());
@@ -159,9 +157,9 @@ async fn requeuable(client: &Client, id: &str) -> Result<TaskInfo, Failure> {
 }
 
 /// Asks again where it was asked too often.
-async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+async fn patiently<T, E: Into<Failure>>(ask: impl AsyncFn() -> Result<T, E>) -> Result<T, Failure> {
     loop {
-        match ask().await {
+        match ask().await.map_err(E::into) {
             Err(failure) if failure.kind() == ErrorKind::RateLimited => {
                 sleep(failure.retry_after.unwrap_or(RATE_LIMITED)).await;
             }
