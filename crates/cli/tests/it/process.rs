@@ -147,9 +147,12 @@ async fn a_start_that_cannot_be_says_why() {
     drop(listener);
 
     let (code, _, err) = told(
-        serve("store: {url: 'postgres://nobody@127.0.0.1:1/x'}", &[])
-            .await
-            .unwrap(),
+        serve(
+            "store: {url: 'postgres://nobody@127.0.0.1:1/x'}",
+            &["--listen", "127.0.0.1:0"],
+        )
+        .await
+        .unwrap(),
     );
     assert_eq!(code, Some(4), "{err}");
     let (code, _, err) = told(serve("", &["--listen", "nonsense"]).await.unwrap());

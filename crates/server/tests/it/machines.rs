@@ -170,16 +170,33 @@ async fn a_machine_in_use_is_not_idle_however_long_its_answer_takes() {
 
 #[tokio::test]
 async fn a_price_that_has_risen_is_shown_beside_the_one_that_was_agreed() {
-    let served = Served::start().await;
-    let held = Held::start(&served).await;
-    let before = held.look().await;
+    let fake = Fake::start_at(RunPod::default(), 0, Clock::system()).await.unwrap();
+    let rig = at_runpod(&fake.url()).await;
+    let key = rig.key("acme", "ann", Role::User, &[]).await;
+    let list = done(&rig, &key, "list_gpu_instances", json!({"provider": "runpod"})).await;
+    let wish = json!({"provider": "runpod", "instance_id": list["instances"][0]["instance_id"]});
+    let made = done(&rig, &key, "create_gpu_instance", wish).await["instance"].take();
+    let look = async || {
+        rig.gateway.app.rentals.reconcile(Provider::RunPod).await.unwrap();
+        done(&rig, &key, "get_gpu_instance", json!({"instance_id": made["id"]})).await
+    };
+    let before = look().await;
     assert_eq!(before.get("price_now_per_hour_usd"), None, "{before}");
-    let id = before["instance_id"].as_str().unwrap().parse().unwrap();
-    held.fake.with(|vast| vast.raise_price(id, 2));
-    let after = held.look().await;
-    assert_eq!(after["price_per_hour_usd"], before["price_per_hour_usd"]);
+    fake.with(|runpod| runpod.pods[0].gpu_price *= 3);
+    let after = look().await;
     let (agreed, now) = (&after["price_per_hour_usd"], &after["price_now_per_hour_usd"]);
+    assert_eq!(agreed, &made["price_per_hour_usd"], "nothing was accepted");
     assert!(now.as_f64() > agreed.as_f64(), "{after}");
+}
+
+async fn at_runpod(url: &str) -> Rig {
+    Rig::with(|config| {
+        config.budgets =
+            serde_json::from_value(json!([{"scope": "tenant", "window": "24h", "limit_usd": 9999}])).unwrap();
+        let runpod = json!({"runpod": {"api_key": {"env": "RUNPOD_KEY"}, "url": format!("{url}/v2")}});
+        config.markets = serde_json::from_value(runpod).unwrap();
+    })
+    .await
 }
 
 #[tokio::test]
@@ -244,14 +261,7 @@ async fn what_more_time_would_cost_is_told_over_every_surface_and_bought_by_none
 async fn a_wish_has_the_bounds_that_its_schema_says() {
     // Who lets many ports be reached, and its offers be looked up often.
     let fake = Fake::start_at(RunPod::default(), 0, Clock::system()).await.unwrap();
-    let url = fake.url();
-    let rig = Rig::with(|config| {
-        config.budgets =
-            serde_json::from_value(json!([{"scope": "tenant", "window": "24h", "limit_usd": 9999}])).unwrap();
-        let runpod = json!({"runpod": {"api_key": {"env": "RUNPOD_KEY"}, "url": format!("{url}/v2")}});
-        config.markets = serde_json::from_value(runpod).unwrap();
-    })
-    .await;
+    let rig = at_runpod(&fake.url()).await;
     let key = rig.key("acme", "ann", Role::User, &[]).await;
     let list = done(&rig, &key, "list_gpu_instances", json!({"provider": "runpod"})).await;
     let offer = json!({"provider": "runpod", "instance_id": list["instances"][0]["instance_id"], "dry_run": true});
