@@ -28,6 +28,9 @@ fn words(failure: &Failure) -> String {
         words.push_str("\n  help: ");
         words.push_str(hint);
     }
+    if let Some(wait) = failure.retry_after {
+        words.push_str(&format!("\n  wait: {} s", wait.as_secs().max(1)));
+    }
     if failure.code != Code::InternalError {
         words.push_str("\n  more: forebay explain ");
         words.push_str(failure.code.as_str());

@@ -3,7 +3,10 @@
 use crate::money::Usd;
 use serde_json::value::RawValue;
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,7 +43,7 @@ pub struct ToolCall<'a> {
     /// How long it may take at most; the tool's own limit where there is none.
     pub patience: Option<Duration>,
     /// Where what it costs is told, by whoever wants to know.
-    pub cost: Option<&'a CallCost>,
+    pub cost: Option<&'a Arc<CallCost>>,
 }
 
 /// What a call came to. It is told even where the call failed, or was given up.

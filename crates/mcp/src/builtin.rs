@@ -199,6 +199,12 @@ impl Source for Builtins {
             .is_none_or(|ready| !ready.tool.is_offered_to(principal))
     }
 
+    fn withheld(&self, tool: &str) -> Option<Failure> {
+        let now = self.now.load();
+        let known = tools::NAMES.into_iter().find(|name| *name == tool)?;
+        (!now.tools.contains_key(known)).then(|| now.config.not_offered(known))
+    }
+
     fn is_trusted(&self, tool: &str) -> bool {
         let now = self.now.load();
         now.tools.get(tool).is_some_and(|ready| ready.tool.is_trusted())

@@ -21,9 +21,7 @@ use crate::{
     tools,
 };
 use arc_swap::ArcSwap;
-use forebay_domain::{
-    Action, Code, Failure, Principal, event::Outcome as Ending, money::Usd, port::AskModel, tool::CallCost,
-};
+use forebay_domain::{Action, Code, Failure, Principal, event::Outcome as Ending, money::Usd, port::AskModel};
 use forebay_runtime::{Clock, rate::RateLimiter, secret::SecretReader, telemetry::names};
 use forebay_store::EventLog;
 use serde_json::{Map, Value, value::RawValue};
@@ -99,8 +97,6 @@ pub struct Call<'a> {
     pub arguments: &'a RawValue,
     /// The params of the client's own request, where it sent one: what nobody here knows passes through in them.
     pub params: Option<&'a RawValue>,
-    /// Where what it costs is told.
-    pub cost: Option<&'a CallCost>,
 }
 
 impl<'a> Call<'a> {
@@ -111,7 +107,6 @@ impl<'a> Call<'a> {
             tool,
             arguments,
             params: None,
-            cost: None,
         }
     }
 }
@@ -329,9 +324,10 @@ impl Catalogue {
         cost: &mut Option<Usd>,
     ) -> Result<Outcome, Failure> {
         let lasts = context.deadline.unwrap_or(found.item.time_limit);
+        let caller = context.cost.clone();
         let prices = &self.0.prices;
         let told = Told {
-            caller: call.cost,
+            caller: caller.as_deref(),
             record: cost,
         };
         let bill = prices.bill(principal, &found.exposed, context.via, lasts, told);

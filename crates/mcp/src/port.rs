@@ -85,12 +85,11 @@ impl CallTool for Catalogue {
             let cancel = CancellationToken::new();
             // Whatever drops this future takes the call back, that part of it too that somebody else finishes for us.
             let _ended = cancel.clone().drop_guard();
-            let context = silent(via, cancel, deadline);
-            let worded = Call {
-                cost: call.cost,
-                ..Call::of(call.tool, call.arguments)
+            let context = CallContext {
+                cost: call.cost.cloned(),
+                ..silent(via, cancel, deadline)
             };
-            let outcome = Self::call(self, principal, worded, context).await?;
+            let outcome = Self::call(self, principal, Call::of(call.tool, call.arguments), context).await?;
             let complete = complete(call.tool, outcome)?;
             Ok(ToolAnswer {
                 text: text_of(&complete.raw),
@@ -155,6 +154,7 @@ fn silent(via: Via, cancel: CancellationToken, deadline: Option<Duration>) -> Ca
         deadline,
         client: Client::nobody(),
         retry: None,
+        cost: None,
     }
 }
 

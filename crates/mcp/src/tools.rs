@@ -58,6 +58,16 @@ impl Config {
         WebSearch::new(&self.web_search, &outside, None).map(drop)
     }
 
+    /// Why a built-in tool is not there.
+    pub(crate) fn not_offered(&self, name: &str) -> Failure {
+        let hint = if self.disabled.contains(name) {
+            format!("`tools.disabled` names it: it is offered once it is taken out there.")
+        } else {
+            format!("It needs settings: `tools.{name}` in the gateway's configuration.")
+        };
+        Failure::new(Code::UnknownTool, format!("The tool `{name}` is not offered here.")).hint(hint)
+    }
+
     pub(crate) fn check_names(&self) -> Result<(), Failure> {
         let unknown = self.disabled.iter().find(|name| !NAMES.contains(&name.as_str()));
         unknown.map_or(Ok(()), |name| {

@@ -35,9 +35,7 @@ async fn ask(query: CostQuery, context: &Context, printer: &mut Printer) -> Resu
 
 /// Whoever asks what the limits would say gets that as an exit code too: that of what would be refused.
 pub(super) fn judged(reason: Option<&str>, warnings: &[String]) -> Result<(), Failure> {
-    for warning in warnings {
-        report::say(&format!("warning: {warning}"));
-    }
+    warn(warnings);
     match reason {
         None => Ok(()),
         Some(reason) => Err(Failure::new(
@@ -62,6 +60,13 @@ fn table(check: &CostCheck) -> Table {
         (each, most),
         ("limits", verdict(check.reason.as_deref())),
     ])
+}
+
+/// Soft limits refuse nothing.
+pub(super) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        report::say(&format!("warning: {warning}"));
+    }
 }
 
 /// What the limits would say to something.

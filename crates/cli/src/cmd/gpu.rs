@@ -1,6 +1,6 @@
 //! `forebay gpu`: find, rent, watch and destroy machines.
 
-use super::dry_run::{judged, verdict};
+use super::dry_run::{judged, verdict, warn};
 use crate::{
     connect::Context,
     printer::{Printer, Table, harmless},
@@ -164,13 +164,16 @@ pub(crate) async fn run(command: Command, context: &Context, printer: &mut Print
         }
         Command::Quote(args) => {
             let quote = client.gpu_quote(&wish(args)).await?;
-            printer.print(&quote, quoted)
+            printer.print(&quote, quoted)?;
+            warn(&quote.warnings);
+            Ok(())
         }
         Command::Create(args) => {
             let key = key(args.idempotency_key.clone(), args.dry_run);
-            let created = client.gpu_create(&creation(args), &key).await?;
+            let wanted = creation(args);
+            let created = client.gpu_create(&wanted, &key).await?;
             printer.print(&created, outcome)?;
-            done(&created)
+            done(&created, &wanted)
         }
         Command::Destroy { id, dry_run } => {
             let machine = if dry_run {
@@ -247,16 +250,44 @@ fn key(named: Option<String>, dry_run: bool) -> String {
 
 /// Where somebody has to agree first, nothing was rented, and nothing will be where the limits refuse it: scripts must not
 /// take that for done.
-fn done(created: &GpuCreated) -> Result<(), Failure> {
+fn done(created: &GpuCreated, wanted: &GpuCreate) -> Result<(), Failure> {
     match (&created.outcome[..], &created.quote) {
         ("dry_run", Some(quote)) => judged(quote.reason.as_deref(), &quote.warnings),
         ("needs_approval", Some(quote)) => Err(Failure::new(
             Code::Conflict,
             "Nothing was rented: this installation wants somebody to agree first.",
         )
-        .hint(format!("If you do: forebay gpu create --quote {}", quote.id))),
+        .hint(format!("If you do: {}", again(quote, wanted)))),
+        (_, None)
+            if created
+                .instance
+                .as_ref()
+                .is_some_and(|machine| machine.state == "finding_out") =>
+        {
+            report::say(
+                "nobody knows yet whether its provider made it: that is being found out, and what is held for it stays held; \
+                 `forebay gpu ps` shows what became of it",
+            );
+            Ok(())
+        }
         _ => Ok(()),
     }
+}
+
+/// What rents a quote as it was wanted: ports and variables are not part of it.
+fn again(quote: &GpuQuote, wanted: &GpuCreate) -> String {
+    let ports = wanted.ports.iter().map(|port| format!(" --port {port}"));
+    let env = wanted
+        .env
+        .iter()
+        .map(|(name, value)| format!(" --env {}", quoted_word(&format!("{name}={value}"))));
+    let more: String = ports.chain(env).collect();
+    format!("forebay gpu create --quote {}{more}", quote.id)
+}
+
+/// For a POSIX shell.
+fn quoted_word(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// A slot of a machine without a GPU is a share of its CPU.
@@ -295,6 +326,15 @@ fn quoted(quote: &GpuQuote) -> Table {
         ("at most", format!("${}", quote.most_usd)),
         ("expires", quote.expires_at.to_string()),
         ("limits", verdict(quote.reason.as_deref())),
+        (
+            "approval",
+            if quote.needs_approval {
+                "somebody has to agree first"
+            } else {
+                "not needed"
+            }
+            .to_owned(),
+        ),
     ])
 }
 

@@ -5,9 +5,12 @@ use crate::{
     printer::{Format, Printer, Table},
 };
 use clap::Subcommand;
-use forebay_api::{ProviderCreate, ProviderDetail, ProviderInfo, ProviderTest, ProviderTested};
+use forebay_api::{ClientError, ProviderCreate, ProviderDetail, ProviderInfo, ProviderTest, ProviderTested};
 use forebay_domain::{Code, Failure};
 use serde_json::{Map, Value, json};
+
+/// So much of what was found is shown in a table.
+const SHOWN_CHARS_MAX: usize = 160;
 
 /// See, add, try and remove providers of context
 #[derive(Debug, Subcommand)]
@@ -42,19 +45,24 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   forebay provider create wiki --type rest --set base_url=https://wiki.example.com --set path='/search?q={query}'
-  forebay provider create facts --type postgresql --host db.example.com --database facts --dry-run")]
+  forebay provider create facts --type postgresql --host db.example.com --database facts --user reader \
+    --set 'password={\"env\":\"FACTS_PASSWORD\"}' --dry-run")]
 pub(crate) struct Create {
     /// A name for it
     name: String,
     /// postgresql, rest, chroma or mcp; `files` stands in the configuration file alone
     #[arg(long = "type", value_name = "TYPE")]
     kind: String,
+    /// Where the database or Chroma is
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
+    /// Its port
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
+    /// Which database of it
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
+    /// The role that reads there; its password is a reference: --set 'password={"env":"NAME"}'
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// A collection of Chroma
@@ -105,10 +113,23 @@ pub(crate) async fn create(wanted: Create, context: &Context, printer: &mut Prin
             Format::Json | Format::Yaml => printer.print(&wanted, |_| Table::of_one([])),
         };
     }
-    let made = context.client()?.create_provider(&wanted).await?;
+    let made = context.client()?.create_provider(&wanted).await.map_err(in_options)?;
     printer.print(&made, |made| {
         Table::of_one([("name", made.name.clone()), ("done", "created".to_owned())])
     })
+}
+
+/// Who typed options is told of options.
+fn in_options(error: ClientError) -> Failure {
+    let mut failure = Failure::from(error);
+    if failure.code == Code::InvalidConfig {
+        failure.hint.get_or_insert_with(|| {
+            "Settings are given as --host, --port, --database, --user, --collection and --set KEY=VALUE; \
+             docs/context.md lists them."
+                .into()
+        });
+    }
+    failure
 }
 
 impl Create {
@@ -150,7 +171,12 @@ fn row(provider: &ProviderInfo) -> [String; 6] {
         provider.origin.clone(),
         provider.condition.clone(),
         provider.strategies.join(" "),
-        provider.note.clone().unwrap_or_default(),
+        provider
+            .trouble
+            .as_ref()
+            .map(|trouble| trouble.message.clone())
+            .or_else(|| provider.note.clone())
+            .unwrap_or_default(),
     ]
 }
 
@@ -169,6 +195,15 @@ fn detail(shown: &ProviderDetail) -> Table {
     Table::of_one(rows)
 }
 
+/// On one line, without the spaces.
+fn beginning(text: &str) -> String {
+    let whole = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match whole.char_indices().nth(SHOWN_CHARS_MAX) {
+        None => whole,
+        Some((end, _)) => format!("{}…", &whole[..end]),
+    }
+}
+
 /// A provider that failed has failed for the shell too.
 fn found(name: &str, tested: &ProviderTested, printer: &mut Printer) -> Result<(), Failure> {
     if let Some(failure) = &tested.failure {
@@ -179,12 +214,11 @@ fn found(name: &str, tested: &ProviderTested, printer: &mut Printer) -> Result<(
     }
     printer.print(tested, |tested| {
         let rows = tested.items.iter().map(|item| {
-            let first: String = item.text.lines().next().unwrap_or_default().chars().take(80).collect();
             [
                 item.id.clone(),
                 format!("{:.3}", item.score),
                 item.source.clone(),
-                first,
+                beginning(&item.text),
             ]
         });
         Table::new(["id", "score", "source", "text"], rows)

@@ -273,6 +273,11 @@ pub(super) fn describe(node: &Value) -> String {
     } else if node.get("format") == Some(&"uri".into()) {
         "a URL".to_owned()
     } else {
-        "text".to_owned()
+        let examples = node.get("examples").and_then(Value::as_array).into_iter().flatten();
+        let examples: Vec<&str> = examples.filter_map(Value::as_str).collect();
+        match &examples[..] {
+            [] => "text".to_owned(),
+            examples => format!("text such as `{}`", examples.join("`, `")),
+        }
     }
 }

@@ -170,7 +170,7 @@ fn budgets_are_read_and_refused_by_their_place() {
     );
     check(
         "budgets: [{scope: tenant, window: soon, limit_usd: 50}]",
-        "1:27: `budgets[0].window`: expected text, found text",
+        "1:27: `budgets[0].window`: expected text such as `60m`, `24h`, `7d`, found text",
     );
     check(
         "budgets: [{scope: tenant, window: 60m, limit_usd: -1}]",

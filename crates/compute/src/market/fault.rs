@@ -11,7 +11,7 @@ pub enum MarketFault {
     /// Our key is not good, or not for this. Nothing that the provider says then is about machines.
     #[error("the provider does not let us in: {0}")]
     LockedOut(String),
-    #[error("the provider wants fewer requests")]
+    #[error("it is asked as often as it lets itself be asked, and not more often for now")]
     RateLimited { retry_after: Option<Duration> },
     /// There was no answer, or not in time.
     #[error("the provider could not be reached: {0}")]

@@ -3,6 +3,7 @@
 use super::{
     Rentals,
     body::Paying,
+    bounds::IDLE_MINUTES_MAX,
     label,
     record::after,
     types::{Advice, Done, Quote, QuoteRequest, ask},
@@ -120,8 +121,15 @@ fn idle(offer: &Offer, wanted: Option<Duration>, config: &RentalsConfig) -> Done
             Err(Failure::new(Code::InvalidArguments, message).hint("Name a lifetime instead."))
         }
         (_, wanted) => {
-            let most = config.idle_minutes.map(|minutes| Duration::from_mins(minutes.into()));
-            Ok(wanted.or(most))
+            let minutes = |minutes: u32| Duration::from_mins(minutes.into());
+            let most = config.idle_minutes.unwrap_or(IDLE_MINUTES_MAX);
+            if wanted.is_some_and(|wanted| wanted < minutes(1) || wanted > minutes(most)) {
+                let message = format!("a machine here ends when it was idle for 1 to {most} minutes");
+                return Err(
+                    Failure::new(Code::InvalidArguments, message).hint("Name an idle time within that, or none.")
+                );
+            }
+            Ok(wanted.or(config.idle_minutes.map(minutes)))
         }
     }
 }

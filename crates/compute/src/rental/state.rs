@@ -123,13 +123,10 @@ pub(crate) fn answered(record: &mut Record, answer: &Created, now: Timestamp) ->
         (_, Created::Ambiguous { why, id }) => {
             record.row.state = RentalState::FindingOut;
             record.body.fault = Some(why.to_string());
-            let mut facts = vec![Fact::Ambiguous];
-            if let Some(id) = id {
-                // It said that it failed and that this is it. Who asked is told that there is none, so there shall be none.
-                record.row.machine = Some(id.clone());
-                facts.extend(end(record, Why::MadeInError, now));
-            }
-            facts
+            let Some(id) = id else { return vec![Fact::Ambiguous] };
+            // It said that it failed and that this is it. Who asked is told that there is none, so there shall be none.
+            record.row.machine = Some(id.clone());
+            end(record, Why::MadeInError, now).into_iter().collect()
         }
     }
 }
@@ -319,8 +316,13 @@ fn gone(record: &mut Record, now: Timestamp) -> Vec<Fact> {
 fn present(record: &mut Record, machine: &Machine, now: Timestamp) -> Vec<Fact> {
     let mut facts = Vec::new();
     if !record.is_there() {
-        let was_lost = record.row.state == RentalState::FindingOut;
-        facts.extend(was_lost.then_some(Fact::Found));
+        if record.row.state == RentalState::FindingOut {
+            facts.push(Fact::Found);
+            // What was in doubt is so no more.
+            if record.row.desired == Desired::Up {
+                record.body.fault = None;
+            }
+        }
         record.row.machine = Some(machine.id.clone());
         facts.extend(is_up(record, now));
     }

@@ -81,6 +81,11 @@ pub(super) fn metadata(metadata: &Metadata) -> Result<Box<RawValue>, Failure> {
     Ok(raw)
 }
 
+/// A time as it is kept: what is answered now reads the same later.
+pub(super) fn kept(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).expect("it is coarser than a time that there is")
+}
+
 impl Draft {
     /// What a model said.
     pub(super) fn answer(content: &str, metadata: Box<RawValue>) -> Self {
@@ -103,7 +108,7 @@ impl Draft {
             metadata: self.metadata,
             usage: None,
             task: task.to_owned(),
-            created_at: at,
+            created_at: kept(at),
         }
     }
 }

@@ -159,10 +159,9 @@ impl Task {
     fn of(self, principal: &Principal, asked: &Asked, context: Option<&str>) -> Result<NewTask, Failure> {
         let input = Bytes::from(self.body.to_string());
         if input.len() > BODY_BYTES_MAX {
-            let message = format!("It has {} bytes; there are at most {BODY_BYTES_MAX}.", input.len());
-            return Err(
-                Failure::new(Code::BodyTooLarge, message).hint("Add some nodes later, in requests of their own.")
-            );
+            let message = format!("The request has {} bytes; it may have {BODY_BYTES_MAX}.", input.len());
+            return Err(Failure::new(Code::BodyTooLarge, message)
+                .hint("Send less at a time: nodes in requests of their own, and a long one in parts."));
         }
         let key = asked.idempotency_key.clone();
         Ok(NewTask {

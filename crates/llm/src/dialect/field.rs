@@ -11,7 +11,7 @@ pub(crate) type Map = serde_json::Map<String, Value>;
 /// The request is at fault, here: the sentence goes on after the field's name.
 pub(super) fn refused(param: &str, how: impl fmt::Display) -> Failure {
     Failure::new(Code::InvalidRequest, format!("`{param}` {how}."))
-        .hint("Change or leave out that field.")
+        .hint("Change that field; where it is not needed, leave it out.")
         .details(json!({ "param": param }))
 }
 

@@ -32,6 +32,9 @@ impl Fate {
     }
 }
 
+/// What a call is told that comes too late.
+pub(super) const NO_MORE: &str = "This turn has made as many calls as one may, or has cost what it may.";
+
 /// What the fates depend on.
 pub(super) struct Circumstances<'a> {
     pub(super) offered: &'a Offered,
@@ -82,8 +85,7 @@ impl Circumstances<'_> {
             return Fate::Approval;
         }
         if *left == 0 {
-            let message = "This turn has made as many calls as one may.";
-            return Fate::Refused(Failure::new(Code::Overloaded, message).hint("Answer with what there is."));
+            return Fate::Refused(Failure::new(Code::Overloaded, NO_MORE).hint("Answer with what there is."));
         }
         *left -= 1;
         Fate::Run

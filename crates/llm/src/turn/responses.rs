@@ -111,10 +111,7 @@ impl Turn {
                 left -= 1;
                 Fate::Run
             }
-            Fate::Approval | Fate::PutOff => Fate::Refused(Failure::new(
-                Code::Overloaded,
-                "This turn has made as many calls as one may.",
-            )),
+            Fate::Approval | Fate::PutOff => Fate::Refused(Failure::new(Code::Overloaded, plan::NO_MORE)),
             Fate::Run | Fate::Refused(_) | Fate::Back => fate,
         });
         fates.collect()

@@ -9,7 +9,7 @@ use forebay_domain::{
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -111,7 +111,7 @@ impl Turn {
     async fn run(&self, call: &Call, mine: &Mine, means: &Means, places: &Semaphore) -> Done {
         let _place = places.acquire().await;
         let began = self.asker.desk.books.clock.monotonic();
-        let cost = CallCost::default();
+        let cost = Arc::new(CallCost::default());
         let answer = self.ask_tool(call, mine, means, &cost).await;
         let took = self.asker.desk.books.clock.monotonic().saturating_sub(began);
         let status = match &answer {
@@ -154,7 +154,13 @@ impl Turn {
         }
     }
 
-    async fn ask_tool(&self, call: &Call, mine: &Mine, means: &Means, cost: &CallCost) -> Result<ToolAnswer, Failure> {
+    async fn ask_tool(
+        &self,
+        call: &Call,
+        mine: &Mine,
+        means: &Means,
+        cost: &Arc<CallCost>,
+    ) -> Result<ToolAnswer, Failure> {
         let principal = self.narrow.as_ref().unwrap_or(&self.asker.principal);
         let too_late = || {
             let message = format!(

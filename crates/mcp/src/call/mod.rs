@@ -11,10 +11,10 @@ pub use capabilities::{Capability, ClientCaps};
 pub use client::{AskFault, Client, Thinking};
 pub use emission::{Emission, LogLevel, Question, Step};
 
-use forebay_domain::{Code, Failure, port::Via};
+use forebay_domain::{Code, Failure, port::Via, tool::CallCost};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json, value::RawValue};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Everything about a call but who, what and with which arguments.
@@ -29,6 +29,8 @@ pub struct CallContext {
     pub client: Client,
     /// What a client brings along that was asked before (2026-07-28, multi-round-trip requests).
     pub retry: Option<Retry>,
+    /// Where what it costs is told, together with what the calls cost that it is handed on to.
+    pub cost: Option<Arc<CallCost>>,
 }
 
 /// The answers to what an earlier round asked, and the state it left with the client.

@@ -62,6 +62,7 @@ impl<'a> Inner<'a> {
             deadline: None,
             client,
             retry: None,
+            cost: None,
         }
     }
 

@@ -112,7 +112,6 @@ impl Front {
                     tool: name,
                     arguments,
                     params: stripped.as_deref().or(*params),
-                    cost: None,
                 };
                 catalogue.call(principal, call, context).await
             }

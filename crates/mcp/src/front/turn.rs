@@ -42,6 +42,7 @@ impl Turn {
             deadline: None,
             client: self.client.clone(),
             retry,
+            cost: None,
         }
     }
 

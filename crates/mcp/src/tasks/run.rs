@@ -106,6 +106,7 @@ impl CallTask {
             deadline: None,
             client: client.clone(),
             retry: None,
+            cost: None,
         };
         let mut call = pin!(self.pursue(run.principal, &input, context));
         let ended = loop {
@@ -143,7 +144,6 @@ impl CallTask {
                 tool: &input.name,
                 arguments,
                 params: Some(&input.params),
-                cost: None,
             };
             let context = CallContext {
                 retry: retry.take(),

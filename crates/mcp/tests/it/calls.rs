@@ -22,6 +22,7 @@ fn context() -> CallContext {
         deadline: None,
         client: Client::nobody(),
         retry: None,
+        cost: None,
     }
 }
 

@@ -51,6 +51,7 @@ fn context() -> CallContext {
         deadline: None,
         client: Client::nobody(),
         retry: None,
+        cost: None,
     }
 }
 

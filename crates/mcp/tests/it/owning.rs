@@ -82,6 +82,7 @@ async fn read(gate: &Gate, reader: &Principal, scope: &Scope, uri: &str) -> Resu
         deadline: None,
         client: Client::nobody(),
         retry: None,
+        cost: None,
     };
     match gate.catalogue.read(reader, scope, uri, None, context).await {
         Ok(Outcome::Complete(complete)) => {

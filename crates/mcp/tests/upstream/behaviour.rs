@@ -25,7 +25,6 @@ async fn what_nobody_here_knows_passes_through_both_ways() {
         let arguments = raw(&json!({"x": 1}));
         let call = Call {
             params: Some(&params),
-            cost: None,
             ..Call::of("up__echo", &arguments)
         };
         let Ok(Outcome::Complete(complete)) = rig.catalogue.call(&principal(), call, context()).await else {

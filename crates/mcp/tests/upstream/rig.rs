@@ -203,6 +203,7 @@ pub(crate) fn context() -> CallContext {
         deadline: None,
         client: Client::nobody(),
         retry: None,
+        cost: None,
     }
 }
 

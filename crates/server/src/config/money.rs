@@ -44,7 +44,7 @@ pub struct BudgetConfig {
 
 /// The length of a window, in whole minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-#[schemars(with = "String", extend("pattern" = "^[0-9]+[mhd]$"))]
+#[schemars(with = "String", extend("pattern" = "^[0-9]+[mhd]$", "examples" = ["60m", "24h", "7d"]))]
 pub struct WindowLength(pub u32);
 
 /// What is no length of a window.

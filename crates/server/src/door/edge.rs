@@ -10,8 +10,10 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use forebay_domain::{Code, Failure};
 use forebay_runtime::telemetry::{TRACEPARENT, TraceContext, names};
 use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 use tracing::Instrument;
 
@@ -53,7 +55,7 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
         .rules()
         .neighbours(listener)
         .check(authority.as_ref(), request.headers());
-    let mut response = match stranger {
+    let mut response = match stranger.and_then(|()| legible(request.uri())) {
         Err(failure) => errors::respond(record.line().dialect, &failure, trace),
         Ok(()) => next.run(request).instrument(span.clone()).await,
     };
@@ -66,6 +68,17 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
     }
     record.close(&response);
     response
+}
+
+/// Names in a path are text.
+fn legible(uri: &http::Uri) -> Result<(), Failure> {
+    match percent_decode_str(uri.path()).decode_utf8() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(
+            Failure::new(Code::InvalidRequest, "The path of the request is no text in UTF-8.")
+                .hint("Percent-encode names as UTF-8."),
+        ),
+    }
 }
 
 /// The caller's place in its own trace.

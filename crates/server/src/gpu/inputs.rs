@@ -2,7 +2,8 @@
 
 use super::definitions::Own;
 use forebay_compute::rental::bounds::{
-    DISK_GB_MAX, IMAGE_BYTES_MAX, KEY_BYTES_MAX, PORTS_MAX, VARIABLE_BYTES_MAX, VARIABLE_NAME_BYTES_MAX, VARIABLES_MAX,
+    DISK_GB_MAX, IDLE_MINUTES_MAX, IMAGE_BYTES_MAX, KEY_BYTES_MAX, PORTS_MAX, VARIABLE_BYTES_MAX,
+    VARIABLE_NAME_BYTES_MAX, VARIABLES_MAX,
 };
 use serde_json::{Value, json};
 
@@ -90,7 +91,7 @@ fn create_input(provider: &Value, offer: &Value, image: &Value, (disk, hours): (
         "image": image,
         "disk_gb": disk,
         "hours": hours,
-        "idle_minutes": {"type": "integer", "minimum": 1, "maximum": 525_600,
+        "idle_minutes": {"type": "integer", "minimum": 1, "maximum": IDLE_MINUTES_MAX,
             "description": "Destroy it once nobody has used it through the gateway for so long"},
         "ports": {"type": "array", "maxItems": PORTS_MAX, "items": {"type": "integer", "minimum": 1, "maximum": 65535},
             "description": "TCP ports that are to be reached"},

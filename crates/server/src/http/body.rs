@@ -88,8 +88,17 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
 
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     json::check_strict(bytes)?;
-    serde_json::from_slice(bytes).map_err(|error| {
-        Failure::new(Code::InvalidRequest, format!("The body does not fit: {error}."))
+    let does_not_fit = |why: &str| {
+        Failure::new(Code::InvalidRequest, format!("The body does not fit: {why}."))
             .hint("`GET /openapi.json` has the schema of every body.")
+    };
+    // A list would be read as the members of an object in their order, which are nobody's to count on.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(does_not_fit("it has to be a JSON object"));
+    }
+    let reader = &mut serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(reader).map_err(|error| match error.path().to_string().as_str() {
+        "." => does_not_fit(&error.inner().to_string()),
+        path => does_not_fit(&format!("`{path}`: {}", error.inner())),
     })
 }

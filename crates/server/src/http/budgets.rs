@@ -108,12 +108,9 @@ pub(crate) async fn remove(
         let (tenant, minutes) = (tenant(&caller, which.tenant.as_deref())?, window(&which.window)?);
         let of = key(which.scope, tenant, (which.id.as_deref(), minutes))?;
         let stored = app.store.ledger().budgets(Some(&of.tenant)).await?;
-        let found = stored
-            .into_iter()
-            .find(|stored| *stored == rule(of.clone(), stored.window));
-        let found = found
-            .filter(|found| found.window.minutes == minutes)
-            .ok_or_else(unknown)?;
+        let is_meant =
+            |stored: &BudgetRule| stored.window.minutes == minutes && *stored == rule(of.clone(), stored.window);
+        let found = stored.into_iter().find(is_meant).ok_or_else(unknown)?;
         if app.store.ledger().remove_budget(of).await? {
             Ok(info(&found, "api"))
         } else {

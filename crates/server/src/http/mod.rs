@@ -352,6 +352,9 @@ fn cors(app: &Arc<App>, listener: Listener) -> CorsLayer {
         "ratelimit",
         "retry-after",
         "idempotent-replayed",
+        "location",
+        "preference-applied",
+        "x-task-id",
     ];
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(known))

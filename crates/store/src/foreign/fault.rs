@@ -54,6 +54,19 @@ pub(super) fn refused(name: &str, what: &str) -> StoreError {
     }
 }
 
+/// No connection could be made at all.
+pub(super) fn unreached(name: &str, error: std::io::Error) -> StoreError {
+    let what = match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "nobody listens there",
+        _ => "it cannot be reached",
+    };
+    StoreError::Foreign {
+        name: name.to_owned(),
+        fault: ForeignFault::Away(what),
+        source: Some(Arc::new(sqlx::Error::Io(error))),
+    }
+}
+
 pub(super) fn of(name: &str, error: sqlx::Error) -> StoreError {
     let fault = match &error {
         sqlx::Error::Database(error) => {

@@ -21,6 +21,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use std::{net::IpAddr, time::Duration};
+use tokio::net::TcpStream;
 
 use crate::StoreError;
 pub use answer::{Answer, ForeignRow};
@@ -115,6 +116,8 @@ pub struct About {
 #[derive(Clone)]
 pub struct Foreign {
     pool: PgPool,
+    /// A host or an address, and a port.
+    address: (String, u16),
     /// How messages name it.
     name: String,
     search_path: Vec<String>,
@@ -142,8 +145,9 @@ impl Foreign {
             Tls::Disable => PgSslMode::Disable,
         };
         let address = target.address.map(|address| address.to_string());
+        let address = address.unwrap_or_else(|| target.host.clone());
         let options = PgConnectOptions::new_without_pgpass()
-            .host(address.as_deref().unwrap_or(&target.host))
+            .host(&address)
             .port(target.port)
             .database(&target.database)
             .username(&target.user)
@@ -159,6 +163,7 @@ impl Foreign {
             .connect_lazy_with(sqlx::ConnectOptions::disable_statement_logging(options));
         Ok(Self {
             pool,
+            address: (address, target.port),
             name,
             search_path: target.search_path.clone(),
         })
@@ -169,6 +174,20 @@ impl Foreign {
             open: self.pool.size(),
             idle: u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX),
             max: CONNECTIONS_MAX,
+        }
+    }
+
+    /// The pool waits out a refused connection, as one of a database that is just starting. Whoever asks a question does
+    /// not: nobody listening is an answer.
+    async fn knock(&self) -> Result<(), StoreError> {
+        if self.pool.size() > 0 {
+            return Ok(());
+        }
+        let knocking = TcpStream::connect((self.address.0.as_str(), self.address.1));
+        match tokio::time::timeout(ACQUIRE_PATIENCE, knocking).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(fault::unreached(&self.name, error)),
+            Err(_) => Err(fault::of(&self.name, sqlx::Error::PoolTimedOut)),
         }
     }
 

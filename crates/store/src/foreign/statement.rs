@@ -42,6 +42,7 @@ impl Foreign {
             return Err(fault::refused(&self.name, "it holds a NUL"));
         }
         let timeout = timeout.clamp(TIMEOUT_MIN, TIMEOUT_MAX);
+        self.knock().await?;
         let connection = self
             .pool
             .acquire()

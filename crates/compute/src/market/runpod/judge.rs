@@ -147,7 +147,7 @@ mod tests {
                 r#"{"title":"t","status":422,"errors":["name: x"]}"#,
                 "refused: the provider refuses: t; name: x",
             ),
-            (429, "", "refused: the provider wants fewer"),
+            (429, "", "refused: it is asked as often"),
             (500, r#"{"title":"Internal","status":500}"#, "ambiguous"),
             (500, r#"{"title":"Internal","status":500,"podId":"p1"}"#, "ambiguous p1"),
             (504, "", "ambiguous"),

@@ -68,8 +68,8 @@ impl Create {
             user_label: wanted.user_id.clone(),
             model: wanted.model_id.clone(),
             metadata: node::metadata(&wanted.metadata).map_err(TaskFault::lasting)?,
-            created_at: now,
-            expires_at: settings.expires_at(now),
+            created_at: node::kept(now),
+            expires_at: settings.expires_at(now).map(node::kept),
             nodes,
         };
         let created = self.0.conversations.create(&new, settings.room()).await;

@@ -232,7 +232,10 @@ fn too_long(misfit: Misfit) -> Failure {
         "The model would read about {} tokens at least; there is room for {}.",
         misfit.tokens, misfit.tokens_max
     );
-    Failure::new(Code::PromptTooLong, message).hint("Ask with fewer words, or delete nodes of the context.")
+    Failure::new(Code::PromptTooLong, message).hint(match misfit.tokens_max {
+        0 => "`max_tokens` takes all that the model has room for: ask for a shorter answer.",
+        _ => "Ask with fewer words, or delete nodes of the context.",
+    })
 }
 
 /// Where no engine counts, somebody has to.

@@ -12,7 +12,7 @@ use forebay_domain::{
 use forebay_mcp::{CallContext, Outcome, PricesConfig};
 use forebay_store::ledger::{Transaction, TransactionQuery};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -216,7 +216,7 @@ async fn whoever_calls_for_a_turn_is_told_what_it_cost() {
     let bench = priced(None).await;
     let port: &dyn CallTool = &bench.gate.catalogue;
     let cost_of = async |tool: &str, arguments: Value| {
-        let (cost, arguments) = (CallCost::default(), raw(&arguments.to_string()));
+        let (cost, arguments) = (Arc::new(CallCost::default()), raw(&arguments.to_string()));
         let call = ToolCall {
             tool,
             arguments: &arguments,

@@ -79,6 +79,7 @@ async fn run(app: &App, caller: &Caller, tool: &str, arguments: &RawValue) -> Re
         deadline: None,
         client,
         retry: None,
+        cost: None,
     };
     let call = Call::of(tool, arguments);
     tokio::select! {

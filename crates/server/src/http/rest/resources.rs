@@ -51,6 +51,7 @@ pub(crate) async fn read(
             deadline: None,
             client: Client::nobody(),
             retry: None,
+            cost: None,
         };
         let outcome = app
             .catalogue

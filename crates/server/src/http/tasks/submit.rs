@@ -44,7 +44,13 @@ async fn take(app: &App, caller: &Caller, headers: &HeaderMap, wanted: TaskCreat
         }
         (sent, written) => sent.or(written),
     };
-    let input = serde_json::to_vec(&wanted.input).expect("JSON was read from JSON");
+    // Where none is sent it is one without members: each type says what it lacks.
+    let input = if wanted.input.is_null() {
+        json!({})
+    } else {
+        wanted.input
+    };
+    let input = serde_json::to_vec(&input).expect("JSON was read from JSON");
     app.work.accept(&wanted.kind, &caller.principal, &input)?;
     let mut new = app
         .work
