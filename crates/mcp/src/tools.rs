@@ -61,7 +61,7 @@ impl Config {
     /// Why a built-in tool is not there.
     pub(crate) fn not_offered(&self, name: &str) -> Failure {
         let hint = if self.disabled.contains(name) {
-            format!("`tools.disabled` names it: it is offered once it is taken out there.")
+            "`tools.disabled` names it: it is offered once it is taken out there.".to_owned()
         } else {
             format!("It needs settings: `tools.{name}` in the gateway's configuration.")
         };
