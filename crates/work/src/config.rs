@@ -43,7 +43,7 @@ impl Default for TasksConfig {
             workers: 16,
             lease_s: 30,
             poll_ms: 1_000,
-            attempts_max: NonZeroU32::new(5).expect("it is not zero"),
+            attempts_max: NonZeroU32::new(8).expect("it is not zero"),
             queued_max: NonZeroU32::new(100_000).expect("it is not zero"),
             result_hours: NonZeroU32::new(24).expect("it is not zero"),
             types: BTreeMap::new(),

@@ -49,7 +49,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   forebay task list --status running
-  forebay task list --status dead -o json | jq -r '.[].id' | xargs forebay task requeue")]
+  forebay task list --status dead -o json | jq -r '.[].id' | xargs -r forebay task requeue")]
 pub(crate) struct ListArgs {
     /// Only those that are pending, scheduled, running, completed, failed, cancelled or dead
     #[arg(long)]

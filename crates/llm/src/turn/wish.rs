@@ -12,7 +12,7 @@ const EXECUTION: &str = "tool_execution";
 const PROVIDERS_MAX: usize = 16;
 const QUERY_BYTES_MAX: usize = 16 << 10;
 const ITEMS_MAX: u64 = 100;
-const TOKENS_MAX: u64 = 1 << 20;
+const TOKENS_MAX: u64 = 131_072;
 
 /// The gateway's own fields of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

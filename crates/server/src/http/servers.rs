@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Streamable HTTP to one server.
 #[utoipa::path(post, path = "/servers/{name}/mcp", tag = "mcp", request_body = serde_json::Value,
-    params(("name" = String, Path, description = "an upstream, or `forebay` for the built-in tools")),
+    params(("name" = String, Path, description = "an upstream, or one of the gateway's own: `forebay`, `compose`, `contexts`, `gpu`, `tools`")),
     responses((status = 200, body = serde_json::Value), (status = 202, description = "a notification was taken"),
         (status = 404, description = "there is no such server")))]
 pub(crate) async fn post(
@@ -35,7 +35,7 @@ pub(crate) async fn post(
 
 /// The stream of a legacy session on which the server speaks first.
 #[utoipa::path(get, path = "/servers/{name}/mcp", tag = "mcp",
-    params(("name" = String, Path, description = "an upstream, or `forebay` for the built-in tools")),
+    params(("name" = String, Path, description = "an upstream, or one of the gateway's own: `forebay`, `compose`, `contexts`, `gpu`, `tools`")),
     responses((status = 200, body = String, content_type = "text/event-stream"), (status = 405, description = "2026-07-28 has no such stream")))]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
@@ -48,7 +48,7 @@ pub(crate) async fn get(
 
 /// Ends a legacy session.
 #[utoipa::path(delete, path = "/servers/{name}/mcp", tag = "mcp",
-    params(("name" = String, Path, description = "an upstream, or `forebay` for the built-in tools")),
+    params(("name" = String, Path, description = "an upstream, or one of the gateway's own: `forebay`, `compose`, `contexts`, `gpu`, `tools`")),
     responses((status = 204, description = "the session has ended")))]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
