@@ -29,7 +29,7 @@ fn words(failure: &Failure) -> String {
         words.push_str(hint);
     }
     if let Some(wait) = failure.retry_after {
-        words.push_str(&format!("\n  wait: {} s", wait.as_secs().max(1)));
+        words.extend(["\n  wait: ", &wait.as_secs().max(1).to_string(), " s"]);
     }
     if failure.code != Code::InternalError {
         words.push_str("\n  more: forebay explain ");
