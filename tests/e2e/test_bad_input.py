@@ -320,3 +320,16 @@ def test_a_refused_request_whose_body_never_comes_is_told_that_the_connection_en
         connection.endheaders()
         answer = connection.getresponse()
         assert (answer.status, answer.getheader("connection")) == (401, "close"), answer.read()
+
+
+def test_a_list_is_no_body_and_a_path_is_text(gateway: Gateway, user: Key) -> None:
+    listed = gateway.http.post("/api/v1/mcp/contexts", json=["gpt-3.5-turbo", [], {}], headers=user.bearer)
+    assert (listed.status_code, listed.json()["code"]) == (400, "invalid_request"), listed.text
+    assert "JSON object" in listed.text
+    named = gateway.http.post("/api/v1/mcp/tasks", json={"type": "mcp.add_node", "run_at": "soon"}, headers=user.bearer)
+    assert named.status_code == 400 and "`run_at`" in named.text, named.text
+    for path in ("/api/v1/mcp/tasks/%ff", "/api/v1/mcp/contexts/%ff"):
+        odd = gateway.http.get(path, headers=user.bearer)
+        assert (odd.status_code, odd.json()["code"]) == (400, "invalid_request"), odd.text
+    odd = gateway.http.get("/v1/responses/%ff", headers=user.bearer)
+    assert odd.status_code == 400 and odd.json()["error"]["message"], odd.text

@@ -104,7 +104,7 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
 ) -> None:
     made = config(scripted.url, 1.0)
     made["models"]["unknown"] = {"backends": made["models"]["paid"]["backends"]}
-    gateway = start(made | {"prices": {"tools": {"calculator": 0.25, "web_search": 2}}})
+    gateway = start(made | {"prices": {"tools": {"calculator": 0.25, "gateway_status": 2}}})
     key = gateway.new_key("user")
     scripted.will()
 
@@ -129,7 +129,7 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
     call = dry("tool", "call", "calculator", '{"expression":"6*7"}')
     assert (call["kind"], call["most_usd"], call["allowed"]) == ("tool", 0.25, True)
     assert dry("tool", "test", "calculator") == call
-    assert not dry("tool", "call", "web_search", code=6)["allowed"], "it costs more than there is"
+    assert not dry("tool", "call", "gateway_status", code=6)["allowed"], "it costs more than there is"
     shown = gateway.cli("tool", "call", "calculator", "--dry-run", key=key.key).stdout
     assert "$0.25" in shown and "would be let in" in shown
     unpriced = gateway.cli("chat", "--model", "unknown", "--dry-run", "Why?", key=key.key)
@@ -181,6 +181,22 @@ def test_what_is_asked_through_the_proxy_is_paid_and_limited_like_everything(
     assert not ask(10).get("isError")
     (window,) = gateway.http.get("/api/v1/spending", headers=key.bearer).json()["windows"]
     assert (window["held_usd"], window["spent_usd"]) == (0, ONE_ANSWER_USD)
+
+
+def test_what_a_tool_costs_is_told_whatever_it_was_called_by(start: Callable[..., Gateway], scripted: Scripted) -> None:
+    declared = {"tools": {"gateway-status": {"description": "How the gateway is."}}}
+    prices = {"tools": {"gateway_status": 0.25}}
+    gateway = start(config(scripted.url, 5.0) | {"mcp": declared, "prices": prices})
+    key = gateway.new_key("user")
+    scripted.will(script.call(("gateway-status", {})), script.echo_results)
+    body = harness.chat_body(
+        "paid", tools=[{"type": "function", "function": {"name": "gateway-status"}}], max_tokens=10
+    )
+    answer = gateway.chat(body, key.bearer)
+    assert answer.status_code == 200, answer.text
+    (tool,) = answer.json()["forebay"]["tools"]
+    assert (tool["name"], tool["status"], tool["cost_usd"]) == ("gateway-status", "success", 0.25), tool
+    assert answer.json()["forebay"]["cost"]["usd"] > 0.25
 
 
 def test_the_bound_is_never_below_what_a_real_engine_counts(

@@ -155,6 +155,10 @@ def test_the_command_line_quotes_tries_rents_and_destroys(machines: Gateway, own
     assert cli("destroy", made["id"], "--dry-run")["state"] not in ("destroying", "gone")
     cli("destroy", made["id"])
     harness.wait_for("it is gone", lambda: cli("ps") == [])
+    for minutes in (0, 525_601):
+        wish = {"offer_id": offer, "idle_minutes": minutes, "dry_run": True}
+        wrong = machines.http.post("/api/v1/gpu/instances", json=wish, headers=owner.bearer)
+        assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_arguments"), wrong.text
     poor = machines.new_key("user")
     limit = ("budget", "set", "0.001", "--window", "60m", "--scope", "key", "--id", poor.id)
     assert machines.cli(*limit, key=machines.admin.key).returncode == 0

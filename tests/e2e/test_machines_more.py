@@ -206,6 +206,8 @@ def test_limits_are_set_listed_and_removed_from_a_shell(start: Callable[..., Gat
     budget("set", "9", "--window", "24h", "--scope", "key", "--id", user.id)
     assert [can("5.00"), can("5.01")] == [0, 6]
     budget("remove", "--window", "24h", "--scope", "key", "--id", user.id)
+    budget("set", "7", "--window", "24h")
+    assert budget("remove", "--window", "24h")["limit_usd"] == 7.0, "beside a shorter one of the same scope"
     budget("remove", "--window", "60m")
     budget("remove", "--window", "60m", code=5)
     assert can("1000") == 0, "a soft limit only tells"

@@ -150,6 +150,14 @@ def test_a_name_that_no_tool_has_is_the_clients_own(asking: Gateway, asker: Key,
     assert answer["choices"][0]["finish_reason"] == "tool_calls" and scripted.bodies[0]["tools"] == [tool]
 
 
+def test_a_built_in_tool_that_is_not_offered_is_no_clients(asking: Gateway, asker: Key, scripted: Scripted) -> None:
+    scripted.will()
+    tool = {"type": "function", "function": {"name": "web_search"}}
+    refused = asking.chat(harness.chat_body("scripted", tools=[tool]), asker.bearer)
+    assert refused.status_code == 404 and "`web_search` is not offered" in refused.text, refused.text
+    assert scripted.heard == []
+
+
 def test_a_name_as_an_upstream_has_them_is_no_clients(asking: Gateway, asker: Key, scripted: Scripted) -> None:
     scripted.will()
     tool = {"type": "function", "function": {"name": "memory__no_such_tool"}}

@@ -68,6 +68,12 @@ impl Source for Shelf {
         catalogue.is_none_or(|catalogue| catalogue.find(principal, &Scope::Whole, builtin).is_none())
     }
 
+    fn withheld(&self, tool: &str) -> Option<Failure> {
+        let builtin = self.now.load().tools.get(tool)?.builtin()?;
+        let (_, why) = self.catalogue.upgrade()?.withheld(&Scope::Whole, builtin)?;
+        Some(why)
+    }
+
     fn is_trusted(&self, tool: &str) -> bool {
         let now = self.now.load();
         now.tools
