@@ -124,7 +124,7 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
     assert chat["most_usd"] == max(one["held_usd"] for one in billed)
     much = dry("chat", "--model", "paid", "--max-tokens", "1000000", "Why?", code=6)
     assert not much["allowed"] and much["most_usd"] > 1 and "above $1.00" in much["reason"]
-    turn = dry("test-endpoint", "paid", "--query", "Why?", "--tools", "calculator", "--max-tokens", "10")
+    turn = dry("test-endpoint", "paid", "--query", "Why?", "--tools", "calculator", "--max-tokens", "10", code=6)
     assert turn["most_usd"] > chat["most_usd"], "that a tool is offered counts"
     call = dry("tool", "call", "calculator", '{"expression":"6*7"}')
     assert (call["kind"], call["most_usd"], call["allowed"]) == ("tool", 0.25, True)
