@@ -79,14 +79,13 @@ impl Terms {
             Paying::Accrues => lifetime.min(HORIZON),
             Paying::Prepaid => lifetime,
         };
-        let idle = idle(&offer, wish.idle, config)?;
         Ok(Self {
             image: wish.image.unwrap_or_else(|| config.image.clone()),
             disk_gb: wish.disk_gb.unwrap_or(config.disk_gb),
             first_hold: offer.rate.cost_of(first),
             offer,
             lifetime,
-            idle,
+            idle: wish.idle,
             paying,
             hours,
         })
@@ -113,8 +112,8 @@ impl Terms {
 }
 
 /// What uses a machine of this host is not seen, so that none of them is ever idle.
-fn idle(offer: &Offer, wanted: Option<Duration>, config: &RentalsConfig) -> Done<Option<Duration>> {
-    match (offer.id.provider, wanted) {
+fn idle(provider: Provider, wanted: Option<Duration>, config: &RentalsConfig) -> Done<Option<Duration>> {
+    match (provider, wanted) {
         (Provider::Local, None) => Ok(None),
         (Provider::Local, Some(_)) => {
             let message = "nobody sees whether a machine of this host is used, so no idle time ends one";
@@ -149,12 +148,17 @@ fn lifetime(offer: &Offer, wanted: Option<Duration>, paying: Paying, config: &Re
     if wanted.is_none() {
         lifetime = lifetime.min(longest);
     }
+    within(lifetime, longest)?;
+    Ok(lifetime)
+}
+
+fn within(lifetime: Duration, longest: Duration) -> Done<()> {
     if lifetime.is_zero() || lifetime > longest {
         let minutes = longest.as_secs() / 60;
         let message = format!("this machine can live for 1 to {minutes} minutes");
         return Err(Failure::new(Code::InvalidArguments, message));
     }
-    Ok(lifetime)
+    Ok(())
 }
 
 fn whole_hours(time: Duration) -> Duration {
@@ -179,7 +183,12 @@ impl Rentals {
     pub(super) async fn terms(&self, id: &OfferId, wish: Wish) -> Done<Terms> {
         let config = self.0.config.load_full();
         let disk_gb = wish.disk_gb.unwrap_or(config.disk_gb);
+        // What is wrong whatever the offer is costs no look at its provider, which lets itself be asked only so often.
         super::check::wish(wish.image.as_deref(), disk_gb)?;
+        if let Some(wanted) = wish.lifetime {
+            within(wanted, Duration::from_hours(config.lifetime_max_hours.into()))?;
+        }
+        let idle = idle(id.provider, wish.idle, &config)?;
         let market = self.market_or_refuse(id.provider)?;
         let read = market.offer(id.id(), disk_gb).await;
         let offer = read.map_err(|fault| super::told::failure(id.provider, &fault))?;
@@ -193,7 +202,7 @@ impl Rentals {
                 format!("the offer `{id}` has no price"),
             ));
         }
-        Terms::of(offer, wish, &config)
+        Terms::of(offer, Wish { idle, ..wish }, &config)
     }
 
     pub(super) async fn promise(&self, principal: &Principal, terms: &Terms) -> Done<Quote> {
