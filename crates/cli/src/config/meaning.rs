@@ -148,6 +148,7 @@ impl<'a> Judge<'a> {
         }
         let Config { store, auth, tools, .. } = self.config;
         self.credentials(reader);
+        self.entries_of_mcp(reader);
         self.webhooks(reader, Secrets::Read);
         let is_readable = |reference: &SecretRef| reader.read(reference).is_ok();
         if store.password.as_ref().is_none_or(is_readable) {
@@ -172,6 +173,22 @@ impl<'a> Judge<'a> {
                 let path = format!("tools.file_reader.allowed_paths.{index}");
                 self.tell(&path, problem, failure.hint.clone());
             }
+        }
+    }
+
+    /// Providers and tools are told one by one, each where it stands. Where something was found already they are not judged
+    /// again.
+    fn entries_of_mcp(&mut self, reader: &SecretReader) {
+        for (entry, failure) in self.config.app().faults_of_mcp(reader) {
+            let is_of_it = |path: &str| path.strip_prefix(&entry).is_some_and(|rest| !rest.starts_with(is_name));
+            if self.mistakes.iter().any(|found| is_of_it(&found.path)) {
+                continue;
+            }
+            // What it says of the key goes on from that of the entry; of a built-in tool it may name another section.
+            let (key, problem) = failure.message.split_once(": ").unwrap_or((&entry, &failure.message));
+            let key = if is_of_it(key) { key } else { &entry };
+            let path: Vec<String> = parts(key).map(str::to_owned).collect();
+            self.tell_at(&path, problem.trim_end_matches('.').to_owned(), failure.hint.clone());
         }
     }
 
@@ -361,6 +378,10 @@ fn without_key<'f>(key: &str, failure: &'f Failure) -> &'f str {
         .strip_prefix(key)
         .and_then(|words| words.strip_prefix(": "));
     words.unwrap_or(&failure.message).trim_end_matches('.')
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
 }
 
 /// The segments of `models.NAME.backends[0].url`, whose name may hold dots itself.

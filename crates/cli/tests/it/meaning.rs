@@ -105,6 +105,24 @@ fn a_folder_that_is_not_there_is_refused_where_it_stands() {
 }
 
 #[test]
+fn all_that_is_wrong_with_providers_and_tools_is_told_where_it_stands() {
+    let yaml = "mcp:\n  providers:\n    facts:\n      type: postgresql\n      config: {host: db}\n    \
+                pages:\n      type: rest\n      config: {path: /x}\n  tools:\n    bell:\n      \
+                endpoint: {url: 'https://a.example'}\n    file_reader:\n      config:\n        allowed_paths: [/no/such]";
+    let (sources, _data) = sources(yaml, &[]);
+    let told = sources.load().unwrap_err().to_string();
+    for line in [
+        "5:15: `mcp.providers.facts.config.database`: ",
+        "8:15: `mcp.providers.pages.config.base_url`: ",
+        "11:7: `mcp.tools.bell`: it needs a `description`",
+        "13:7: `mcp.tools.file_reader`: /no/such cannot be found",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    assert_eq!(told.matches("`mcp.").count(), 4, "{told}");
+}
+
+#[test]
 fn what_needs_no_machine_is_checked_without_it() {
     for yaml in [
         "server: {public_url: 'mailto:me@example.com'}",

@@ -7,11 +7,17 @@ use crate::{
     door::{Rules, token::Outside},
 };
 use forebay_compute::{MarketsConfig, RentalsConfig};
-use forebay_context::{Providers, contexts::ContextsSettings};
+use forebay_context::{Providers, ProvidersConfig, contexts::ContextsSettings};
 use forebay_domain::{Code, Failure, ledger::BudgetRule};
-use forebay_mcp::{PricesConfig, declared::Declared, upstream::Upstreams};
+use forebay_mcp::{
+    PricesConfig,
+    declared::{self, Declared},
+    tools,
+    upstream::Upstreams,
+};
 use forebay_runtime::{Clock, Entropy, Tasks, secret::SecretReader};
 use forebay_work::TasksConfig;
+use std::collections::BTreeMap;
 
 /// The configuration of everything that the gateway process runs.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -59,6 +65,30 @@ impl AppConfig {
         self.builtin_tools()?.check(secrets)?;
         Declared::check(&mcp.tools, &tool_kit(&mcp, secrets, clock))?;
         Providers::check(&mcp.context(), secrets)
+    }
+
+    /// What is wrong with providers and tools of `mcp:`, each by itself, at the key of each.
+    pub fn faults_of_mcp(&self, secrets: &SecretReader) -> Vec<(String, Failure)> {
+        let mcp = self.mcp.in_force();
+        let kit = tool_kit(&mcp, secrets, &Clock::system());
+        let tools = mcp.tools.0.iter().filter_map(|(name, tool)| {
+            let alone = declared::Config(BTreeMap::from([(name.clone(), tool.clone())]));
+            let declared = Declared::check(&alone, &kit);
+            let fault = declared
+                .and_then(|()| alone.onto(tools::Config::default())?.check(secrets))
+                .err()?;
+            Some((format!("mcp.tools.{name}"), fault))
+        });
+        let context = mcp.context();
+        let providers = context.providers.0.iter().filter_map(|(name, provider)| {
+            let alone = forebay_context::Config {
+                providers: ProvidersConfig(BTreeMap::from([(name.clone(), provider.clone())])),
+                ..context.clone()
+            };
+            let fault = Providers::check(&alone, secrets).err()?;
+            Some((format!("mcp.providers.{name}"), fault))
+        });
+        tools.chain(providers).collect()
     }
 
     /// What may be spent.
