@@ -7,7 +7,7 @@ use crate::{
     door::{Rules, token::Outside},
 };
 use forebay_compute::{MarketsConfig, RentalsConfig};
-use forebay_context::{Providers, ProvidersConfig, contexts::ContextsSettings};
+use forebay_context::{Providers, config::ProvidersConfig, contexts::ContextsSettings};
 use forebay_domain::{Code, Failure, ledger::BudgetRule};
 use forebay_mcp::{
     PricesConfig,
