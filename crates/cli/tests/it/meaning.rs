@@ -110,7 +110,7 @@ fn all_that_is_wrong_with_providers_and_tools_is_told_where_it_stands() {
                 pages:\n      type: rest\n      config: {path: /x}\n  tools:\n    bell:\n      \
                 endpoint: {url: 'https://a.example'}\n    file_reader:\n      config:\n        allowed_paths: [/no/such]";
     let (sources, _data) = sources(yaml, &[]);
-    let told = sources.load().unwrap_err().to_string();
+    let told = sources.load().err().unwrap().to_string();
     for line in [
         "5:15: `mcp.providers.facts.config.database`: ",
         "8:15: `mcp.providers.pages.config.base_url`: ",
