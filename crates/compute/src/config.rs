@@ -1,6 +1,9 @@
 //! The sections `markets:` and `rentals:` of the configuration, as they are written.
 
-use crate::market::{ionet::IoNetConfig, local::LocalConfig, runpod::RunPodConfig, vast::VastConfig};
+use crate::{
+    market::{ionet::IoNetConfig, local::LocalConfig, runpod::RunPodConfig, vast::VastConfig},
+    rental::bounds::IDLE_MINUTES_MAX,
+};
 use forebay_domain::{
     Code, Failure,
     money::{Usd, UsdRate},
@@ -48,7 +51,7 @@ pub struct RentalsConfig {
     /// A machine that nobody used through the gateway for so many minutes is destroyed; never for that, where this is
     /// not set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1), extend("x-forebay-reload" = "live"))]
+    #[schemars(range(min = 1, max = 525_600), extend("x-forebay-reload" = "live"))]
     pub idle_minutes: Option<u32>,
     /// A machine that does not run so many minutes after it was rented is destroyed.
     #[schemars(range(min = 1), extend("x-forebay-reload" = "live"))]
@@ -144,6 +147,9 @@ impl RentalsConfig {
         ];
         if let Some((key, _)) = minutes.into_iter().find(|(_, minutes)| *minutes == 0) {
             return wrong(key, "at least 1".to_owned());
+        }
+        if self.idle_minutes.is_some_and(|minutes| minutes > IDLE_MINUTES_MAX) {
+            return wrong("idle_minutes", format!("at most {IDLE_MINUTES_MAX}"));
         }
         if !(100..=30_000).contains(&self.offers_timeout_ms) {
             return wrong("offers_timeout_ms", "between 100 and 30000".to_owned());

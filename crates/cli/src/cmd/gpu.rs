@@ -274,20 +274,12 @@ fn done(created: &GpuCreated, wanted: &GpuCreate) -> Result<(), Failure> {
     }
 }
 
-/// What rents a quote as it was wanted: ports and variables are not part of it.
+/// What rents a quote as it was wanted: ports and variables are not part of it, and values are not repeated.
 fn again(quote: &GpuQuote, wanted: &GpuCreate) -> String {
     let ports = wanted.ports.iter().map(|port| format!(" --port {port}"));
-    let env = wanted
-        .env
-        .iter()
-        .map(|(name, value)| format!(" --env {}", quoted_word(&format!("{name}={value}"))));
+    let env = wanted.env.keys().map(|name| format!(" --env {name}=…"));
     let more: String = ports.chain(env).collect();
     format!("forebay gpu create --quote {}{more}", quote.id)
-}
-
-/// For a POSIX shell.
-fn quoted_word(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// A slot of a machine without a GPU is a share of its CPU.

@@ -152,7 +152,10 @@ async fn requeuable(client: &Client, id: &str) -> Result<TaskInfo, Failure> {
     if task.may_be_requeued() {
         return Ok(task);
     }
-    let message = format!("Only what has failed is queued again, and this is {}.", task.status);
+    let message = format!(
+        "Only a task that failed can be queued again, and this is {}.",
+        task.status
+    );
     Err(Failure::new(Code::Conflict, message))
 }
 

@@ -5,7 +5,7 @@ use super::{
     body::{Agreed, Body, Money, Ordered},
     bootstrap::{self, TOKEN_VARIABLE, Token, URL_VARIABLE},
     check, label,
-    quote::{HORIZON, Terms, Wish},
+    quote::{HORIZON, Terms, Wish, check_idle},
     record::{Record, after},
     state,
     steps::Step,
@@ -88,7 +88,10 @@ impl Rentals {
 
     async fn wanted(&self, principal: &Principal, request: &CreateRequest) -> Done<Terms> {
         let (offer, wish, promise) = match &request.what {
-            What::Offer(offer) => (offer.clone(), Wish::default(), None),
+            What::Offer(offer) => {
+                check_idle(request.idle, &self.0.config.load())?;
+                (offer.clone(), Wish::default(), None)
+            }
             What::Quote(quoted) => {
                 let promise = self.promised(principal, &quoted.id).await?;
                 if !quoted.is_of(&promise.offer) {

@@ -120,15 +120,8 @@ fn idle(provider: Provider, wanted: Option<Duration>, config: &RentalsConfig) ->
             Err(Failure::new(Code::InvalidArguments, message).hint("Name a lifetime instead."))
         }
         (_, wanted) => {
-            let minutes = |minutes: u32| Duration::from_mins(minutes.into());
-            let most = config.idle_minutes.unwrap_or(IDLE_MINUTES_MAX);
-            if wanted.is_some_and(|wanted| wanted < minutes(1) || wanted > minutes(most)) {
-                let message = format!("a machine here ends when it was idle for 1 to {most} minutes");
-                return Err(
-                    Failure::new(Code::InvalidArguments, message).hint("Name an idle time within that, or none.")
-                );
-            }
-            Ok(wanted.or(config.idle_minutes.map(minutes)))
+            let usual = config.idle_minutes.map(|minutes| Duration::from_mins(minutes.into()));
+            Ok(wanted.or(usual))
         }
     }
 }
@@ -166,9 +159,21 @@ fn whole_hours(time: Duration) -> Duration {
     HOUR.saturating_mul(u32::try_from(hours).unwrap_or(u32::MAX))
 }
 
+/// What somebody names who agrees to no quote: a quote is rented as it was promised.
+pub(super) fn check_idle(wanted: Option<Duration>, config: &RentalsConfig) -> Done<()> {
+    let most = config.idle_minutes.unwrap_or(IDLE_MINUTES_MAX);
+    let may_be = Duration::from_mins(1)..=Duration::from_mins(most.into());
+    if wanted.is_none_or(|wanted| may_be.contains(&wanted)) {
+        return Ok(());
+    }
+    let message = format!("a machine here ends when it was idle for 1 to {most} minutes");
+    Err(Failure::new(Code::InvalidArguments, message).hint("Name an idle time within that, or none."))
+}
+
 impl Rentals {
     /// Reads the offer anew, prices it, and promises that price for a while.
     pub async fn quote(&self, principal: &Principal, request: QuoteRequest) -> Done<Quote> {
+        check_idle(request.idle, &self.0.config.load())?;
         let wish = Wish {
             image: request.image,
             disk_gb: request.disk_gb,

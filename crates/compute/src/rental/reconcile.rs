@@ -188,8 +188,7 @@ impl Rentals {
     /// That nobody knows whether it was made is told by each process that finds it so: the one that wrote it down may have
     /// died before it could tell.
     fn tell_again(&self, record: &Record) -> Done<()> {
-        // One that was made in error is known.
-        let is_unclear = record.row.state == RentalState::FindingOut && record.row.machine.is_none();
+        let is_unclear = record.row.state == RentalState::FindingOut;
         let is_told = self.watching(record.provider, |watching| {
             if is_unclear {
                 !watching.unclear.insert(record.id.clone())

@@ -123,10 +123,13 @@ pub(crate) fn answered(record: &mut Record, answer: &Created, now: Timestamp) ->
         (_, Created::Ambiguous { why, id }) => {
             record.row.state = RentalState::FindingOut;
             record.body.fault = Some(why.to_string());
-            let Some(id) = id else { return vec![Fact::Ambiguous] };
-            // It said that it failed and that this is it. Who asked is told that there is none, so there shall be none.
-            record.row.machine = Some(id.clone());
-            end(record, Why::MadeInError, now).into_iter().collect()
+            let mut facts = vec![Fact::Ambiguous];
+            if let Some(id) = id {
+                // It said that it failed and that this is it. Who asked is told that there is none, so there shall be none.
+                record.row.machine = Some(id.clone());
+                facts.extend(end(record, Why::MadeInError, now));
+            }
+            facts
         }
     }
 }

@@ -24,8 +24,8 @@ pub(super) const ADD_NODE: &str = "mcp.add_node";
 pub(super) const DELETE_NODE: &str = "mcp.delete_node";
 pub(super) const DELETE: &str = "mcp.delete_context";
 
-/// What fails while another process or an engine is away is tried again soon, since somebody may be waiting for it, and
-/// for a minute in all: an engine that is started again takes as long.
+/// What fails while another process or an engine is away is tried again soon, since somebody may be waiting for it, for
+/// half a minute on average and a minute at most: a small engine that is started again takes as long.
 pub(super) const RETRY: Retry = Retry {
     attempts_max: 8,
     first: Duration::from_millis(500),

@@ -12,9 +12,11 @@ use forebay_domain::{
 use std::sync::Arc;
 
 impl Catalogue {
-    /// Whether this caller finds a tool of that name in the whole catalogue, be it offered now or withheld.
+    /// Whether this caller finds a tool of that name in the whole catalogue, be it offered now or held back. One that needs
+    /// settings first is not here.
     pub fn has_tool(&self, principal: &Principal, tool: &str) -> bool {
-        self.find(principal, &Scope::Whole, tool).is_some() || self.withheld(&Scope::Whole, tool).is_some()
+        let is_held = |(_, why): (_, Failure)| why.code != Code::UnknownTool;
+        self.find(principal, &Scope::Whole, tool).is_some() || self.withheld(&Scope::Whole, tool).is_some_and(is_held)
     }
 
     /// The names in the whole catalogue of the tools that a server offers.

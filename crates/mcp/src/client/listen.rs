@@ -52,6 +52,9 @@ pub(super) fn start(
     }
 }
 
+/// Of JSON-RPC.
+const METHOD_NOT_FOUND: i64 = -32_601;
+
 struct Keeper {
     link: Link,
     core: Arc<Core>,
@@ -68,7 +71,10 @@ impl Keeper {
             let begun = Instant::now();
             if let Err(ClientFault::Refused(error)) = self.listen_once().await {
                 tracing::warn!(error.code, "an MCP upstream refused a subscription to its changes");
-                return;
+                // What has no room for one more may have it later; what knows of none never will.
+                if error.code == METHOD_NOT_FOUND {
+                    return;
+                }
             }
             if self.cancel.is_cancelled() || !self.core.is_open() {
                 return;

@@ -4,7 +4,7 @@ use super::{
     Alert, Alerts, Kind,
     feed::{details, object},
 };
-use forebay_compute::rental::{Rental, RentalNews};
+use forebay_compute::rental::{Rental, RentalNews, Why};
 use forebay_domain::ledger::Overrun;
 use forebay_runtime::Tasks;
 use forebay_store::rentals::Desired;
@@ -42,7 +42,12 @@ fn of_rentals(news: &RentalNews) -> Option<Alert> {
         RentalNews::AmbiguousCreate(rental) => Some(of_rental(
             Kind::AmbiguousCreate,
             rental,
-            "nobody knows whether it was made; it is being found out, and what is held for it stays held",
+            if rental.why == Some(Why::MadeInError) {
+                "its provider said that it failed, and that it made this; it is destroyed once it is seen, and what is held \
+                 for it stays held until then"
+            } else {
+                "nobody knows whether it was made; it is being found out, and what is held for it stays held"
+            },
         )),
         RentalNews::DestroyFailing {
             rental,

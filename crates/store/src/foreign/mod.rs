@@ -177,8 +177,8 @@ impl Foreign {
         }
     }
 
-    /// The pool waits out a refused connection, as one of a database that is just starting. Whoever asks a question does
-    /// not: nobody listening is an answer.
+    /// The pool waits out a refused connection, as one of a database that is just starting. Where it has none to begin with
+    /// nobody listening is an answer, and told at once.
     async fn knock(&self) -> Result<(), StoreError> {
         if self.pool.size() > 0 {
             return Ok(());

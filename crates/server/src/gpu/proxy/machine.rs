@@ -61,6 +61,7 @@ fn in_use(app: &App, rental: &str) -> InUse {
             let next = now.saturating_add(USED_EVERY).unwrap_or(Timestamp::MAX);
             tokio::select! {
                 biased;
+                // Whoever has it always says when it ended.
                 ended = &mut is_over => break ended.unwrap_or(now),
                 () = stop.draining() => break clock.now(),
                 () = clock.reaches(next) => {}
