@@ -52,7 +52,7 @@ async fn every_call_leaves_one_event_that_says_nothing_of_its_content() {
         (&user, "calculator", r#"{"canary":1}"#),
         (&user, "fb_00ff_canary my prompt", "{}"),
         (&user, "canary", "{}"),
-        // It exists, but not in this configuration.
+        // It exists, but not in this configuration: its name is one of ours.
         (&user, "file_reader", "{}"),
         (&viewer, "calculator", r#"{"expression":"1"}"#),
     ] {
@@ -74,7 +74,7 @@ async fn every_call_leaves_one_event_that_says_nothing_of_its_content() {
             ("tool:calculator", Ending::Failed(Code::InvalidArguments)),
             ("tool:?", Ending::Failed(Code::UnknownTool)),
             ("tool:?", Ending::Failed(Code::UnknownTool)),
-            ("tool:?", Ending::Failed(Code::UnknownTool)),
+            ("tool:file_reader", Ending::Failed(Code::UnknownTool)),
             ("tool:calculator", Ending::Failed(Code::Forbidden)),
         ]
     );
