@@ -112,10 +112,10 @@ fn all_that_is_wrong_with_providers_and_tools_is_told_where_it_stands() {
     let (sources, _data) = sources(yaml, &[]);
     let told = sources.load().err().unwrap().to_string();
     for line in [
-        "5:15: `mcp.providers.facts.config.database`: ",
-        "8:15: `mcp.providers.pages.config.base_url`: ",
-        "11:7: `mcp.tools.bell`: it needs a `description`",
-        "13:7: `mcp.tools.file_reader`: /no/such cannot be found",
+        "5:7: `mcp.providers.facts.config.database`: ",
+        "8:7: `mcp.providers.pages.config.base_url`: ",
+        "10:5: `mcp.tools.bell`: it needs a `description`",
+        "12:5: `mcp.tools.file_reader`: /no/such cannot be found",
     ] {
         assert!(told.contains(line), "{line}\n{told}");
     }
