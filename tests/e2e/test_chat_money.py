@@ -47,6 +47,16 @@ class Client:
         return self.api.chat.completions.create(**asked)
 
 
+def settled(gateway: Gateway, key: Key) -> None:
+    """One answer is paid and nothing is held: soon after it was given."""
+
+    def is_so() -> bool:
+        (window,) = gateway.http.get("/api/v1/spending", headers=key.bearer).json()["windows"]
+        return (window["held_usd"], window["spent_usd"]) == (0, ONE_ANSWER_USD)
+
+    harness.wait_for("the bill of one answer", is_so)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_is_over_budget_is_refused_once(start: Callable[..., Gateway], scripted: Scripted, stream: bool) -> None:
     gateway = start(config(scripted.url, 0.1))
@@ -135,8 +145,7 @@ def test_a_dry_run_says_what_it_would_cost_and_spends_nothing(
     unpriced = gateway.cli("chat", "--model", "unknown", "--dry-run", "Why?", key=key.key)
     assert unpriced.returncode == 6 and "has no price" in unpriced.stderr
     assert len(scripted.heard) == 1, "the one that was meant"
-    (window,) = gateway.http.get("/api/v1/spending", headers=key.bearer).json()["windows"]
-    assert (window["held_usd"], window["spent_usd"]) == (0, ONE_ANSWER_USD)
+    settled(gateway, key)
     no_json = gateway.cli("tool", "call", "calculator", "no json", "--dry-run", key=key.key)
     assert no_json.returncode != 0
     for wrong in ({}, {"tool": "calculator", "request": {"model": "paid"}}, {"request": {"messages": []}}):
@@ -179,8 +188,7 @@ def test_what_is_asked_through_the_proxy_is_paid_and_limited_like_everything(
     assert len(scripted.heard) == before
     scripted.will(script.say())
     assert not ask(10).get("isError")
-    (window,) = gateway.http.get("/api/v1/spending", headers=key.bearer).json()["windows"]
-    assert (window["held_usd"], window["spent_usd"]) == (0, ONE_ANSWER_USD)
+    settled(gateway, key)
 
 
 def test_what_a_tool_costs_is_told_whatever_it_was_called_by(start: Callable[..., Gateway], scripted: Scripted) -> None:
