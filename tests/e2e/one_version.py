@@ -182,6 +182,11 @@ class Listening(http.server.ThreadingHTTPServer):
         self.sessions: set[str] = set()
         self.streams: dict[str, queue.Queue[Any]] = {}
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asked may be gone before the answer, which is no fault to tell of; any other is."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
     def open(self) -> str:
         session = f"s{next(self.numbers)}"
         self.sessions.add(session)
