@@ -28,8 +28,8 @@ fn words(failure: &Failure) -> String {
         words.push_str("\n  help: ");
         words.push_str(hint);
     }
-    if let Some(wait) = failure.retry_after {
-        words.extend(["\n  wait: ", &wait.as_secs().max(1).to_string(), " s"]);
+    if let Some(wait) = failure.wait_seconds() {
+        words.extend(["\n  wait: ", &wait.to_string(), " s"]);
     }
     if failure.code != Code::InternalError {
         words.push_str("\n  more: forebay explain ");
@@ -45,5 +45,25 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ClapKind::DisplayHelp | ClapKind::DisplayVersion => ExitCode::SUCCESS,
         _ => exit_code(ErrorKind::Invalid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+    use forebay_domain::{Code, Failure};
+    use std::time::Duration;
+
+    #[test]
+    fn how_long_to_wait_is_told_in_whole_seconds_and_never_as_none() {
+        let failure = Failure::new(Code::RateLimited, "Too many requests.").hint("Ask less often.");
+        assert!(!words(&failure).contains("wait:"));
+        for (after, told) in [(2_100, "3 s"), (12_000, "12 s"), (300, "1 s")] {
+            let failure = failure.clone().retry_after(Duration::from_millis(after));
+            let expected = format!(
+                "error: Too many requests.\n  help: Ask less often.\n  wait: {told}\n  more: forebay explain rate_limited"
+            );
+            assert_eq!(words(&failure), expected);
+        }
     }
 }

@@ -242,6 +242,12 @@ impl Failure {
         self.code.kind()
     }
 
+    /// How long to wait, in whole seconds: rounded up, so that whoever waits that long has waited long enough, and never
+    /// 0, which says "at once".
+    pub fn wait_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|after| seconds_up(after).max(1))
+    }
+
     /// The sentence for people: what was wrong, then what to do.
     pub fn sentence(&self) -> String {
         match &self.hint {
@@ -270,6 +276,11 @@ fn ended(sentence: &str) -> String {
     } else {
         format!("{sentence}.")
     }
+}
+
+/// Whole seconds, rounded up.
+pub fn seconds_up(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

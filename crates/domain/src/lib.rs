@@ -26,7 +26,7 @@ pub mod task;
 pub mod tool;
 
 pub use access::{Action, Decision, Role};
-pub use error::{Code, ErrorKind, Failure};
+pub use error::{Code, ErrorKind, Failure, seconds_up};
 pub use event::Event;
 pub use grant::Grant;
 pub use pattern::Pattern;

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use forebay_domain::{Code, ErrorKind, Failure};
 use http::StatusCode;
 use serde_json::{Map, Value, json, value::RawValue};
-use std::time::Duration;
 
 /// How a client is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +148,7 @@ pub(crate) fn failed(id: Option<&Id>, failure: &Failure, dialect: Dialect) -> An
     Answered {
         status: status(failure.code, dialect),
         message: format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into(),
-        retry_after_s: failure.retry_after.map(whole_seconds),
+        retry_after_s: failure.wait_seconds(),
         failed: Some(failure.code),
     }
 }
@@ -161,11 +160,6 @@ pub(crate) fn error(failure: &Failure, dialect: Dialect) -> Value {
         "message": sentence(failure),
         "data": data(failure),
     })
-}
-
-/// Rounded up, so that whoever waits that long has waited long enough; and never 0, which says "at once".
-fn whole_seconds(after: Duration) -> u64 {
-    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 /// The body that answers a request which never became a message: one that the door refused.
@@ -327,6 +321,7 @@ fn data(failure: &Failure) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const MODERN: Dialect = Dialect::Streamable(Version::V2026_07_28);
     const LEGACY: Dialect = Dialect::Streamable(Version::V2025_11_25);

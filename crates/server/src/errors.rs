@@ -11,7 +11,6 @@ use forebay_api::{PROBLEM_TYPE, Problem};
 use forebay_domain::{Code, ErrorKind, Failure, id::TraceId};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
-use std::time::Duration;
 
 /// Which shape an error takes on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +65,10 @@ pub fn respond(dialect: Dialect, failure: &Failure, trace: TraceId) -> Response 
         Dialect::Anthropic => on_v1(failure, &anthropic_body(failure, trace)),
         Dialect::Mcp => json_rpc(failure),
     };
-    if let Some(after) = failure.retry_after {
+    if let Some(wait) = failure.wait_seconds() {
         response
             .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds_up(after).max(1)));
+            .insert(header::RETRY_AFTER, HeaderValue::from(wait));
     }
     if failure.code == Code::BodyTooLarge {
         // What is left of the body is not read, so nothing more can come over this connection.
@@ -93,7 +92,7 @@ pub fn problem_of(failure: &Failure, trace: TraceId) -> Problem {
         hint: failure.hint.clone(),
         details: failure.details.clone(),
         trace_id: Some(trace.to_string()),
-        retry_after_s: failure.retry_after.map(|after| seconds_up(after).max(1)),
+        retry_after_s: failure.wait_seconds(),
     }
 }
 
@@ -105,11 +104,6 @@ fn problem(failure: &Failure, trace: TraceId) -> Response {
         HeaderValue::from_static("application/problem+json"),
     );
     response
-}
-
-/// Whole seconds, rounded up: whoever waits that long has waited long enough.
-pub(crate) fn seconds_up(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// The shape that OpenAI's clients read: <https://platform.openai.com/docs/guides/error-codes>.

@@ -257,7 +257,7 @@ fn done(created: &GpuCreated, wanted: &GpuCreate) -> Result<(), Failure> {
             Code::Conflict,
             "Nothing was rented: this installation wants somebody to agree first.",
         )
-        .hint(format!("If you do: {}", again(quote, wanted)))),
+        .hint(format!("If you do: {}", again(&quote.id, wanted)))),
         (_, None)
             if created
                 .instance
@@ -275,11 +275,11 @@ fn done(created: &GpuCreated, wanted: &GpuCreate) -> Result<(), Failure> {
 }
 
 /// What rents a quote as it was wanted: ports and variables are not part of it, and values are not repeated.
-fn again(quote: &GpuQuote, wanted: &GpuCreate) -> String {
+fn again(quote: &str, wanted: &GpuCreate) -> String {
     let ports = wanted.ports.iter().map(|port| format!(" --port {port}"));
     let env = wanted.env.keys().map(|name| format!(" --env {name}=…"));
     let more: String = ports.chain(env).collect();
-    format!("forebay gpu create --quote {}{more}", quote.id)
+    format!("forebay gpu create --quote {quote}{more}")
 }
 
 /// A slot of a machine without a GPU is a share of its CPU.
@@ -379,4 +379,24 @@ fn machines(machines: &[GpuInstance]) -> Table {
         ["id", "offer", "state", "gpu", "price", "spent", "ends by", "reached at"],
         rows,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GpuCreate, again};
+
+    /// What is printed can be typed as it stands, but for the values.
+    #[test]
+    fn a_quote_is_rented_with_the_ports_and_variables_that_were_wanted() {
+        let wanted = GpuCreate {
+            ports: vec![8_000, 22],
+            env: [("TOKEN".to_owned(), "secret".to_owned())].into(),
+            ..GpuCreate::default()
+        };
+        assert_eq!(
+            again("gq_1", &wanted),
+            "forebay gpu create --quote gq_1 --port 8000 --port 22 --env TOKEN=…"
+        );
+        assert_eq!(again("gq_1", &GpuCreate::default()), "forebay gpu create --quote gq_1");
+    }
 }

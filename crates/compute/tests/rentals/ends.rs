@@ -98,6 +98,37 @@ async fn a_lifetime_and_an_idle_time_end_it() {
     gateway.close().await;
 }
 
+/// What the operator says is how long a machine may be idle that nobody named a time for, and the most that may be named.
+#[tokio::test]
+async fn an_idle_time_is_within_the_operators() {
+    let mut world = World::<RunPod>::sqlite().await;
+    world.config.idle_minutes = Some(10);
+    let gateway = world.gateway().await;
+    let offer = gateway.offer("4090").await;
+    let idle = |idle: Duration| {
+        let mut wish = wish(&offer.id);
+        wish.idle = Some(idle);
+        wish
+    };
+    for wrong in [Duration::from_secs(59), 11 * MINUTE] {
+        let refused = gateway.create(idle(wrong)).await.unwrap_err();
+        assert_eq!(refused.code.as_str(), "invalid_arguments", "{wrong:?}");
+        assert!(refused.message.contains("1 to 10 minutes"), "{}", refused.message);
+    }
+    assert_eq!(world.fake.created(), 0);
+    let shorter = gateway.create(idle(MINUTE)).await.unwrap();
+    let usual = gateway.rent(&offer.id).await.unwrap();
+    let state = async |id: &str| gateway.get(id).await.state;
+    world.pass(&gateway, 6 * MINUTE).await;
+    assert_eq!(
+        (state(&shorter.id).await, state(&usual.id).await),
+        (RentalState::Gone, RentalState::Up)
+    );
+    world.pass(&gateway, 8 * MINUTE).await;
+    assert_eq!(state(&usual.id).await, RentalState::Gone);
+    gateway.close().await;
+}
+
 #[tokio::test]
 async fn what_does_not_start_is_destroyed() {
     let world = World::<RunPod>::sqlite().await;

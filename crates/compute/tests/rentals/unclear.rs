@@ -68,6 +68,7 @@ async fn ambiguous_makes_no_second_one<V: Known>(own: &[&str]) {
         request.idempotency_key = Some("once".to_owned());
         let rental = gateway.create(request.clone()).await.unwrap();
         assert_eq!(rental.state, RentalState::FindingOut, "{fault:?}");
+        assert!(rental.fault.is_some(), "{fault:?}");
         assert!(
             gateway.standing().await.held > Usd::ZERO,
             "what may be spent stays set aside"
@@ -75,7 +76,8 @@ async fn ambiguous_makes_no_second_one<V: Known>(own: &[&str]) {
         let again = gateway.create(request).await.unwrap();
         assert_eq!(again.id, rental.id, "{fault:?}");
         world.pass(&gateway, 2 * MINUTE).await;
-        assert_eq!(gateway.get(&rental.id).await.state, RentalState::Up, "{fault:?}");
+        let found = gateway.get(&rental.id).await;
+        assert_eq!((found.state, found.fault), (RentalState::Up, None), "{fault:?}");
         assert_eq!((world.fake.created(), world.fake.live()), (1, 1), "{fault:?}");
         let news = told(&mut news);
         assert!(news.iter().any(|one| matches!(one, RentalNews::AmbiguousCreate(_))));

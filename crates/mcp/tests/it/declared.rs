@@ -11,7 +11,7 @@ use forebay_mcp::{
     tools,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 struct Place {
     gate: Gate,
@@ -424,4 +424,32 @@ async fn another_spelling_of_a_built_in_tool_is_that_tool() {
         code(place.declared.create("file-reader", &created(asked), &by).await),
         Code::Conflict
     );
+}
+
+/// Its other name says what its own says, to whoever calls and to a model's turn.
+#[tokio::test]
+async fn another_name_of_a_built_in_tool_says_why_there_is_none() {
+    let wish = Wish {
+        tools: tools::Config {
+            disabled: BTreeSet::from(["gateway_status".to_owned()]),
+            ..tools::Config::default()
+        },
+        ..Wish::default()
+    };
+    let entries = json!({"web-search": {"enabled": true}, "gateway-status": {"enabled": true}});
+    let place = Place::with(entries, &[], wish).await;
+    assert!(place.names().is_empty(), "{:?}", place.names());
+    let why = |name: &str| CallTool::withheld(&place.gate.catalogue, &principal(Role::User), name);
+    for (names, setting) in [
+        (["web_search", "web-search"], "`tools.web_search`"),
+        (["gateway_status", "gateway-status"], "`tools.disabled`"),
+    ] {
+        for name in names {
+            let told = why(name).unwrap();
+            assert_eq!(told.code, Code::UnknownTool);
+            assert!(told.hint.as_deref().unwrap().contains(setting), "{name}: {told:?}");
+            assert_eq!(place.fails(name, json!({})).await, "unknown_tool");
+        }
+    }
+    assert!(why("calculator").is_none() && why("nobodys-tool").is_none());
 }

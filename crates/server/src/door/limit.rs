@@ -3,8 +3,8 @@
 //! `RateLimit` and `RateLimit-Policy` follow draft-ietf-httpapi-ratelimit-headers-10; OpenAI's clients read
 //! `x-ratelimit-*`.
 
-use crate::errors::{Dialect, seconds_up};
-use forebay_domain::{Code, Failure, Principal};
+use crate::errors::Dialect;
+use forebay_domain::{Code, Failure, Principal, seconds_up};
 use forebay_runtime::rate::Verdict;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;

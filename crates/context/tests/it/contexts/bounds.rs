@@ -134,6 +134,16 @@ async fn a_model_reads_as_much_as_there_is_room_for_and_the_system_always() {
     let most = json!({ "prompt": "E", "max_tokens": 4_096 - 20 });
     world.prompt(&ann(), &id, most).await.unwrap();
     assert_eq!(world.read(), ["system: S", "user: E"]);
+    let all = json!({ "prompt": "E", "max_tokens": 4_096 });
+    let refused = world.prompt(&ann(), &id, all).await.unwrap_err().failure;
+    assert_eq!(refused.code, Code::PromptTooLong);
+    assert!(
+        refused
+            .hint
+            .as_deref()
+            .is_some_and(|hint| hint.contains("`max_tokens`")),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
