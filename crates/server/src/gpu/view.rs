@@ -45,6 +45,10 @@ pub(crate) fn wanted(query: &GpuOfferQuery) -> Result<Wanted, Failure> {
     if query.max_price.is_some_and(Usd::is_negative) {
         return Err(unfit("max_price", "it is not below zero"));
     }
+    let is_country = |text: &String| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if query.country.as_ref().is_some_and(|country| !is_country(country)) {
+        return Err(unfit("country", "it is two letters, such as DE (ISO 3166-1)"));
+    }
     Ok(Wanted {
         gpu: query.gpu.clone(),
         vram_gb_min: query.min_vram.map(whole_gb).transpose()?,
@@ -298,6 +302,28 @@ mod tests {
             &json!({"provider": "vast.ai"}),
             "`instance_id`: it is required, or `offer_id`.",
         );
+    }
+
+    /// Over REST and the command line no schema stands in front of it.
+    #[test]
+    fn an_offer_cannot_be_looked_for_by_what_none_could_have() {
+        let look = |query: serde_json::Value| wanted(&serde_json::from_value(query).unwrap());
+        for (query, field) in [
+            (json!({"country": "Germany"}), "country"),
+            (json!({"country": "Ü"}), "country"),
+            (json!({"min_reliability": 1.1}), "min_reliability"),
+            (json!({"min_vram": -1}), "min_vram"),
+            (json!({"max_price": -0.5}), "max_price"),
+        ] {
+            let failure = look(query.clone()).unwrap_err();
+            assert_eq!(failure.code, Code::InvalidArguments, "{query}");
+            assert!(
+                failure.message.contains(&format!("`{field}`")),
+                "{query}: {}",
+                failure.message
+            );
+        }
+        assert_eq!(look(json!({"country": "de"})).unwrap().country.as_deref(), Some("DE"));
     }
 
     #[test]
