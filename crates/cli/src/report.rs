@@ -56,10 +56,10 @@ mod tests {
 
     #[test]
     fn how_long_to_wait_is_told_in_whole_seconds_and_never_as_none() {
-        let failure = Failure::new(Code::RateLimited, "Too many requests.").hint("Ask less often.");
-        assert!(!words(&failure).contains("wait:"));
+        let failure = || Failure::new(Code::RateLimited, "Too many requests.").hint("Ask less often.");
+        assert!(!words(&failure()).contains("wait:"));
         for (after, told) in [(2_100, "3 s"), (12_000, "12 s"), (300, "1 s")] {
-            let failure = failure.clone().retry_after(Duration::from_millis(after));
+            let failure = failure().retry_after(Duration::from_millis(after));
             let expected = format!(
                 "error: Too many requests.\n  help: Ask less often.\n  wait: {told}\n  more: forebay explain rate_limited"
             );
