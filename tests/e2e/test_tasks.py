@@ -254,9 +254,10 @@ def test_what_failed_is_queued_again_from_the_command_line(working: Gateway, ann
     code, shown = cli("requeue", "--dry-run", node)
     assert code == 0 and [task["status"] for task in shown] == ["failed"], shown
     code, again = cli("requeue", node)
-    assert code == 0 and again[0]["attempts"] == 0, again
+    assert code == 0 and [task["id"] for task in again] == [node], again
     code, watched = cli("watch", node)
     assert code == 5 and watched["status"] == "failed" and watched["error"]["code"], watched
+    assert watched["attempts"] == 1, "they are counted anew"
     code, one = cli("show", node)
     assert code == 0 and one["input"]["node_id"] == "none"
     completed = done(working, ann, note(working, ann, about, "done")["id"])["id"]
