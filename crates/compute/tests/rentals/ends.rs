@@ -8,6 +8,7 @@ use forebay_compute::{
 use forebay_domain::{access::Role, market::Provider, money::Usd};
 use forebay_store::{ledger::TransactionQuery, rentals::RentalState};
 use forebay_testkit::markets::runpod::{RunPod, Status};
+use std::time::Duration;
 
 #[tokio::test]
 async fn what_it_came_to_is_what_the_provider_charged() {
