@@ -158,7 +158,6 @@ def test_the_same_key_makes_one_task(working: Gateway, ann: Key) -> None:
     [
         ({"type": "nobody.knows"}, 400, "unknown_task_type"),
         ({"type": "mcp.add_node", "input": {"content": "x"}}, 400, "invalid_request"),
-        ({"type": "mcp.add_node"}, 400, "invalid_request"),
         ({"type": "mcp.add_node", "input": {}, "priority": "urgent"}, 400, "invalid_request"),
         ({"input": {}}, 400, "invalid_request"),
     ],
@@ -173,6 +172,7 @@ def test_nonsense_is_refused_before_it_is_queued(
 
 def test_a_task_without_input_is_asked_for_what_its_type_needs(working: Gateway, ann: Key) -> None:
     refused = working.http.post(TASKS, json={"type": "mcp.add_node"}, headers=ann.bearer)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request"), refused.text
     assert "context_id" in refused.text and "null" not in refused.text, refused.text
 
 
