@@ -24,6 +24,8 @@ CHAT = "smollm2-135m"
 EMBEDDINGS = "all-minilm-l6-v2"
 CONTEXT_TOKENS = 2048
 PARALLEL_REQUESTS = 2
+# Where a request does not say `max_tokens`: one this small now and then does not find an end.
+ANSWER_TOKENS = 256
 
 
 def weights(model: str) -> str:
@@ -54,6 +56,7 @@ def serve(port: int, model: str) -> None:
     params.port = port
     params.n_ctx = CONTEXT_TOKENS
     params.n_parallel = PARALLEL_REQUESTS
+    params.n_predict = ANSWER_TOKENS
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
     params.endpoint_metrics = params.endpoint_slots = params.endpoint_props = True

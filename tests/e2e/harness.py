@@ -27,6 +27,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARY = pathlib.Path(os.environ.get("FOREBAY_BINARY", TARGET / "debug" / "forebay"))
 MODEL = "smollm2-135m"
+# What it reads in one request (scripts/engine.py shares its context between two).
+MODEL_TOKENS = 1024
 EMBEDDINGS = "all-minilm-l6-v2"
 QUESTION = "What is the capital of France?"
 SYSTEM = "Answer in one short sentence."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -34,10 +35,11 @@ def reload(gateway: Gateway, **sections: Any) -> None:
 
 
 def metric(gateway: Gateway, line: str) -> float:
+    """What stands there; no number, which equals none, where it was not counted yet."""
     text = gateway.http.get("/metrics", headers=gateway.admin.bearer).text
     found = [rest for one in text.splitlines() if (rest := one.removeprefix(f"{line} ")) != one]
-    assert len(found) == 1, f"{line} in {text}"
-    return float(found[0])
+    assert len(found) <= 1, f"{line} in {text}"
+    return float(found[0]) if found else math.nan
 
 
 def wanted(gateway: Gateway, key: Key) -> httpx.Response:
