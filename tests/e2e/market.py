@@ -16,6 +16,7 @@ FAKES = harness.TARGET / "debug" / "forebay-fakes"
 # The keys that the fakes begin with.
 VAST_KEY = "vast-key-0123456789abcdef"
 IONET_KEY = "io-v2-fake"
+RUNPOD_KEY = "rpa_FAKE"
 LIMITS = {"requests_per_minute": 1_000_000, "tool_calls_per_minute": 1_000_000}
 BUDGETS = [{"scope": "tenant", "window": "24h", "limit_usd": 50}]
 
@@ -78,6 +79,16 @@ class IoNet(Fake):
 
     def section(self) -> dict[str, Any]:
         return {"ionet": {"api_key": {"env": "IONET_KEY"}, "url": self.url}}
+
+
+class RunPod(Fake):
+    """The fake RunPod, where nothing keeps a pod from being made twice."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("runpod", **settings)
+
+    def section(self) -> dict[str, Any]:
+        return {"runpod": {"api_key": {"env": "RUNPOD_KEY"}, "url": self.url}}
 
 
 def told(gateway: Gateway, key: Key, tool: str, **arguments: Any) -> dict[str, Any]:

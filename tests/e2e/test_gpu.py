@@ -16,7 +16,7 @@ from mcp.client.subscriptions import ResourceUpdated
 
 import harness
 from harness import Gateway, Key
-from market import IONET_KEY, LIMITS, VAST_KEY, IoNet, Vast
+from market import IONET_KEY, LIMITS, RUNPOD_KEY, VAST_KEY, IoNet, RunPod, Vast
 from test_mcp_upstreams import connect
 
 SCRIPT = harness.ROOT / "scripts" / "test-mcp.sh"
@@ -65,10 +65,16 @@ def ionet() -> Iterator[IoNet]:
 
 
 @pytest.fixture(scope="module")
-def machines(folder: pathlib.Path, vast: Vast, ionet: IoNet) -> Iterator[Gateway]:
-    markets = {**vast.section(), **ionet.section(), "local": {"cpu_slots": 2}}
+def runpod() -> Iterator[RunPod]:
+    with harness.closing(RunPod()) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def machines(folder: pathlib.Path, vast: Vast, ionet: IoNet, runpod: RunPod) -> Iterator[Gateway]:
+    markets = {**vast.section(), **ionet.section(), **runpod.section(), "local": {"cpu_slots": 2}}
     config = {"budgets": BUDGETS, "limits": LIMITS, "markets": markets}
-    keys = {"VAST_KEY": VAST_KEY, "IONET_KEY": IONET_KEY}
+    keys = {"VAST_KEY": VAST_KEY, "IONET_KEY": IONET_KEY, "RUNPOD_KEY": RUNPOD_KEY}
     with harness.closing(Gateway(folder / "machines", config, **keys)) as started:
         yield started
 
@@ -83,7 +89,7 @@ def client(machines: Gateway, owner: Key) -> PlainClient:
     return PlainClient(machines.url, owner.key)
 
 
-PROVIDERS = pytest.mark.parametrize("provider", ["vast.ai", "io.net", "local"])
+PROVIDERS = pytest.mark.parametrize("provider", ["vast.ai", "io.net", "runpod", "local"])
 
 
 @PROVIDERS

@@ -14,7 +14,7 @@ import pytest
 import harness
 import market
 from harness import Gateway, Key
-from market import IoNet, Vast
+from market import IoNet, RunPod, Vast
 
 HOUR_SECONDS = 3_600
 INSTANCES = "/api/v1/gpu/instances"
@@ -33,10 +33,16 @@ def vast() -> Iterator[Vast]:
 
 
 @pytest.fixture(scope="module")
-def machines(folder: pathlib.Path, vast: Vast, ionet: IoNet) -> Iterator[Gateway]:
-    markets = {**vast.section(), **ionet.section()}
+def runpod() -> Iterator[RunPod]:
+    with harness.closing(RunPod()) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def machines(folder: pathlib.Path, vast: Vast, ionet: IoNet, runpod: RunPod) -> Iterator[Gateway]:
+    markets = {**vast.section(), **ionet.section(), **runpod.section()}
     config = {"budgets": market.BUDGETS, "limits": market.LIMITS, "markets": markets}
-    keys = {"VAST_KEY": market.VAST_KEY, "IONET_KEY": market.IONET_KEY}
+    keys = {"VAST_KEY": market.VAST_KEY, "IONET_KEY": market.IONET_KEY, "RUNPOD_KEY": market.RUNPOD_KEY}
     with harness.closing(Gateway(folder / "more", config, **keys)) as started:
         yield started
 
@@ -74,7 +80,7 @@ class Owner:
         market.told(self.gateway, self.key, "destroy_gpu_instance", provider=self.provider, instance_id=self.id)
 
 
-@pytest.fixture(params=["vast.ai", "io.net"])
+@pytest.fixture(params=["vast.ai", "io.net", "runpod"])
 def owner(request: pytest.FixtureRequest, machines: Gateway) -> Iterator[Owner]:
     made = Owner(machines, request.param)
     yield made
