@@ -88,7 +88,7 @@ class RunPod(Fake):
         super().__init__("runpod", **settings)
 
     def section(self) -> dict[str, Any]:
-        return {"runpod": {"api_key": {"env": "RUNPOD_KEY"}, "url": self.url}}
+        return {"runpod": {"api_key": {"env": "RUNPOD_KEY"}, "url": f"{self.url}/v2"}}
 
 
 def told(gateway: Gateway, key: Key, tool: str, **arguments: Any) -> dict[str, Any]:
