@@ -19,9 +19,9 @@ const PAGE: u32 = 500;
 /// See, set and remove limits on what is spent
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List the limits that count for your tenant
+    /// List the limits that count for your tenant (of all tenants, for administrators)
     List {
-        /// Another tenant's, for administrators
+        /// One tenant alone; another than your own, for administrators
         #[arg(long)]
         tenant: Option<String>,
     },
