@@ -22,14 +22,24 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PORT = int(os.environ.get("BENCH_PORT", "18471"))
 
 
-def build():
-    command = ["cargo", "build", "--profile", "dist", "--quiet", "-p", "forebay-cli", "-p", "forebay-benches"]
+def tools():
+    """What measures: the load generator, the servers beside the gateway, and the fake providers."""
+    command = ["cargo", "build", "--locked", "--profile", "dist", "--quiet", "-p", "forebay-benches"]
     subprocess.run(command, cwd=ROOT, check=True)
     # Fake providers answer before anything is measured; built with the rest they would lend it their features.
-    fakes = ["cargo", "build", "--quiet", "-p", "forebay-testkit", "--bin", "forebay-fakes"]
+    fakes = ["cargo", "build", "--locked", "--quiet", "-p", "forebay-testkit", "--bin", "forebay-fakes"]
     subprocess.run(fakes, cwd=ROOT, check=True)
-    binaries = {name: TARGET / "dist" / name for name in ("forebay", "load", "reference")}
+    binaries = {name: TARGET / "dist" / name for name in ("load", "reference")}
     return {**binaries, "forebay-fakes": TARGET / "debug" / "forebay-fakes"}
+
+
+def build():
+    """What measures, and what is handed out (BENCH_PLAIN: built in one pass)."""
+    plain = ["--plain"] if os.environ.get("BENCH_PLAIN") else []
+    handed_out = subprocess.run([ROOT / "scripts" / "dist", *plain], check=True, stdout=subprocess.PIPE, text=True)
+    how = "in one pass" if plain else "in two passes, the second for what the first did at work"
+    print(f"forebay is built {how}", flush=True)
+    return {**tools(), "forebay": pathlib.Path(handed_out.stdout.strip())}
 
 
 def cpu_ms(pid):

@@ -29,3 +29,17 @@ die() {
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
+
+# The llvm-profdata that reads what this rustc's LLVM counts: rustup's own, or any since LLVM 19, where the format is from.
+llvm_profdata() {
+    local one version
+    for one in "$(rustc --print sysroot)"/lib/rustlib/*/bin/llvm-profdata "$(command -v llvm-profdata)" \
+        /usr/lib/llvm-*/bin/llvm-profdata; do
+        [[ -x $one ]] || continue
+        version="$("$one" --version | sed -n 's/.*LLVM version \([0-9]*\).*/\1/p')"
+        ((${version:-0} >= 19)) || continue
+        printf '%s\n' "$one"
+        return
+    done
+    return 1
+}
