@@ -21,8 +21,9 @@ NODES = 50
 READS = int(os.environ.get("BENCH_READS", "2000"))
 WRITERS = 16
 PATH = "/api/v1/mcp/contexts"
+MODEL = "qwen"
 # Nobody is asked anything: the engine need not be there.
-MODELS = "models: { qwen: { backends: [ { url: 'http://127.0.0.1:9/v1', probe: { interval_s: 0 } } ] } }\n"
+MODELS = f"models: {{ {MODEL}: {{ backends: [ {{ url: 'http://127.0.0.1:9/v1', probe: {{ interval_s: 0 }} }} ] }} }}\n"
 
 
 class Client:

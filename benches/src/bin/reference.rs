@@ -189,22 +189,23 @@ async fn engine(Json(request): Json<Value>) -> Response {
 
 /// So many words; of the model `paced` each is the time at which it was sent, in microseconds.
 fn streamed(usage: &Value, paced: bool) -> Response {
-    let delta = |text: &str| {
+    let delta = |place: usize, text: &str| {
+        let end = (place + 1 == STREAM_CHUNKS).then_some("stop");
         let chunk = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
-            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
+            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": end}]});
         format!("data: {chunk}\n\n")
     };
     let last = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage});
     let end = [format!("data: {last}\n\n"), "data: [DONE]\n\n".to_owned()];
     let body = if paced {
-        let words = stream::iter(0..STREAM_CHUNKS).then(move |_| async move {
+        let words = stream::iter(0..STREAM_CHUNKS).then(move |place| async move {
             tokio::time::sleep(PACE).await;
-            delta(&format!("sent:{} ", now_us()))
+            delta(place, &format!("sent:{} ", now_us()))
         });
         Body::from_stream(words.chain(stream::iter(end)).map(Ok::<_, Infallible>))
     } else {
         let words = (0..STREAM_CHUNKS)
-            .map(|_| delta("word "))
+            .map(|place| delta(place, "word "))
             .chain(end)
             .map(Ok::<_, Infallible>);
         Body::from_stream(stream::iter(words.collect::<Vec<_>>()))
