@@ -47,7 +47,7 @@ def make(gateway, count, into):
     client = Client(gateway)
     roles = ["user", "assistant"]
     nodes = [{"role": roles[place % 2], "content": "so much is said " * 12} for place in range(NODES)]
-    body = json.dumps({"model_id": "qwen", "nodes": nodes, "return_context": False})
+    body = json.dumps({"model_id": MODEL, "nodes": nodes, "return_context": False})
     for _ in range(count):
         into.append(client.call("POST", PATH, body)["id"])
 
