@@ -4,7 +4,7 @@
 #   make down     stop both; the data stays in .forebay/
 #   make test     everything that a change is held to; ends with 'N passed, N failed'
 #   make check    format, spelling, lints, dependencies; no tests
-#   make dist    build what is handed out, for the work that it does; prints where it is (45 minutes on two cores)
+#   make dist     build what is handed out, for the work that it does; prints where it is (45 minutes on two cores)
 #   make bench    the figures of docs/performance.md
 #   make schema   write schema/*.json anew, after a change to the API or the configuration
 

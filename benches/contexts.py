@@ -30,7 +30,7 @@ class Client:
     """One connection that stays open."""
 
     def __init__(self, gateway):
-        self.connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"))
+        self.connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=60)
         self.headers = {"x-api-key": gateway.key, "content-type": "application/json"}
 
     def call(self, method, path, body=None):

@@ -22,24 +22,24 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PORT = int(os.environ.get("BENCH_PORT", "18471"))
 
 
-def tools():
-    """What measures: the load generator, the servers beside the gateway, and the fake providers."""
+def tools(*names):
+    """What measures, `load` and `reference` above all: built in one pass."""
     command = ["cargo", "build", "--locked", "--profile", "dist", "--quiet", "-p", "forebay-benches"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    # Fake providers answer before anything is measured; built with the rest they would lend it their features.
-    fakes = ["cargo", "build", "--locked", "--quiet", "-p", "forebay-testkit", "--bin", "forebay-fakes"]
-    subprocess.run(fakes, cwd=ROOT, check=True)
-    binaries = {name: TARGET / "dist" / name for name in ("load", "reference")}
-    return {**binaries, "forebay-fakes": TARGET / "debug" / "forebay-fakes"}
+    subprocess.run([*command, *(part for name in names for part in ("--bin", name))], cwd=ROOT, check=True)
+    return {name: TARGET / "dist" / name for name in names}
 
 
 def build():
-    """What measures, and what is handed out (BENCH_PLAIN: built in one pass)."""
-    plain = ["--plain"] if os.environ.get("BENCH_PLAIN") else []
+    """All that measures, and what is handed out (BENCH_PLAIN=1: built in one pass as well)."""
+    plain = ["--plain"] if os.environ.get("BENCH_PLAIN") == "1" else []
     handed_out = subprocess.run([ROOT / "scripts" / "dist", *plain], check=True, stdout=subprocess.PIPE, text=True)
     how = "in one pass" if plain else "in two passes, the second for what the first did at work"
     print(f"forebay is built {how}", flush=True)
-    return {**tools(), "forebay": pathlib.Path(handed_out.stdout.strip())}
+    # Fake providers answer before anything is measured; built with the rest they would lend it their features.
+    fakes = ["cargo", "build", "--locked", "--quiet", "-p", "forebay-testkit", "--bin", "forebay-fakes"]
+    subprocess.run(fakes, cwd=ROOT, check=True)
+    others = {"forebay-fakes": TARGET / "debug" / "forebay-fakes", "forebay": pathlib.Path(handed_out.stdout.strip())}
+    return tools("load", "reference", "ledger", "queue") | others
 
 
 def cpu_ms(pid):
@@ -67,10 +67,9 @@ def on_each_store(binary, folder, *options):
 
 def alone(name, figures):
     """Runs one harness of the store by itself; the exit status says whether all of its targets are met."""
-    command = ["cargo", "build", "--profile", "dist", "--quiet", "-p", "forebay-benches", "--bin", name]
-    subprocess.run(command, cwd=ROOT, check=True)
+    binary = tools(name)[name]
     with tempfile.TemporaryDirectory(prefix="forebay-bench-") as folder:
-        return 0 if all(figures(TARGET / "dist" / name, pathlib.Path(folder))) else 1
+        return 0 if all(figures(binary, pathlib.Path(folder))) else 1
 
 
 def start_reference(binaries, kind, *options):

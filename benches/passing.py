@@ -103,6 +103,6 @@ def of_the_process(idle, loaded, starts, size):
     return [
         verdict("resident when idle", idle, 40, "MB"),
         verdict("resident after the load", loaded, 80, "MB"),
-        verdict("start to ready, median of 5", statistics.median(starts), 300, "ms"),
+        verdict(f"start to ready, median of {STARTS}", statistics.median(starts), 300, "ms"),
         verdict("release binary", size, 60, "MB"),
     ]

@@ -14,7 +14,7 @@ WORDS_OF_A_PASSAGE = 90
 QUESTIONS = 300
 
 
-def write_folder(folder):
+def write_folder(folder, passages=PASSAGES):
     """So many sections of plain words, spread as words are: few very frequent ones, most of them rare."""
     folder.mkdir(parents=True)
     chance = random.Random(4)
@@ -22,7 +22,7 @@ def write_folder(folder):
     weights = [1 / (rank + 1) for rank in range(len(words))]
     for number in range(100):
         sections = []
-        for section in range(PASSAGES // 100):
+        for section in range(passages // 100):
             text = " ".join(chance.choices(words, weights, k=WORDS_OF_A_PASSAGE))
             sections.append(f"## {words[number * 100 + section]}\n\n{text}.\n")
         (folder / f"{number:03}.md").write_text("\n".join(sections))

@@ -26,11 +26,11 @@ GUIDES_MODEL = "gpt-3.5-turbo"
 
 
 def config(engine: Engine, scripted: Scripted, **more: Any) -> dict[str, Any]:
-    def model(url: str, name: str, **more: int) -> dict[str, Any]:
+    def model(url: str, name: str, **bounds: int) -> dict[str, Any]:
         backend = {"url": url, "model": name, "probe": {"interval_s": 0}}
-        return {"backends": [backend], "timeouts": {"begin_s": 50}, "retry": {"attempts": 1}, **more}
+        return {"backends": [backend], "timeouts": {"begin_s": 50}, "retry": {"attempts": 1}, **bounds}
 
-    # The real model may talk until it has no room left; as much as it reads it must be told no more of then.
+    # It reads so many tokens; of a longer talk the oldest is left out.
     real = model(engine.url, harness.MODEL, context_tokens=harness.MODEL_TOKENS)
     return {
         "models": {GUIDES_MODEL: real, "scripted": model(scripted.url, "by-script")},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -34,12 +33,21 @@ def reload(gateway: Gateway, **sections: Any) -> None:
     harness.wait_for("the new configuration", lambda: loaded_at() != before)
 
 
-def metric(gateway: Gateway, line: str) -> float:
-    """What stands there; no number, which equals none, where it was not counted yet."""
+def metrics(gateway: Gateway) -> dict[str, float]:
     text = gateway.http.get("/metrics", headers=gateway.admin.bearer).text
-    found = [rest for one in text.splitlines() if (rest := one.removeprefix(f"{line} ")) != one]
-    assert len(found) <= 1, f"{line} in {text}"
-    return float(found[0]) if found else math.nan
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(figure) for name, figure in lines}
+
+
+def metric(gateway: Gateway, name: str) -> float:
+    seen = metrics(gateway)
+    assert name in seen, f"{name} in {sorted(seen)}"
+    return seen[name]
+
+
+def comes_to(gateway: Gateway, name: str, figure: float) -> None:
+    """Waits for what may not have been counted yet."""
+    harness.wait_for(f"{name} {figure}", lambda: metrics(gateway).get(name) == figure)
 
 
 def wanted(gateway: Gateway, key: Key) -> httpx.Response:
@@ -130,7 +138,7 @@ def test_what_nobody_uses_expires_and_is_removed(
     harness.wait_for("the nodes of the expired one to be removed", lambda: database.sql(left) == "3")
     assert database.sql("SELECT count(*) FROM conversation") == "1"
     expired = 'forebay_context_changes_total{change="expired"}'
-    harness.wait_for("it to be counted", lambda: metric(gateway, expired) == 1)
+    comes_to(gateway, expired, 1)
 
 
 def test_contexts_are_switched_off_and_on_while_somebody_waits(
@@ -164,7 +172,7 @@ def test_metrics_tell_of_contexts_and_of_what_waits(
     prompt(gateway, key, context, "?").raise_for_status()
     runs = 'forebay_task_processing_seconds_{}{{type="mcp.add_prompt"}}'
     # A run ends a moment after its task.
-    harness.wait_for("the run to be counted", lambda: metric(gateway, runs.format("count")) == 1)
+    comes_to(gateway, runs.format("count"), 1)
     assert metric(gateway, runs.format("sum")) > 0
     assert metric(gateway, 'forebay_context_prompts_total{outcome="ok"}') == 1
     assert metric(gateway, "forebay_context_prompt_duration_seconds_count") == 1
@@ -176,9 +184,9 @@ def test_metrics_tell_of_contexts_and_of_what_waits(
     prompt(gateway, key, context, "?", priority="high", headers={"Prefer": "respond-async"}).raise_for_status()
     start_again(gateway)
     depth, age = (f'forebay_task_queue_{one}{{priority="high"}}' for one in ("depth", "oldest_age_seconds"))
-    harness.wait_for("what waits to be counted", lambda: metric(gateway, depth) == 1)
+    comes_to(gateway, depth, 1)
     assert metric(gateway, age) > 0
-    harness.wait_for("the contexts to be counted", lambda: metric(gateway, "forebay_contexts") == 1)
+    comes_to(gateway, "forebay_contexts", 1)
     assert metric(gateway, "forebay_context_nodes") == 3
     assert metric(gateway, "forebay_context_content_bytes") > len("Be brief.?so")
     health = gateway.http.get(f"{BASE}/health", headers=key.bearer).json()

@@ -200,6 +200,7 @@ def test_the_script_of_the_documentation_calls_the_endpoint(machines: Gateway, o
     assert {one["provider"] for one in told("list_gpu_instances", {"provider": "all"})["instances"]} >= {
         "vast.ai",
         "io.net",
+        "runpod",
         "local",
     }
     wish = {"provider": "vast.ai", "min_vram": 24, "max_price": 1.5}

@@ -126,7 +126,7 @@ def test_what_more_time_costs_is_told_first(owner: Owner) -> None:
         assert one["cost_usd"] == pytest.approx(2 * price, abs=0.001)
         assert one["paid_at_once_usd"] == (one["cost_usd"] if owner.provider == "io.net" else 0)
         assert hours_between(before, one["ends_by"]) == 2.0
-    # What runs at vast.ai goes on costing while this looks.
+    # What is paid by the second goes on costing while this looks.
     assert owner.ends_by() == before and owner.spent() == pytest.approx(spent, abs=0.01)
 
 
