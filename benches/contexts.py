@@ -37,7 +37,7 @@ class Client:
         self.connection.request(method, path, body, self.headers)
         answer = self.connection.getresponse()
         text = answer.read()
-        if answer.status not in (200, 201):
+        if answer.status not in (200, 201, 202):
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]}")
         return json.loads(text)
 
