@@ -83,13 +83,17 @@ class Chroma(Process):
         self.terminate()
 
 
+# A server with pgvector in it, of which Debian 12 has no package.
+PGVECTOR = {"FOREBAY_POSTGRES": str(VENV / "pgvector")}
+
+
 @contextlib.contextmanager
-def postgres(folder: pathlib.Path) -> Iterator[tuple[str, Process]]:
+def postgres(folder: pathlib.Path, **server: str) -> Iterator[tuple[str, Process]]:
     """A private PostgreSQL cluster; it goes when its process is asked to."""
     address = folder / "address"
     hold = f'echo "$FOREBAY_TEST_POSTGRES_URL" >"{address}.new"; mv "{address}.new" "{address}"; exec tail -f /dev/null'
     command = [str(harness.ROOT / "scripts" / "with-postgres"), "sh", "-c", hold]
-    cluster = Process("postgres", command, folder / "postgres.log", harness.clean_env())
+    cluster = Process("postgres", command, folder / "postgres.log", harness.clean_env(**server))
     try:
         harness.wait_for("the cluster", lambda: address.exists() or cluster.child.poll() is not None)
         assert address.exists(), cluster.log

@@ -17,6 +17,9 @@ pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 const DEPTH_MAX: usize = 32;
 const ALIASES_MAX: usize = 1000;
 const NODES_MAX: usize = 100_000;
+const CHART_KEY: &str = "aim_engine";
+/// Ports of a Kubernetes Service, and which metrics are scraped.
+const CHART_SECTIONS: [&str; 2] = ["service", "monitoring"];
 
 /// Reads and parses a file.
 pub(super) fn read(path: &Path) -> Result<Node, Mistake> {
@@ -41,13 +44,34 @@ pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
         Err(error) => return Err(syntax(&error)),
     };
     if matches!(root.shape, Shape::Map(_)) {
-        Ok(root)
+        Ok(out_of_chart_values(root))
     } else {
         let first = Origin::File { line: 1, column: 1 };
         Err(Mistake::at(
             first,
             "the file has to hold keys such as `server:` and `models:`",
         ))
+    }
+}
+
+/// Values of a Helm chart hold the configuration below a key of their own, and beside it what is for the chart alone.
+fn out_of_chart_values(mut root: Node) -> Node {
+    let Shape::Map(entries) = &mut root.shape else {
+        return root;
+    };
+    let is_alone = entries.len() == 1;
+    match entries.get_mut(CHART_KEY).map(|entry| &mut entry.node.shape) {
+        Some(Shape::Map(values)) if is_alone && values.contains_key("mcp") => {
+            for key in CHART_SECTIONS {
+                values.remove(key);
+            }
+            let values = std::mem::take(values);
+            Node {
+                origin: root.origin,
+                shape: Shape::Map(values),
+            }
+        }
+        _ => root,
     }
 }
 

@@ -476,6 +476,13 @@ fn what_other_gateways_are_configured_with_is_taken_as_it_is_written() {
         ),
         (8001, 8192)
     );
+    let wrong = refused("aim_engine: {mcp: {providr: {}}, servce: {}}", &[]);
+    assert!(
+        wrong.contains("`mcp.providr`: there is no such key") && wrong.contains("`servce`: there is no such key"),
+        "{wrong}"
+    );
+    let wrong = refused("{aim_engine: {mcp: {}}, models: {}}", &[]);
+    assert!(wrong.contains("`aim_engine`: there is no such key"), "{wrong}");
     let wrong = refused("mcp: {providr: {}}", &[]);
     assert!(
         wrong.contains("`mcp.providr`: there is no such key") && wrong.contains("`providers`"),

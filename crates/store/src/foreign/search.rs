@@ -110,12 +110,12 @@ fn words(table: &Table, question: &str, language: Option<&str>) -> (String, Vec<
 
 /// Ordered by the distance itself, which is what an index over it can do.
 fn nearest(table: &Table, column: &VectorColumn, vector: &[f32]) -> (String, Vec<Param>) {
-    let distance = format!("(d.{} <=> $1::{})", column.name, column.kind);
+    let VectorColumn { name, kind, schema, .. } = column;
+    let distance = format!("(d.{name} OPERATOR({schema}.<=>) $1::{schema}.{kind})");
     let sql = format!(
-        "{} FROM {} AS d WHERE d.{} IS NOT NULL ORDER BY {distance}",
+        "{} FROM {} AS d WHERE d.{name} IS NOT NULL ORDER BY {distance}",
         columns(table, &format!("1 - {distance}")),
         table.name,
-        column.name,
     );
     let numbers: Vec<String> = vector.iter().map(ToString::to_string).collect();
     (sql, vec![Param::Text(format!("[{}]", numbers.join(",")))])

@@ -7,12 +7,13 @@ use crate::StoreError;
 
 /// The columns that the user may read, with how each is named in a statement.
 const COLUMNS: &str = "SELECT format('%I.%I', n.nspname, c.relname) AS name, format('%I', a.attname) AS column, \
-     t.typcategory = 'S' AS is_text, t.typname AS type, a.atttypmod AS modifier, \
-     array_position(i.indkey::int2[], a.attnum) AS key_place \
+     t.typcategory = 'S' AS is_text, t.typname AS type, format('%I', tn.nspname) AS type_schema, \
+     a.atttypmod AS modifier, array_position(i.indkey::int2[], a.attnum) AS key_place \
      FROM pg_catalog.pg_class AS c \
      JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
      JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid \
+     JOIN pg_catalog.pg_namespace AS tn ON tn.oid = t.typnamespace \
      LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid = c.oid AND i.indisprimary \
      WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
      AND has_column_privilege(c.oid, a.attnum, 'SELECT') ORDER BY a.attnum";
@@ -34,6 +35,8 @@ pub struct VectorColumn {
     pub name: String,
     /// Its type: `vector` or `halfvec`.
     pub kind: &'static str,
+    /// Where that type and its operators are, which need be nowhere that statements look by themselves.
+    pub schema: String,
     /// `None` where it takes vectors of any length.
     pub dimensions: Option<u32>,
 }
@@ -78,6 +81,7 @@ fn vector_column(row: &ForeignRow) -> Option<VectorColumn> {
     Some(VectorColumn {
         name: column(row),
         kind,
+        schema: row.get("type_schema")?.to_owned(),
         dimensions: row.get("modifier")?.parse().ok().filter(|dimensions| *dimensions > 0),
     })
 }

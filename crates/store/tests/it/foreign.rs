@@ -502,18 +502,18 @@ async fn rows_are_found_by_any_of_the_words() {
     assert!(matches!(fault(&error), ForeignFault::Refused(_)), "{error:?}");
 }
 
-/// pgvector itself is no package of Debian 12, so a type and an operator of its names stand in for it: they show that the
-/// statements are right, and nothing about pgvector.
+/// A type and an operator of pgvector's names stand in for it: they show that the statements are right, and nothing about
+/// pgvector. The real one is met in tests/e2e/test_context_vectors.py.
 #[tokio::test]
 async fn rows_are_found_by_the_nearest_vector() {
     let db = TestDb::postgres().await;
     db.execute(
-        "CREATE DOMAIN vector AS text; \
+        "CREATE SCHEMA \"Extensions\"; SET search_path TO \"Extensions\"; CREATE DOMAIN vector AS text; \
          CREATE FUNCTION distance(text, text) RETURNS float8 LANGUAGE sql IMMUTABLE AS $$ \
          SELECT 1 - sum(a * b) / (sqrt(sum(a * a)) * sqrt(sum(b * b))) FROM unnest( \
          string_to_array(btrim($1, '[]'), ',')::float8[], string_to_array(btrim($2, '[]'), ',')::float8[]) AS x(a, b) $$; \
          CREATE OPERATOR <=> (LEFTARG = text, RIGHTARG = text, FUNCTION = distance); \
-         CREATE TABLE docs (id int PRIMARY KEY, body text, meaning vector); \
+         SET search_path TO public; CREATE TABLE docs (id int PRIMARY KEY, body text, meaning \"Extensions\".vector); \
          INSERT INTO docs VALUES (1, 'east', '[1,0]'), (2, 'north', '[0,2]'), (3, 'north-east', '[1,1]'), (4, 'none', NULL)",
     )
     .await;
