@@ -7,6 +7,7 @@ mod file_reader;
 mod gateway_status;
 mod schema;
 mod web_search;
+mod whole;
 
 use crate::{catalogue::StatusSource, files::Files};
 pub(crate) use calculator::Calculator;

@@ -82,12 +82,8 @@ impl Chat {
     }
 
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
-        let wanted: Arguments = serde_json::from_value(job.arguments).map_err(|_| {
-            Failure::new(
-                Code::InvalidArguments,
-                "`max_tokens` must be written as a whole number.",
-            )
-        })?;
+        let wanted: Arguments = serde_json::from_value(job.arguments)
+            .map_err(|_| Failure::new(Code::InvalidArguments, "`max_tokens` is too large."))?;
         let model = match &wanted.model {
             Some(model) => model.clone(),
             None => self.first_model(job.principal)?,

@@ -71,12 +71,8 @@ impl FileReader {
     }
 
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
-        let wanted: Arguments = serde_json::from_value(job.arguments).map_err(|_| {
-            Failure::new(
-                Code::InvalidArguments,
-                "`offset` and `length` must be written as whole numbers.",
-            )
-        })?;
+        let wanted: Arguments = serde_json::from_value(job.arguments)
+            .map_err(|_| Failure::new(Code::InvalidArguments, "`offset` or `length` is too large."))?;
         let range = Range {
             offset: wanted.offset,
             length: wanted.length,

@@ -1,6 +1,6 @@
 //! The input schema of a tool, compiled: arguments that do not fit it never reach the tool.
 
-use super::definition::Definition;
+use super::{definition::Definition, whole};
 use forebay_domain::{Code, Failure};
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Value, value::RawValue};
@@ -11,6 +11,7 @@ const FAULTS_MAX: usize = 10;
 /// Says of arguments whether they fit.
 pub struct Schema {
     tool: String,
+    input: Value,
     validator: Validator,
 }
 
@@ -32,19 +33,22 @@ impl Schema {
             .map_err(|fault| fault.to_string())?;
         Ok(Self {
             tool: tool.to_owned(),
+            input: input.clone(),
             validator,
         })
     }
 
-    /// Reads the arguments and holds them against the schema, before anything runs.
+    /// Reads the arguments and holds them against the schema, before anything runs. A whole number that is written with a
+    /// point where the schema wants an integer comes without it.
     pub fn read(&self, arguments: &RawValue) -> Result<Value, Failure> {
-        let value: Value = serde_json::from_str(arguments.get()).map_err(|fault| {
+        let mut value: Value = serde_json::from_str(arguments.get()).map_err(|fault| {
             Failure::new(
                 Code::InvalidArguments,
                 format!("The arguments cannot be read: {fault}."),
             )
         })?;
         if self.validator.is_valid(&value) {
+            whole::make(&self.input, &mut value);
             return Ok(value);
         }
         // Masked: what somebody sent does not go into a message that may be logged.

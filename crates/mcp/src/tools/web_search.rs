@@ -209,7 +209,7 @@ impl WebSearch {
 
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
         let wanted: Arguments = serde_json::from_value(job.arguments)
-            .map_err(|_| Failure::new(Code::InvalidArguments, "`count` must be written as a whole number."))?;
+            .map_err(|_| Failure::new(Code::InvalidArguments, "`count` is too large."))?;
         if let Some(allowance) = &self.allowance {
             allowance.take(NAME)?;
         }

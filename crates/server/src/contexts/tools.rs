@@ -246,13 +246,13 @@ fn told<T: serde::Serialize>(answer: &T) -> Value {
     serde_json::to_value(answer).unwrap_or_default()
 }
 
-/// Arguments that fit the schema may still be numbers such as `8.0`, which fit it and are read by nobody.
+/// Arguments that fit the schema may still be larger than anybody reads them.
 fn parsed<T: DeserializeOwned>(arguments: Value) -> Result<T, Failure> {
     serde_json::from_value(arguments).map_err(|fault| {
         Failure::new(
             Code::InvalidArguments,
             format!("The arguments cannot be read: {fault}."),
         )
-        .hint("Write whole numbers without a point.")
+        .hint("The tool's input schema says what each of them may be.")
     })
 }

@@ -24,7 +24,6 @@ pub(super) async fn run(
     (own, arguments): (Own, Value),
     context: &CallContext,
 ) -> Result<Outcome, Failure> {
-    let arguments = whole_numbers(own, arguments);
     let told = match own {
         Own::ListOffers => list_offers(app, arguments).await?,
         Own::Create => return create(app, principal, parsed(arguments)?, context).await,
@@ -85,43 +84,6 @@ fn parsed<T: DeserializeOwned>(arguments: Value) -> Result<T, Failure> {
         let message = format!("The arguments cannot be read: {fault}.");
         Failure::new(Code::InvalidArguments, message).hint("The tool's input schema says what each of them may be.")
     })
-}
-
-/// To a schema `8.0` is an integer, and clients write it; whoever reads integers wants `8`.
-fn whole_numbers(own: Own, mut arguments: Value) -> Value {
-    make_whole(&own.input(), &mut arguments);
-    arguments
-}
-
-fn make_whole(schema: &Value, value: &mut Value) {
-    match value {
-        Value::Number(number) if schema["type"] == "integer" => {
-            let is_whole = |size: &f64| size.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(size);
-            if let Some(whole) = number.as_f64().filter(is_whole) {
-                *value = json!(u64::from(as_u32(whole)));
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                make_whole(&schema["items"], item);
-            }
-        }
-        Value::Object(members) => {
-            for (name, member) in members {
-                make_whole(&schema["properties"][name.as_str()], member);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be whole, positive and no larger"
-)]
-fn as_u32(whole: f64) -> u32 {
-    whole as u32
 }
 
 #[derive(Deserialize)]
@@ -298,18 +260,6 @@ mod tests {
             input_responses: Some(raw(&json!({APPROVAL: answer}))),
             request_state: Some("q1".to_owned()),
         }
-    }
-
-    #[test]
-    fn an_integer_may_be_written_with_a_point_and_nothing_else_is_touched() {
-        let read = |own, arguments: Value| whole_numbers(own, arguments);
-        let wish =
-            json!({"hours": 8.0, "ports": [8000.0, 22], "disk_gb": 1.5, "idle_minutes": -1.0, "env": {"A": "1.0"}});
-        let expected =
-            json!({"hours": 8, "ports": [8000, 22], "disk_gb": 1.5, "idle_minutes": -1.0, "env": {"A": "1.0"}});
-        assert_eq!(read(Own::Create, wish), expected);
-        let sent = json!({"target_url": "/v1/models", "body": {"limit": 8.0}});
-        assert_eq!(read(Own::Proxy, sent.clone()), sent);
     }
 
     #[test]
