@@ -124,10 +124,13 @@ async fn a_file_is_read_in_parts() {
         (&json!(4), &json!(true)),
         "the bound of the configuration holds"
     );
-    let dotted = place.read(json!({"path": "a.txt", "offset": 3.0, "length": 2.0})).await.unwrap();
+    let dotted = place
+        .read(json!({"path": "a.txt", "offset": 3.0, "length": 2.0}))
+        .await
+        .unwrap();
     assert_eq!(dotted["content"], "ll", "whole numbers, as some models write them");
     let large = place.read(json!({"path": "a.txt", "offset": 1e30})).await.unwrap_err();
-    assert_eq!(large, "invalid_arguments");
+    assert_eq!(large, "INVALID_ARGUMENTS");
     let beyond = place.read(json!({"path": "a.txt", "offset": 100})).await.unwrap();
     assert_eq!((&beyond["length"], &beyond["size"]), (&json!(0), &json!(6)));
 }
