@@ -33,11 +33,11 @@ class Client:
         self.connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=60)
         self.headers = {"x-api-key": gateway.key, "content-type": "application/json"}
 
-    def call(self, method, path, body=None):
+    def call(self, method, path, body=None, wanted=(200, 201)):
         self.connection.request(method, path, body, self.headers)
         answer = self.connection.getresponse()
         text = answer.read()
-        if answer.status not in (200, 201, 202):
+        if answer.status not in wanted:
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]}")
         return json.loads(text)
 

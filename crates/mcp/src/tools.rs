@@ -17,7 +17,7 @@ pub(crate) use file_reader::FileReader;
 use forebay_domain::{Code, Failure, Principal, port::AskModel};
 use forebay_runtime::{Clock, secret::SecretReader};
 pub(crate) use gateway_status::GatewayStatus;
-pub use schema::Schema;
+pub use schema::{Schema, typed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};

@@ -1,7 +1,7 @@
 //! Checks a whole configuration against the schema and the types, and tells all that is wrong at once.
 
 use super::{
-    Config, later,
+    Config, file, later,
     mistake::Mistake,
     schema::{self, Schema},
     tree::Node,
@@ -108,6 +108,13 @@ impl Checker<'_> {
         if let Some(name) = later::section(path) {
             let hint = "A later version brings it; remove it until then.".to_owned();
             return self.tell(path, format!("`{name}` is not in this version"), Some(hint));
+        }
+        if path == [file::CHART_KEY] {
+            let hint = format!(
+                "Values of a chart are taken where `{}` stands alone and holds `mcp`.",
+                file::CHART_KEY
+            );
+            return self.tell(path, "there is no such key".to_owned(), Some(hint));
         }
         let (key, parent) = path.split_last().expect("an unknown key has a name");
         let siblings = self.schema.at(parent).map(schema::keys).unwrap_or_default();

@@ -17,7 +17,7 @@ pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 const DEPTH_MAX: usize = 32;
 const ALIASES_MAX: usize = 1000;
 const NODES_MAX: usize = 100_000;
-const CHART_KEY: &str = "aim_engine";
+pub(super) const CHART_KEY: &str = "aim_engine";
 /// Ports of a Kubernetes Service, and which metrics are scraped.
 const CHART_SECTIONS: [&str; 2] = ["service", "monitoring"];
 
@@ -60,19 +60,17 @@ fn out_of_chart_values(mut root: Node) -> Node {
         return root;
     };
     let is_alone = entries.len() == 1;
-    match entries.get_mut(CHART_KEY).map(|entry| &mut entry.node.shape) {
-        Some(Shape::Map(values)) if is_alone && values.contains_key("mcp") => {
-            for key in CHART_SECTIONS {
-                values.remove(key);
-            }
-            let values = std::mem::take(values);
-            Node {
-                origin: root.origin,
-                shape: Shape::Map(values),
-            }
+    if let Some(Entry { node, .. }) = entries.get_mut(CHART_KEY)
+        && let Shape::Map(values) = &mut node.shape
+        && is_alone
+        && values.contains_key("mcp")
+    {
+        for key in CHART_SECTIONS {
+            values.remove(key);
         }
-        _ => root,
+        root.shape = Shape::Map(std::mem::take(values));
     }
+    root
 }
 
 /// One value as an environment variable holds it: a word, a number, a list `[a, b]`, keys `{a: b}`.

@@ -482,7 +482,13 @@ fn what_other_gateways_are_configured_with_is_taken_as_it_is_written() {
         "{wrong}"
     );
     let wrong = refused("{aim_engine: {mcp: {}}, models: {}}", &[]);
-    assert!(wrong.contains("`aim_engine`: there is no such key"), "{wrong}");
+    assert!(
+        wrong.contains("`aim_engine`: there is no such key") && wrong.contains("stands alone and holds `mcp`"),
+        "{wrong}"
+    );
+    let unfilled = r#"aim_engine: {mcp: {providers: {docs: {type: chroma, config: {host: "{{ .Values.chroma.host }}", collection: "{{ .Values.docs }}"}}}}}"#;
+    assert!(sources(unfilled, &[]).0.load_without_secrets().is_ok());
+    assert!(refused(unfilled, &[]).contains("`mcp.providers.docs.config.host`"));
     let wrong = refused("mcp: {providr: {}}", &[]);
     assert!(
         wrong.contains("`mcp.providr`: there is no such key") && wrong.contains("`providers`"),

@@ -31,7 +31,6 @@ const RESULTS_BYTES_MAX: usize = RESULT_BYTES_MAX / 4;
 struct Batch<'a> {
     #[serde(borrow)]
     calls: Vec<Wanted<'a>>,
-    concurrency: Option<usize>,
     #[serde(default)]
     stop_on_error: bool,
 }
@@ -50,10 +49,17 @@ enum Left {
     TimeOver,
 }
 
-pub(super) async fn run(inner: &Inner<'_>, arguments: &RawValue, limit: Duration) -> Result<Outcome, Failure> {
+/// Runs the calls of these arguments, so many at once.
+pub(super) async fn run(
+    inner: &Inner<'_>,
+    (arguments, at_once): (&RawValue, Option<u64>),
+    limit: Duration,
+) -> Result<Outcome, Failure> {
     let batch: Batch<'_> = parsed(arguments)?;
+    let at_once = at_once.and_then(|wanted| usize::try_from(wanted).ok());
+    let at_once = at_once.unwrap_or(CONCURRENCY).clamp(1, CONCURRENCY_MAX);
     let mut results: Vec<Option<Ended>> = batch.calls.iter().map(|_| None).collect();
-    let begun = all(inner, &batch, limit, &mut results).await;
+    let begun = all(inner, (&batch, at_once), limit, &mut results).await;
     let left = if batch.stop_on_error && results.iter().flatten().any(|ended| !ended.is_ok()) {
         Left::AfterError
     } else {
@@ -68,7 +74,12 @@ pub(super) async fn run(inner: &Inner<'_>, arguments: &RawValue, limit: Duration
 }
 
 /// Runs the calls, and says how many of them were begun.
-async fn all(inner: &Inner<'_>, batch: &Batch<'_>, limit: Duration, results: &mut [Option<Ended>]) -> usize {
+async fn all(
+    inner: &Inner<'_>,
+    (batch, at_once): (&Batch<'_>, usize),
+    limit: Duration,
+    results: &mut [Option<Ended>],
+) -> usize {
     let pace = Pace::new(&inner.client, batch.calls.len());
     let nothing = raw(&json!({}));
     let one = async |index: usize, call: &Wanted<'_>| {
@@ -76,7 +87,6 @@ async fn all(inner: &Inner<'_>, batch: &Batch<'_>, limit: Duration, results: &mu
         let ended = inner.call(&pace, &call.tool, call.arguments.unwrap_or(&nothing)).await;
         (index, ended)
     };
-    let at_once = batch.concurrency.unwrap_or(CONCURRENCY).clamp(1, CONCURRENCY_MAX);
     let mut room = Room::of(RESULTS_BYTES_MAX);
     let mut time_over = pin!(inner.time_over(limit));
     let mut running = FuturesUnordered::new();

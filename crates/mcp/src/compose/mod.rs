@@ -156,19 +156,20 @@ impl Compose {
         let gone = || Failure::new(Code::UnknownTool, "This tool has just been taken away.");
         let own = Own::named(name).ok_or_else(gone)?;
         let catalogue: Catalogue = self.catalogue.upgrade().ok_or_else(gone)?;
-        self.schemas[own as usize].read(arguments)?;
+        let read = self.schemas[own as usize].read(arguments)?;
         match own {
             Own::Batch => {
                 let limit = limit(&context);
                 let inner = Inner::new(catalogue, principal, context);
-                Box::pin(batch::run(&inner, arguments, limit)).await
+                let at_once = read["concurrency"].as_u64();
+                Box::pin(batch::run(&inner, (arguments, at_once), limit)).await
             }
             Own::Chain => {
                 let limit = limit(&context);
                 let inner = Inner::new(catalogue, principal, context);
                 Box::pin(chain::run(&inner, arguments, limit)).await
             }
-            Own::Search => self.search.run(&catalogue, principal, arguments).await,
+            Own::Search => self.search.run(&catalogue, principal, read).await,
         }
     }
 }
@@ -179,14 +180,10 @@ fn limit(context: &CallContext) -> Duration {
     whole.saturating_sub(GRACE.min(whole / 10))
 }
 
-/// The arguments that fit the schema may still be numbers such as `8.0`, which fit it and are read by nobody.
+/// Calls and steps as they were written, so that tools get their arguments as they came.
 fn parsed<'a, T: serde::Deserialize<'a>>(arguments: &'a RawValue) -> Result<T, Failure> {
-    serde_json::from_str(arguments.get()).map_err(|_| {
-        Failure::new(
-            Code::InvalidArguments,
-            "Numbers must be written as whole numbers, and no name may stand twice in one object.",
-        )
-    })
+    serde_json::from_str(arguments.get())
+        .map_err(|_| Failure::new(Code::InvalidArguments, "No name may stand twice in one object."))
 }
 
 impl Source for Compose {

@@ -2,7 +2,10 @@
 //!
 //! The question goes the one way that every question goes, [`AskModel`]; nothing here knows a backend.
 
-use super::definition::{Answer, Definition, Job, World};
+use super::{
+    definition::{Answer, Definition, Job, World},
+    typed,
+};
 use crate::call::{Client, Step};
 use bytes::Bytes;
 use forebay_domain::{
@@ -82,8 +85,7 @@ impl Chat {
     }
 
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
-        let wanted: Arguments = serde_json::from_value(job.arguments)
-            .map_err(|_| Failure::new(Code::InvalidArguments, "`max_tokens` is too large."))?;
+        let wanted: Arguments = typed(job.arguments)?;
         let model = match &wanted.model {
             Some(model) => model.clone(),
             None => self.first_model(job.principal)?,

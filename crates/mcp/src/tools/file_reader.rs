@@ -1,6 +1,9 @@
 //! `file_reader`: reads a part of a file below the allowed folders.
 
-use super::definition::{Answer, Definition, Job, World};
+use super::{
+    definition::{Answer, Definition, Job, World},
+    typed,
+};
 use crate::files::{Content, Files, Range, Slice};
 use forebay_domain::{Code, Failure};
 use serde::Deserialize;
@@ -71,8 +74,7 @@ impl FileReader {
     }
 
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
-        let wanted: Arguments = serde_json::from_value(job.arguments)
-            .map_err(|_| Failure::new(Code::InvalidArguments, "`offset` or `length` is too large."))?;
+        let wanted: Arguments = typed(job.arguments)?;
         let range = Range {
             offset: wanted.offset,
             length: wanted.length,

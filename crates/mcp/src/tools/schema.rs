@@ -3,6 +3,7 @@
 use super::{definition::Definition, whole};
 use forebay_domain::{Code, Failure};
 use jsonschema::{PatternOptions, Validator};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 
 /// How many mistakes in the arguments are told at once.
@@ -72,4 +73,12 @@ impl Schema {
             .hint("Mend them as its inputSchema says, then call again.")
             .details(Value::String(details)))
     }
+}
+
+/// Arguments that fit their schema, as what they mean. Numbers may still be larger than anybody reads them.
+pub fn typed<T: DeserializeOwned>(arguments: Value) -> Result<T, Failure> {
+    serde_json::from_value(arguments).map_err(|fault| {
+        let message = format!("The arguments cannot be read: {fault}.");
+        Failure::new(Code::InvalidArguments, message).hint("The tool's input schema says what each of them may be.")
+    })
 }

@@ -5,7 +5,10 @@
 
 mod plain;
 
-use super::definition::{Answer, Definition, Job, World};
+use super::{
+    definition::{Answer, Definition, Job, World},
+    typed,
+};
 use crate::declared::{Allowance, Domains, RateLimitConfig, Span};
 use forebay_domain::{Code, Failure};
 use forebay_runtime::{Clock, SecretRef, secret::SecretReader};
@@ -208,8 +211,7 @@ impl WebSearch {
     }
 
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Answer, Failure> {
-        let wanted: Arguments = serde_json::from_value(job.arguments)
-            .map_err(|_| Failure::new(Code::InvalidArguments, "`count` is too large."))?;
+        let wanted: Arguments = typed(job.arguments)?;
         if let Some(allowance) = &self.allowance {
             allowance.take(NAME)?;
         }

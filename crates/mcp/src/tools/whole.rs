@@ -2,16 +2,17 @@
 
 use serde_json::Value;
 
-/// Beyond it not every whole number can be written with a point.
+/// 2^53: beyond it not every whole number can be written with a point.
 const LARGEST: f64 = 9_007_199_254_740_992.0;
 
-/// Takes the point out of each whole number where the schema wants an integer, and touches nothing else.
+/// Takes the point out of each whole number where the schema wants an integer, and touches nothing else: nothing beyond
+/// 2^53, and nothing below `anyOf`, `$ref` or `additionalProperties`, which no schema of ours has numbers below.
 pub(super) fn make(schema: &Value, value: &mut Value) {
     match value {
         Value::Number(number) if wants_integer(&schema["type"]) => {
             let written = number.as_f64().filter(|_| number.is_f64());
-            if let Some(whole) = written.filter(|size| size.fract() == 0.0 && (0.0..=LARGEST).contains(size)) {
-                *value = as_u64(whole).into();
+            if let Some(whole) = written.filter(|size| size.fract() == 0.0 && size.abs() <= LARGEST) {
+                *value = as_i64(whole).into();
             }
         }
         Value::Array(items) => {
@@ -35,13 +36,9 @@ fn wants_integer(wanted: &Value) -> bool {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked to be whole, positive and no larger"
-)]
-fn as_u64(whole: f64) -> u64 {
-    whole as u64
+#[expect(clippy::cast_possible_truncation, reason = "checked to be whole and no larger")]
+fn as_i64(whole: f64) -> i64 {
+    whole as i64
 }
 
 #[cfg(test)]
@@ -63,7 +60,7 @@ mod tests {
         });
         make(&schema, &mut sent);
         let expected = json!({
-            "hours": 8, "idle": -1.0, "huge": 1e30, "ports": [8000, 22], "priority": 3, "ratio": 2.0, "disk": 2.0,
+            "hours": 8, "idle": -1, "huge": 1e30, "ports": [8000, 22], "priority": 3, "ratio": 2.0, "disk": 2.0,
             "named": {"lines": 5}, "body": {"hours": 8.0}, "other": 1.0,
         });
         assert_eq!(sent, expected);

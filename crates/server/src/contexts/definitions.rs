@@ -217,6 +217,14 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_may_be_written_with_a_point() {
+        let prompt = json!({"context_id": "c", "prompt": "2+2?", "max_tokens": 16.0, "priority": 3.0});
+        let schema = Schema::new("prompt", &schemas::input(Own::Prompt)).unwrap();
+        let read = schema.read(&forebay_mcp::call::raw(&prompt)).unwrap();
+        assert_eq!((&read["max_tokens"], &read["priority"]), (&json!(16), &json!(3)));
+    }
+
+    #[test]
     fn a_uri_names_one_context() {
         assert_eq!(id_of(&uri_of("c1")), Some("c1"));
         for other in ["context://", "contexts://c1", "gpu://instances"] {

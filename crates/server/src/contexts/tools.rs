@@ -14,10 +14,13 @@ use crate::{
 use forebay_api::{ContextCreate, ContextNodeAdd, ContextPrompt, TaskPriority, TaskQuery};
 use forebay_context::contexts::Asked;
 use forebay_domain::{Code, Failure, Principal, task::TaskId};
-use forebay_mcp::call::{CallContext, Step};
+use forebay_mcp::{
+    call::{CallContext, Step},
+    tools::typed,
+};
 use forebay_store::queue::NewTask;
 use forebay_work::Delta;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{sync::Arc, time::Duration};
 
@@ -34,22 +37,22 @@ pub(super) async fn run(
     };
     match own {
         Own::List => {
-            let page: Page = parsed(arguments)?;
+            let page: Page = typed(arguments)?;
             Ok(told(
                 &app.contexts.list(principal, page.limit, page.cursor.as_deref()).await?,
             ))
         }
         Own::Get => {
-            let named: Named = parsed(arguments)?;
+            let named: Named = typed(arguments)?;
             Ok(told(&app.contexts.get(principal, &named.context_id).await?))
         }
         Own::Tasks => {
-            let query: TaskQuery = parsed(arguments)?;
+            let query: TaskQuery = typed(arguments)?;
             Ok(told(&tasks::page(app, principal, &query).await?))
         }
-        Own::Task => call.task(parsed(arguments)?).await,
+        Own::Task => call.task(typed(arguments)?).await,
         Own::Cancel => {
-            let named: TaskNamed = parsed(arguments)?;
+            let named: TaskNamed = typed(arguments)?;
             let task = app.work.cancel(&forebay_work::scope(principal), &named.id()?).await?;
             Ok(told(&view::task(&task, principal)))
         }
@@ -107,21 +110,21 @@ struct Call<'a> {
 impl Call<'_> {
     async fn create(&self, mut arguments: Value) -> Result<Value, Failure> {
         let asked = self.asked(&mut arguments)?;
-        let wish: ContextCreate = parsed(arguments)?;
+        let wish: ContextCreate = typed(arguments)?;
         let task = self.app.contexts.create(self.principal, &wish, &asked).await?;
         self.have_done(task, Shown::nodes(wish.return_context)).await
     }
 
     async fn add_node(&self, mut arguments: Value) -> Result<Value, Failure> {
         let (asked, id) = (self.asked(&mut arguments)?, context_id(&mut arguments)?);
-        let wish: ContextNodeAdd = parsed(arguments)?;
+        let wish: ContextNodeAdd = typed(arguments)?;
         let task = self.app.contexts.add_node(self.principal, &id, &wish, &asked).await?;
         self.have_done(task, Shown::context(wish.return_context)).await
     }
 
     async fn delete_node(&self, mut arguments: Value) -> Result<Value, Failure> {
         let asked = self.asked(&mut arguments)?;
-        let Named { context_id, node_id } = parsed(arguments)?;
+        let Named { context_id, node_id } = typed(arguments)?;
         let node = node_id.unwrap_or_default();
         let contexts = &self.app.contexts;
         let task = contexts.delete_node(self.principal, &context_id, &node, &asked).await?;
@@ -130,7 +133,7 @@ impl Call<'_> {
 
     async fn delete(&self, mut arguments: Value) -> Result<Value, Failure> {
         let asked = self.asked(&mut arguments)?;
-        let named: Named = parsed(arguments)?;
+        let named: Named = typed(arguments)?;
         let contexts = &self.app.contexts;
         let task = contexts.delete(self.principal, &named.context_id, &asked).await?;
         self.have_done(task, Shown::Change).await
@@ -138,7 +141,7 @@ impl Call<'_> {
 
     async fn prompt(&self, mut arguments: Value) -> Result<Value, Failure> {
         let (mut asked, id) = (self.asked(&mut arguments)?, context_id(&mut arguments)?);
-        let mut wish: ContextPrompt = parsed(arguments)?;
+        let mut wish: ContextPrompt = typed(arguments)?;
         wish.stream = self.is_told_on_the_way();
         if wish.stream {
             asked.wanted_by = work::claimed_here(self.app);
@@ -153,7 +156,7 @@ impl Call<'_> {
         for member in ["priority", "idempotency_key"] {
             own.extend(taken(arguments, member).map(|value| (member.to_owned(), value)));
         }
-        let manner: Manner = parsed(Value::Object(own))?;
+        let manner: Manner = typed(Value::Object(own))?;
         Ok(Asked {
             trace: self.context.via.trace,
             priority: manner.priority.map(|priority| priority.0),
@@ -235,7 +238,7 @@ struct Piece {
 }
 
 fn context_id(arguments: &mut Value) -> Result<String, Failure> {
-    parsed(taken(arguments, "context_id").unwrap_or_default())
+    typed(taken(arguments, "context_id").unwrap_or_default())
 }
 
 fn taken(arguments: &mut Value, member: &str) -> Option<Value> {
@@ -244,15 +247,4 @@ fn taken(arguments: &mut Value, member: &str) -> Option<Value> {
 
 fn told<T: serde::Serialize>(answer: &T) -> Value {
     serde_json::to_value(answer).unwrap_or_default()
-}
-
-/// Arguments that fit the schema may still be larger than anybody reads them.
-fn parsed<T: DeserializeOwned>(arguments: Value) -> Result<T, Failure> {
-    serde_json::from_value(arguments).map_err(|fault| {
-        Failure::new(
-            Code::InvalidArguments,
-            format!("The arguments cannot be read: {fault}."),
-        )
-        .hint("The tool's input schema says what each of them may be.")
-    })
 }

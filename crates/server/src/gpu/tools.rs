@@ -9,8 +9,11 @@ use crate::{app::App, billing, spending};
 use forebay_api::{GpuCreate, GpuExtend, GpuOfferQuery, TransactionQuery};
 use forebay_compute::rental::{CreateOutcome, CreateRequest, Mode, Quote, Quoted, What, Whose};
 use forebay_domain::{Code, Failure, Principal, ledger::Payer, money::Usd};
-use forebay_mcp::call::{CallContext, Outcome, Retry, raw};
-use serde::{Deserialize, de::DeserializeOwned};
+use forebay_mcp::{
+    call::{CallContext, Outcome, Retry, raw},
+    tools::typed,
+};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -26,26 +29,26 @@ pub(super) async fn run(
 ) -> Result<Outcome, Failure> {
     let told = match own {
         Own::ListOffers => list_offers(app, arguments).await?,
-        Own::Create => return create(app, principal, parsed(arguments)?, context).await,
-        Own::Destroy => destroy(app, principal, parsed(arguments)?).await?,
+        Own::Create => return create(app, principal, typed(arguments)?, context).await,
+        Own::Destroy => destroy(app, principal, typed(arguments)?).await?,
         Own::Spending => view::told(&spending::of(app, &Payer::from(principal)).await?),
-        Own::CheckLimit => check_limit(app, principal, parsed(arguments)?).await?,
+        Own::CheckLimit => check_limit(app, principal, typed(arguments)?).await?,
         Own::Transactions => {
-            let query: TransactionQuery = parsed(arguments)?;
+            let query: TransactionQuery = typed(arguments)?;
             view::told(&billing::page(app, principal, &query).await?)
         }
-        Own::Proxy => return proxy::run(app, principal, parsed(arguments)?, context).await,
+        Own::Proxy => return proxy::run(app, principal, typed(arguments)?, context).await,
         Own::Quote => {
-            let request = view::quote_request(&parsed(arguments)?)?;
+            let request = view::quote_request(&typed(arguments)?)?;
             view::told(&view::quote(&app.rentals.quote(principal, request).await?))
         }
         Own::Get => {
-            let Named { instance_id, .. } = parsed(arguments)?;
+            let Named { instance_id, .. } = typed(arguments)?;
             view::told(&view::instance(&app.rentals.find(principal, None, &instance_id).await?))
         }
         Own::Mine => instances(app, principal).await?,
         Own::Extend => {
-            let named: Named = parsed(arguments)?;
+            let named: Named = typed(arguments)?;
             let wish = GpuExtend {
                 hours: named.hours.unwrap_or(1),
                 dry_run: named.dry_run,
@@ -54,7 +57,7 @@ pub(super) async fn run(
             view::told(&longer::extend(&app.rentals, principal, &named.instance_id, wish).await?)
         }
         Own::Logs => {
-            let Named { instance_id, lines, .. } = parsed(arguments)?;
+            let Named { instance_id, lines, .. } = typed(arguments)?;
             let found = app.rentals.find(principal, None, &instance_id).await?;
             let lines = lines.unwrap_or(LOG_LINES_DEFAULT);
             json!({"id": found.id, "log": app.rentals.logs(principal, &found.id, lines).await?})
@@ -79,13 +82,6 @@ pub(super) async fn resource(app: &App, principal: &Principal, own: OwnResource)
     }
 }
 
-fn parsed<T: DeserializeOwned>(arguments: Value) -> Result<T, Failure> {
-    serde_json::from_value(arguments).map_err(|fault| {
-        let message = format!("The arguments cannot be read: {fault}.");
-        Failure::new(Code::InvalidArguments, message).hint("The tool's input schema says what each of them may be.")
-    })
-}
-
 #[derive(Deserialize)]
 struct Named {
     instance_id: String,
@@ -102,7 +98,7 @@ struct Named {
 }
 
 async fn list_offers(app: &App, arguments: Value) -> Result<Value, Failure> {
-    let query: GpuOfferQuery = parsed(arguments)?;
+    let query: GpuOfferQuery = typed(arguments)?;
     let provider = view::provider(query.provider.as_deref())?;
     let report = app.rentals.offers(&view::wanted(&query)?, provider).await;
     Ok(market(view::told(&view::offers(&report))))
@@ -254,6 +250,7 @@ fn agreed(retry: &Retry) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_mcp::tools::Schema;
 
     fn retry(answer: &Value) -> Retry {
         Retry {
@@ -263,15 +260,29 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_may_be_written_with_a_point() {
+        let read = |own: Own, arguments: &Value| {
+            let schema = Schema::new(own.name(), &own.input()).unwrap();
+            schema.read(&raw(arguments)).unwrap()
+        };
+        let wish = read(
+            Own::Create,
+            &json!({"gpu_type": "RTX 4090", "image": "img", "hours": 8.0, "ports": [8000.0, 22]}),
+        );
+        assert_eq!((&wish["hours"], &wish["ports"]), (&json!(8), &json!([8000, 22])));
+        let sent = json!({"instance_id": "m", "target_url": "/v1/models", "body": {"limit": 8.0}});
+        assert_eq!(read(Own::Proxy, &sent), sent);
+    }
+
+    #[test]
     fn what_cannot_be_read_is_told_as_what_it_is() {
-        let refused = |cost: Value| parsed::<Estimated>(json!({"estimated_cost": cost})).err().unwrap();
+        let refused = |cost: Value| typed::<Estimated>(json!({"estimated_cost": cost})).err().unwrap();
         let large = refused(json!(1e30));
         assert!(
             large.message.contains("1e30") || large.message.contains("1e+30"),
             "{}",
             large.message
         );
-        assert!(!large.hint.unwrap_or_default().contains("whole numbers"));
     }
 
     #[test]

@@ -5,10 +5,7 @@
 mod table;
 mod words;
 
-use super::{
-    parsed,
-    report::{Verdict, quoted, whole},
-};
+use super::report::{Verdict, quoted, whole};
 use crate::{
     call::Outcome,
     catalogue::Catalogue,
@@ -17,10 +14,11 @@ use crate::{
     reading::Usable,
     rpc::{array, object},
     source::Tool,
+    tools::typed,
 };
 use forebay_domain::{Code, Failure, Principal};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::Value;
 use std::{
     fmt::Display,
     sync::{Arc, Mutex, OnceLock, Weak},
@@ -65,9 +63,9 @@ impl Search {
         &self,
         catalogue: &Catalogue,
         principal: &Principal,
-        arguments: &RawValue,
+        arguments: Value,
     ) -> Result<Outcome, Failure> {
-        let wanted: Wanted = parsed(arguments)?;
+        let wanted: Wanted = typed(arguments)?;
         let index = catalogue.index();
         let table = self.table(&index).await?;
         let table = table.get().ok_or_else(|| unmade(&"it is empty"))?;

@@ -189,7 +189,7 @@ async fn what_does_not_fit_the_schema_runs_nothing() {
         json!({"calls": [{"tool": "lab__echo", "arguments": [1]}]}),
         json!({"calls": [{"tool": "lab__echo"}], "concurrency": 0}),
         json!({"calls": [{"tool": "lab__echo"}], "concurrency": 17}),
-        json!({"calls": [{"tool": "lab__echo"}], "concurrency": 8.0}),
+        json!({"calls": [{"tool": "lab__echo"}], "concurrency": 8.5}),
     ] {
         assert_eq!(
             bench.refusal("call_batch", &wrong).await.code,
@@ -258,7 +258,7 @@ async fn what_is_there_when_the_time_is_over_is_handed_over() {
     tokio::time::pause();
     let calls = json!({
         "calls": [{"tool": "lab__echo"}, {"tool": "lab__wait"}, {"tool": "lab__echo"}],
-        "concurrency": 1
+        "concurrency": 1.0
     });
     for deadline in [None, Some(Duration::from_secs(20))] {
         let hurried = CallContext { deadline, ..context() };

@@ -140,7 +140,7 @@ async fn without_words_all_tools_come_by_name() {
     let (names, total) = bench.search(&bench.user, &json!({"query": " ", "limit": 50})).await;
     assert!(names.is_sorted() && names.len() as u64 == total, "{names:?}");
     assert!(names.contains(&"calculator".to_owned()) && names.contains(&"lab__echo".to_owned()));
-    let (first, all) = bench.search(&bench.user, &json!({"query": "", "limit": 2})).await;
+    let (first, all) = bench.search(&bench.user, &json!({"query": "", "limit": 2.0})).await;
     assert_eq!((first, all), (names[..2].to_vec(), total));
 }
 
