@@ -5,7 +5,7 @@ use super::{
     typed,
 };
 use crate::files::{Content, Files, Range, Slice};
-use forebay_domain::{Code, Failure};
+use forebay_domain::Failure;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
