@@ -13,7 +13,7 @@ use crate::{
 };
 use forebay_api::{ContextCreate, ContextNodeAdd, ContextPrompt, TaskPriority, TaskQuery};
 use forebay_context::contexts::Asked;
-use forebay_domain::{Code, Failure, Principal, task::TaskId};
+use forebay_domain::{Failure, Principal, task::TaskId};
 use forebay_mcp::{
     call::{CallContext, Step},
     tools::typed,
