@@ -267,7 +267,7 @@ mod tests {
         };
         let wish = read(
             Own::Create,
-            &json!({"gpu_type": "RTX 4090", "image": "img", "hours": 8.0, "ports": [8000.0, 22]}),
+            &json!({"provider": "local", "instance_id": "slot-1", "image": "img", "hours": 8.0, "ports": [8000.0, 22]}),
         );
         assert_eq!((&wish["hours"], &wish["ports"]), (&json!(8), &json!([8000, 22])));
         let sent = json!({"instance_id": "m", "target_url": "/v1/models", "body": {"limit": 8.0}});
