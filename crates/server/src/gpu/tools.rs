@@ -270,7 +270,7 @@ mod tests {
             &json!({"provider": "local", "instance_id": "slot-1", "image": "img", "hours": 8.0, "ports": [8000.0, 22]}),
         );
         assert_eq!((&wish["hours"], &wish["ports"]), (&json!(8), &json!([8000, 22])));
-        let sent = json!({"instance_id": "m", "target_url": "/v1/models", "body": {"limit": 8.0}});
+        let sent = json!({"target_url": "/v1/models", "body": {"limit": 8.0}});
         assert_eq!(read(Own::Proxy, &sent), sent);
     }
 
