@@ -476,9 +476,9 @@ fn what_other_gateways_are_configured_with_is_taken_as_it_is_written() {
         ),
         (8001, 8192)
     );
-    let wrong = refused("aim_engine: {mcp: {providr: {}}, servce: {}}", &[]);
+    let wrong = refused("aim_engine: {mcp: {providr: {}}, services: {}}", &[]);
     assert!(
-        wrong.contains("`mcp.providr`: there is no such key") && wrong.contains("`servce`: there is no such key"),
+        wrong.contains("`mcp.providr`: there is no such key") && wrong.contains("`services`: there is no such key"),
         "{wrong}"
     );
     let wrong = refused("{aim_engine: {mcp: {}}, models: {}}", &[]);
