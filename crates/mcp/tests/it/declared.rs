@@ -127,7 +127,7 @@ async fn a_tool_calls_its_endpoint_with_its_arguments_in_their_places() {
         json!({"items": [1, 2]}),
         "{result}"
     );
-    let result = place.call("send", json!({"id": "7", "q": "\"}"})).await;
+    let result = place.call("send", json!({"id": "7", "q": "\"}", "n": -5.0})).await;
     assert_eq!(result["content"][0]["text"], "[1,2]");
 
     let [get, post] = &web.asked()[..] else {
@@ -139,7 +139,7 @@ async fn a_tool_calls_its_endpoint_with_its_arguments_in_their_places() {
     );
     assert!(get.headers.get("authorization").is_none());
     assert_eq!((post.method.as_str(), post.target.as_str()), ("POST", "/json/7"));
-    assert_eq!(post.body, json!({"q": "\"}", "n": 3}));
+    assert_eq!(post.body, json!({"q": "\"}", "n": -5}));
     assert_eq!(
         (&post.headers["x-plain"], &post.headers["x-secret"]),
         (&"1".parse().unwrap(), &"s3cret".parse().unwrap())
