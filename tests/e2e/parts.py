@@ -14,6 +14,7 @@ import sys
 import urllib.parse
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 
@@ -110,6 +111,11 @@ class Database:
         self.cluster, self.name = url, f"facts_{uuid.uuid4().hex[:12]}"
         self.host, self.port, self.user, self.password = url.hostname, url.port, url.username, url.password
         self.sql(f"CREATE DATABASE {self.name}", "postgres")
+
+    def provider(self, **settings: Any) -> dict[str, Any]:
+        """The `config` of a provider that asks it, with its password as the secret `db-credentials`."""
+        place = {"host": self.host, "port": self.port, "database": self.name, "user": self.user}
+        return {**place, "credentials": {"secret_name": "db-credentials"}, **settings}
 
     def sql(self, text: str, database: str | None = None) -> str:
         """What `psql` prints; the password goes by its environment, which no list of processes shows."""

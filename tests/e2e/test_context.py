@@ -136,14 +136,7 @@ def gone() -> dict[str, Any]:
 def providers(
     facts_database: Database, chroma: Chroma, collection: str, rest: Rest, notes: pathlib.Path
 ) -> dict[str, dict[str, Any]]:
-    database = {
-        "host": facts_database.host,
-        "port": facts_database.port,
-        "database": facts_database.name,
-        "user": facts_database.user,
-        "credentials": {"secret_name": "db-credentials"},
-        "tables": ["fact"],
-    }
+    database = facts_database.provider(tables=["fact"])
     vectors = {"host": "127.0.0.1", "port": chroma.port, "collection": collection, "embedding_model": EMBEDDINGS}
     service = {
         "base_url": rest.url,

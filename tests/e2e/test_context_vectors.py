@@ -49,8 +49,8 @@ class Informed:
     gateway: Gateway
     key: Key
 
-    def found(self, query: str, strategy: str, **more: Any) -> dict[str, Any]:
-        asked = {"query": query, "strategy": strategy, **more}
+    def found(self, query: str, strategy: str) -> dict[str, Any]:
+        asked = {"query": query, "strategy": strategy}
         answer = self.gateway.http.post("/api/v1/providers/docs/test", json=asked, headers=self.gateway.admin.bearer)
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -68,15 +68,7 @@ def informed(tmp_path, engine: Engine, embeddings: Embeddings):
     made: list[Gateway] = []
 
     def make(database: Database, **settings: Any) -> Informed:
-        provider = {
-            "host": database.host,
-            "port": database.port,
-            "database": database.name,
-            "user": database.user,
-            "credentials": {"secret_name": "db-credentials"},
-            "embedding_model": EMBEDDINGS,
-            **settings,
-        }
+        provider = database.provider(embedding_model=EMBEDDINGS, **settings)
         config = {
             "models": {
                 name: {"backends": [{"url": url, "model": name}], "timeouts": {"begin_s": 50}}
