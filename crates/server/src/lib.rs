@@ -18,6 +18,7 @@ pub mod listen;
 pub mod loops;
 pub mod metrics;
 mod other_models;
+mod own_wakes;
 mod spending;
 pub mod surfaces;
 

@@ -25,6 +25,8 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
+use crate::own_wakes;
+
 const CONNECTIONS_MAX: usize = 10_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADER_BYTES_MAX: usize = 64 << 10;
@@ -59,7 +61,7 @@ pub fn serve(tasks: &Tasks, listener: TcpListener, router: Router) {
                 Ok((stream, _)) => {
                     let router = router.clone();
                     connections.spawn("connection", move |stop| async move {
-                        connection(stream, router, stop).await;
+                        own_wakes::kept(connection(stream, router, stop)).await;
                         drop(permit);
                     });
                 }
