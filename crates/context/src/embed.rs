@@ -64,7 +64,7 @@ impl Embedder {
             hints: Hints::default(),
         };
         let answer = self.models.complete(&principal, request, via).await?;
-        let body = whole(answer).await?;
+        let body = answer.whole(ANSWER_BYTES_MAX).await?;
         let wire: Wire = serde_json::from_slice(&body).map_err(|fault| {
             self.nonsense("answered something that is no list of embeddings")
                 .caused_by(fault)
@@ -125,17 +125,4 @@ pub(crate) fn normal(mut vector: Vec<f32>) -> Vec<f32> {
         }
     }
     vector
-}
-
-async fn whole(mut answer: Answer) -> Result<Bytes, Failure> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = answer.body.next().await {
-        let chunk = chunk?;
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            let message = format!("The answer of the embedding model has more than {ANSWER_BYTES_MAX} bytes.");
-            return Err(Failure::new(Code::UpstreamTruncated, message));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
 }

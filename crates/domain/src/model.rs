@@ -9,7 +9,7 @@ pub use heard::Events;
 
 use crate::Failure;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, future::ready, stream};
 use std::pin::Pin;
 
 /// One request to a configured model.
@@ -102,10 +102,29 @@ impl Endpoint {
     }
 }
 
-/// An answer on its way. Dropping it cancels the upstream request.
-pub struct Answer {
-    pub form: AnswerForm,
-    pub body: Body,
+/// An answer, complete or on its way. Dropping it cancels the upstream request.
+pub enum Answer {
+    /// One JSON document.
+    Whole(Bytes),
+    /// Server-sent events of the endpoint's own kind, chunk by chunk as the engine sends them.
+    Events(Body),
+}
+
+impl Answer {
+    pub fn form(&self) -> AnswerForm {
+        match self {
+            Self::Whole(_) => AnswerForm::Whole,
+            Self::Events(_) => AnswerForm::Events,
+        }
+    }
+
+    /// What it says, however it is framed.
+    pub fn into_body(self) -> Body {
+        match self {
+            Self::Whole(document) => Box::pin(stream::once(ready(Ok(document)))),
+            Self::Events(body) => body,
+        }
+    }
 }
 
 /// The bytes of an answer as they come.
@@ -116,7 +135,7 @@ pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 pub enum AnswerForm {
     /// One JSON document.
     Whole,
-    /// Server-sent events of the endpoint's own kind, chunk by chunk as the engine sends them.
+    /// Server-sent events.
     Events,
 }
 

@@ -27,7 +27,7 @@ use crate::{
 use forebay_domain::{
     Action, Code, Failure, Principal,
     event::Outcome,
-    model::{Answer, AnswerForm, Endpoint, ModelInfo, ModelRequest},
+    model::{Answer, Endpoint, ModelInfo, ModelRequest},
     port::{AskModel, BoxFuture, CallTool, FindContext, Via},
 };
 use forebay_runtime::http::Engines;
@@ -36,7 +36,6 @@ use forebay_runtime::{
     looping::{Nudge, drive},
 };
 use forebay_store::{EventLog, Responses, ledger::Ledger};
-use futures_util::{future::ready, stream};
 use serde_json::json;
 use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
@@ -369,10 +368,7 @@ impl AskModel for Router {
 /// A streamed answer is handed on as soon as it begins; any other only once it is complete and makes sense.
 fn answer_with(begun: Begun, streams: Streams, endpoint: Endpoint, mut record: Record) -> Answer {
     if streams != Streams::No {
-        return Answer {
-            form: AnswerForm::Events,
-            body: Box::pin(Relay::new(begun, record, streams, endpoint).into_stream()),
-        };
+        return Answer::Events(Box::pin(Relay::new(begun, record, streams, endpoint).into_stream()));
     }
     let (body, usage) = begun.whole();
     if let Some(usage) = usage {
@@ -383,10 +379,7 @@ fn answer_with(begun: Begun, streams: Streams, endpoint: Endpoint, mut record: R
     }
     record.passed(body.len());
     record.finish(Outcome::Ok);
-    Answer {
-        form: AnswerForm::Whole,
-        body: Box::pin(stream::once(ready(Ok(body)))),
-    }
+    Answer::Whole(body)
 }
 
 /// A name as far as a model's name can go. What is longer names no model, whatever its beginning says.

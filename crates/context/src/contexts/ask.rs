@@ -83,7 +83,7 @@ impl Question<'_> {
             },
         };
         let answer = models.complete(principal, request, via).await?;
-        let mut said = match answer.form {
+        let mut said = match answer.form() {
             AnswerForm::Whole => Said::whole(answer).await?,
             AnswerForm::Events => Said::pieces(answer, tell).await?,
         };

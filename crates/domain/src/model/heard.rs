@@ -14,7 +14,7 @@ impl Answer {
     /// All of an answer that is one document.
     pub async fn whole(self, bytes_max: usize) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
-        let mut body = bounded(self.body, bytes_max);
+        let mut body = bounded(self.into_body(), bytes_max);
         while let Some(piece) = body.next().await {
             bytes.extend_from_slice(&piece?);
         }
@@ -23,7 +23,7 @@ impl Answer {
 
     /// The events of an answer that comes in such.
     pub fn events(self, bytes_max: usize) -> Events {
-        Events(Box::pin(SseStream::from_bytes_stream(bounded(self.body, bytes_max))))
+        Events(Box::pin(SseStream::from_bytes_stream(bounded(self.into_body(), bytes_max))))
     }
 }
 

@@ -26,9 +26,8 @@ use crate::{
 use forebay_domain::{
     Code, Failure, Principal,
     event::Outcome,
-    model::{Answer, AnswerForm},
+    model::Answer,
 };
-use futures_util::future::ready;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::time::Instant;
@@ -142,11 +141,7 @@ impl Turn {
                 Some(_) => self.whole_response(begun, record).await?,
                 None => self.whole(begun, record).await?,
             };
-            let body = futures_util::stream::once(ready(Ok(body.into())));
-            return Ok(Answer {
-                form: AnswerForm::Whole,
-                body: Box::pin(body),
-            });
+            return Ok(Answer::Whole(body.into()));
         }
         let (sender, words) = stream::pipe();
         let mut writer = Writer::new(self.asked.clone(), sender, !self.offered.is_empty());
@@ -155,10 +150,7 @@ impl Turn {
                 writer.abort(failure).await;
             }
         };
-        Ok(Answer {
-            form: AnswerForm::Events,
-            body: Box::pin(stream::body(talks, words)),
-        })
+        Ok(Answer::Events(Box::pin(stream::body(talks, words))))
     }
 
     /// The answer in one piece.

@@ -121,7 +121,7 @@ async fn read_until(answer: &mut Answer, is_so: impl Fn(&str) -> bool) -> String
     let mut text = String::new();
     let read = async {
         while !is_so(&text) {
-            let piece = answer.body.next().await.expect("the answer goes on").unwrap();
+            let piece = pieces(answer).next().await.expect("the answer goes on").unwrap();
             text.push_str(std::str::from_utf8(&piece).unwrap());
         }
     };

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use serde_json::json;
 
 async fn next(answer: &mut Answer) -> String {
-    let item = tokio::time::timeout(PATIENCE, answer.body.next())
+    let item = tokio::time::timeout(PATIENCE, pieces(answer).next())
         .await
         .expect("an event comes in time");
     String::from_utf8(item.unwrap().unwrap().to_vec()).unwrap()
@@ -50,7 +50,7 @@ async fn each_event_goes_on_before_the_next_one_comes() {
         .engine
         .will(Reply::events().piece(word("a")).gate().piece(last()).gate().piece(DONE));
     let mut answer = world.ask(&streamed()).await.unwrap();
-    assert_eq!(answer.form, AnswerForm::Events);
+    assert_eq!(answer.form(), AnswerForm::Events);
     assert_eq!(next(&mut answer).await, word("a"));
     world.engine.open_gate();
     assert_eq!(next(&mut answer).await, last());

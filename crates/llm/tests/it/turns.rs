@@ -211,7 +211,7 @@ async fn responses_and_messages_are_answered_by_any_engine() {
     let mut streamed = body.clone();
     streamed["stream"] = true.into();
     let answer = ask(&world, Endpoint::Responses, &streamed).await.unwrap();
-    assert_eq!(answer.form, AnswerForm::Events);
+    assert_eq!(answer.form(), AnswerForm::Events);
     let (text, code) = drain(answer).await;
     assert_eq!(code, None);
     assert!(
@@ -239,7 +239,7 @@ async fn a_client_that_leaves_a_translated_stream_ends_it() {
     let first = event(&chunk("m", &json!({ "content": "So" }), None));
     world.engine.will(Reply::events().piece(first).gate());
     let mut answer = ask(&world, Endpoint::Messages, &message(true)).await.unwrap();
-    futures_util::StreamExt::next(&mut answer.body).await.unwrap().unwrap();
+    futures_util::StreamExt::next(pieces(&mut answer)).await.unwrap().unwrap();
     drop(answer);
     world.engine.left(1).await;
     assert_eq!(world.event().await.outcome, Outcome::Cancelled);

@@ -20,7 +20,7 @@ async fn an_answer_passes_unchanged_and_leaves_one_event() {
         .will(Reply::whole(200, "application/json; charset=utf-8", exact));
     let body = chat();
     let answer = world.ask(&body).await.unwrap();
-    assert_eq!(answer.form, AnswerForm::Whole);
+    assert_eq!(answer.form(), AnswerForm::Whole);
     assert_eq!(drain(answer).await, (exact.to_owned(), None));
 
     let event = world.event().await;

@@ -230,15 +230,24 @@ pub(crate) fn principal(role: Role, grants: &str) -> Principal {
     }
 }
 
+/// The pieces of an answer that comes in such.
+pub(crate) fn pieces(answer: &mut Answer) -> &mut Body {
+    match answer {
+        Answer::Events(body) => body,
+        Answer::Whole(document) => panic!("one document: {document:?}"),
+    }
+}
+
 /// Reads to the end, or to the failure.
-pub(crate) async fn drain(mut answer: Answer) -> (String, Option<Code>) {
+pub(crate) async fn drain(answer: Answer) -> (String, Option<Code>) {
+    let mut body = answer.into_body();
     let read = async {
         let mut bytes = Vec::new();
-        while let Some(item) = answer.body.next().await {
+        while let Some(item) = body.next().await {
             match item {
                 Ok(piece) => bytes.extend_from_slice(&piece),
                 Err(failure) => {
-                    assert!(answer.body.next().await.is_none(), "nothing follows a failure");
+                    assert!(body.next().await.is_none(), "nothing follows a failure");
                     return (bytes, Some(failure.code));
                 }
             }

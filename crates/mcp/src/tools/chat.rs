@@ -97,7 +97,7 @@ impl Chat {
             hints: Hints::default(),
         };
         let answer = self.models.complete(job.principal, request, job.via).await?;
-        let said = match answer.form {
+        let said = match answer.form() {
             AnswerForm::Whole => Said::whole(answer).await?,
             AnswerForm::Events => Said::pieces(answer, &job.client).await?,
         };

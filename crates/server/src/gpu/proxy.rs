@@ -228,11 +228,11 @@ async fn model(
         hints: Hints::default(),
     };
     let answer = app.models.complete(principal, request, context.via).await?;
-    let form = match answer.form {
+    let form = match answer.form() {
         AnswerForm::Whole => Form::Json,
         AnswerForm::Events => Form::Stream,
     };
-    let body = collect(answer.body, form, context).await?;
+    let body = collect(answer.into_body(), form, context).await?;
     Ok(Answered {
         bytes: body.len(),
         told: json!({"status": 200, "body": shown(&body, form)}),

@@ -18,7 +18,7 @@ use crate::{
 use bytes::Bytes;
 use forebay_domain::{
     Action, Code, Failure, Principal,
-    model::{Answer, AnswerForm, Endpoint, ModelRequest},
+    model::{Answer, Endpoint, ModelRequest},
     port::{DoLater, Errand, Via},
     task::{State, TaskId},
 };
@@ -104,10 +104,7 @@ impl Router {
         let task = later.tasks.submit(errand).await?;
         let asked = asked(&request.body, promised(&task))?;
         let body = Value::from(unfinished(&asked, "queued", None)).to_string();
-        Ok(Answer {
-            form: AnswerForm::Whole,
-            body: Box::pin(stream::once(ready(Ok(Bytes::from(body))))),
-        })
+        Ok(Answer::Whole(body.into()))
     }
 
     /// Reads a request as it will be read when it runs, so that what is wrong with it is told to whoever still listens.

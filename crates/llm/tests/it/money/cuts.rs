@@ -67,8 +67,8 @@ async fn a_client_that_leaves_while_the_engine_is_waited_for_pays_for_what_came(
     limit(&world, "100");
     world.engine.will(begun().gate());
     let mut answer = world.ask(&streamed_to(1_000)).await.unwrap();
-    assert!(answer.body.next().await.unwrap().is_ok());
-    assert!(answer.body.next().now_or_never().is_none(), "the engine says no more");
+    assert!(pieces(&mut answer).next().await.unwrap().is_ok());
+    assert!(pieces(&mut answer).next().now_or_never().is_none(), "the engine says no more");
     drop(answer);
     world.engine.left(1).await;
     let (held, posted) = estimated(&world).await;
@@ -82,7 +82,7 @@ async fn a_client_that_leaves_without_having_read_all_may_have_been_told_any() {
     limit(&world, "100");
     world.engine.will(begun().gate());
     let mut answer = world.ask(&streamed_to(1_000)).await.unwrap();
-    assert!(answer.body.next().await.unwrap().is_ok());
+    assert!(pieces(&mut answer).next().await.unwrap().is_ok());
     drop(answer);
     let (held, posted) = estimated(&world).await;
     assert_eq!(posted, held);
@@ -100,8 +100,8 @@ async fn a_client_that_leaves_before_or_at_the_first_word_pays_for_what_may_have
         let mut asked = Box::pin(world.ask(&request));
         if says_a_word {
             let mut answer = asked.await.unwrap();
-            assert!(answer.body.next().await.unwrap().is_ok());
-            assert!(answer.body.next().now_or_never().is_none(), "it thinks");
+            assert!(pieces(&mut answer).next().await.unwrap().is_ok());
+            assert!(pieces(&mut answer).next().now_or_never().is_none(), "it thinks");
         } else {
             tokio::select! {
                 _ = &mut asked => panic!("it thinks"),
@@ -127,7 +127,7 @@ async fn a_client_that_leaves_once_the_usage_is_told_pays_that() {
     let mut answer = world.ask(&body).await.unwrap();
     let mut heard = String::new();
     while !heard.contains("\"usage\":{") {
-        heard.push_str(str::from_utf8(&answer.body.next().await.unwrap().unwrap()).unwrap());
+        heard.push_str(str::from_utf8(&pieces(&mut answer).next().await.unwrap().unwrap()).unwrap());
     }
     drop(answer);
     assert_eq!(settled(&world).await, POLITE);

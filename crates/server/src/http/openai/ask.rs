@@ -17,14 +17,14 @@ use forebay_domain::{
     event::Surface,
     id::TraceId,
     json,
-    model::{Answer, AnswerForm, Endpoint, Hints, ModelRequest, Priority},
+    model::{Answer, Endpoint, Hints, ModelRequest, Priority},
     port::{AskModel, Via},
 };
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::json;
-use std::borrow::Cow;
+use std::{borrow::Cow, convert::Infallible};
 
 const CONTEXT: &str = "x-forebay-mcp-context";
 const PRIORITY: &str = "x-forebay-priority";
@@ -112,29 +112,28 @@ fn model_of(body: &[u8]) -> Result<String, Failure> {
     Ok(named.model.into_owned())
 }
 
-/// The body goes out as it comes in, chunk by chunk. A stream that fails midway ends with an error event, since its
-/// status has long been sent; a whole answer that fails midway breaks off, which every client notices.
+/// A whole answer goes out in one piece, a stream chunk by chunk as it comes in. One that fails midway ends with an error
+/// event, since its status has long been sent.
 fn pass_on(endpoint: Endpoint, answer: Answer, trace: TraceId) -> Response {
-    let Answer { form, body } = answer;
-    let body = body.map(move |chunk| match (chunk, form) {
-        (Err(failure), AnswerForm::Events) => {
-            errors::log(&failure, trace);
-            Ok(error_event(endpoint, &failure, trace))
+    let (kind, mut response) = match answer {
+        Answer::Whole(document) => ("application/json", document.into_response()),
+        Answer::Events(body) => {
+            let events = body.map(move |chunk| {
+                Ok::<_, Infallible>(chunk.unwrap_or_else(|failure| {
+                    errors::log(&failure, trace);
+                    error_event(endpoint, &failure, trace)
+                }))
+            });
+            let mut response = Body::from_stream(events).into_response();
+            // Proxies that buffer would hold a stream back until it ends.
+            let unbuffered = HeaderValue::from_static("no");
+            response.headers_mut().insert("x-accel-buffering", unbuffered);
+            ("text/event-stream", response)
         }
-        (chunk, _) => chunk,
-    });
-    let kind = match form {
-        AnswerForm::Whole => "application/json",
-        AnswerForm::Events => "text/event-stream",
     };
-    let mut response = Body::from_stream(body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if form == AnswerForm::Events {
-        // Proxies that buffer would hold a stream back until it ends.
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    }
     response
 }
 
