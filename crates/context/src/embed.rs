@@ -3,13 +3,11 @@
 //! The request is the caller's, so it is recorded and counted as the caller's; which model it goes to is the operator's
 //! choice, so the caller needs no permission for that model beside the one for the provider.
 
-use bytes::{Bytes, BytesMut};
 use forebay_domain::{
     Action, Code, Failure, Grant, Principal, Role, grant,
-    model::{Answer, Endpoint, Hints, ModelRequest},
+    model::{Endpoint, Hints, ModelRequest},
     port::{AskModel, Via},
 };
-use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;

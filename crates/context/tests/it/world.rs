@@ -7,7 +7,7 @@ use forebay_domain::{
     context::{Context, ContextQuery, Strategy},
     event::Surface,
     id::{SubjectId, TenantId, TraceId},
-    model::{Answer, AnswerForm, Endpoint, ModelInfo, ModelRequest},
+    model::{Answer, Endpoint, ModelInfo, ModelRequest},
     port::{AskModel, BoxFuture, CallTool, FindContext, Via},
     tool::{ToolAnswer, ToolCall, ToolHints, ToolInfo},
 };
@@ -247,12 +247,7 @@ impl AskModel for Engine {
                 .rev()
                 .collect();
             let answer = json!({ "object": "list", "data": data, "model": request.model }).to_string();
-            let halves = answer.split_at(answer.len() / 2);
-            let chunks = [halves.0, halves.1].map(|half| Ok(Bytes::from(half.to_owned())));
-            Ok(Answer {
-                form: AnswerForm::Whole,
-                body: Box::pin(stream::iter(chunks)),
-            })
+            Ok(Answer::Whole(answer.into()))
         })
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     shed::{Shed, answer, calls, named, statuses, streamed_calls, world},
-    world::{PATIENCE, World, drain, settings_of, user},
+    world::{PATIENCE, World, drain, pieces, settings_of, user},
 };
 use forebay_domain::{Code, model::Answer};
 use forebay_testkit::openai::{ANSWER, End, Reply, chunk, event};

@@ -1,6 +1,6 @@
 //! Streamed answers: event by event, as they come.
 
-use crate::world::{PATIENCE, World, chat, drain, failed, streamed};
+use crate::world::{PATIENCE, World, chat, drain, failed, pieces, streamed};
 use forebay_domain::{
     Code,
     event::{Outcome, Usage},

@@ -1,6 +1,6 @@
 //! Every API at every backend: what passes as it is, and what is translated.
 
-use crate::world::{World, drain, user};
+use crate::world::{World, drain, pieces, user};
 use bytes::Bytes;
 use forebay_domain::{
     Code, Failure,

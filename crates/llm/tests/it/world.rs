@@ -5,7 +5,7 @@ use forebay_domain::{
     Code, Event, Failure, Principal, Role,
     event::{Outcome, Surface},
     id::TraceId,
-    model::{Answer, Endpoint, Hints, ModelRequest},
+    model::{Answer, Body, Endpoint, Hints, ModelRequest},
     port::{AskModel, Via},
 };
 use forebay_llm::{Config, Metrics, Router, RouterParts, Settings, TurnsConfig};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use forebay_domain::{
     Code, Event, Failure, Principal, Role,
     id::{KeyId, SubjectId, TenantId, TraceId},
-    model::{Answer, AnswerForm, ModelInfo, ModelRequest},
+    model::{Answer, ModelInfo, ModelRequest},
     port::{AskModel, BoxFuture, Via},
 };
 use forebay_mcp::{
@@ -55,27 +55,23 @@ impl AskModel for Scripted {
     ) -> BoxFuture<'a, Result<Answer, Failure>> {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         let usage = json!({"prompt_tokens": 3, "completion_tokens": self.pieces.len()});
-        let (form, parts) = if body["stream"] == true {
-            let chunk = |text: &String| format!("data: {}\n\n", json!({"choices": [{"delta": {"content": text}}]}));
-            let mut parts: Vec<String> = self.pieces.iter().map(chunk).collect();
-            parts.push(format!("data: {}\n\n", json!({"choices": [], "usage": usage})));
-            parts.push("data: [DONE]\n\n".to_owned());
-            (AnswerForm::Events, parts)
-        } else {
-            let whole = json!({"choices": [{"message": {"content": self.pieces.concat()}}], "usage": usage});
-            (AnswerForm::Whole, vec![whole.to_string()])
-        };
         let pause = self.pause;
-        let body = stream::iter(parts).then(move |part| async move {
+        if body["stream"] != true {
+            let whole = json!({"choices": [{"message": {"content": self.pieces.concat()}}], "usage": usage});
+            return Box::pin(async move {
+                tokio::time::sleep(pause).await;
+                Ok(Answer::Whole(whole.to_string().into()))
+            });
+        }
+        let chunk = |text: &String| format!("data: {}\n\n", json!({"choices": [{"delta": {"content": text}}]}));
+        let mut parts: Vec<String> = self.pieces.iter().map(chunk).collect();
+        parts.push(format!("data: {}\n\n", json!({"choices": [], "usage": usage})));
+        parts.push("data: [DONE]\n\n".to_owned());
+        let events = stream::iter(parts).then(move |part| async move {
             tokio::time::sleep(pause).await;
             Ok(Bytes::from(part))
         });
-        Box::pin(async move {
-            Ok(Answer {
-                form,
-                body: body.boxed(),
-            })
-        })
+        Box::pin(async move { Ok(Answer::Events(events.boxed())) })
     }
 
     fn models(&self, _principal: &Principal) -> Vec<ModelInfo> {

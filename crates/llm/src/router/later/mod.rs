@@ -15,7 +15,6 @@ use crate::{
     dialect::{Asked, Map, unfinished},
     turn::{self, Before},
 };
-use bytes::Bytes;
 use forebay_domain::{
     Action, Code, Failure, Principal,
     model::{Answer, Endpoint, ModelRequest},
@@ -26,7 +25,6 @@ use forebay_store::{
     queue::{self, Body, Queue, Scope, Task},
     responses::{ResponseOwner, StoredResponse},
 };
-use futures_util::{future::ready, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Answers of which nobody knows what they came to: cut, left, or without a word about it.
 
 use super::*;
-use crate::world::until;
+use crate::world::{pieces, until};
 use forebay_testkit::openai::{End, chunk, event, polite_events};
 
 /// Streams that end in mid-answer, after these words.
