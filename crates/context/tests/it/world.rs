@@ -1,6 +1,5 @@
 //! Providers over a fresh store, with an embedding engine and a tool that answer as real ones do.
 
-use bytes::Bytes;
 use forebay_context::{Config, Metrics, Providers, ProvidersParts};
 use forebay_domain::{
     Code, Failure, Grant, Principal, Role,
@@ -14,7 +13,6 @@ use forebay_domain::{
 use forebay_runtime::{Clock, Entropy, Tasks, http::trusted, secret::SecretReader};
 use forebay_store::{Store, StoreParts};
 use forebay_testkit::db::TestDb;
-use futures_util::stream;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json, value::to_raw_value};
