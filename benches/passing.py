@@ -3,7 +3,7 @@
 import statistics
 import time
 
-from harness import RATE, Gateway, mcp_request, measure_all, resident_mb, row, start_reference, verdict
+from harness import RATE, Gateway, disturbances, mcp_request, measure_all, resident_mb, row, start_reference, verdict
 
 STARTS = 5
 SDK, TOOL = "the SDK's server, tools/call", "**Forebay, tools/call**"
@@ -70,6 +70,7 @@ def figures(binaries, folder):
         seen = measure_all(binaries, ways(gateway, references))
         for name, one in seen.items():
             row(name, one)
+        disturbances(seen)
         loaded = resident_mb(gateway.process.pid)
         size = binaries["forebay"].stat().st_size / 1e6
         return [*of_requests(seen), *of_the_process(idle, loaded, starts, size)]

@@ -8,7 +8,7 @@ import tempfile
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import Gateway, build, measure_all, row, start_reference, verdict
+from harness import Gateway, build, disturbances, measure_all, row, start_reference, verdict
 
 # So much that nothing is refused; two windows, since each is judged.
 BUDGETS = "\n".join(
@@ -53,6 +53,7 @@ def figures(binaries, folder):
         seen = measure_all(binaries, requests)
         for name, figures in seen.items():
             row(f"**Forebay, {name}**", figures)
+        disturbances(seen)
         plain, held = seen["chat, nothing to pay"], seen["chat, held"]
         print("\n| figure | measured | target | |\n|---|---|---|---|")
         return [
