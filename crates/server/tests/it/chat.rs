@@ -17,7 +17,10 @@ async fn unknown_fields_survive_and_our_keys_stay_here() {
         .header("cookie", "session=cookie-canary");
     let response = request.json(&ask(false)).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let body: Value = response.json().await.unwrap();
+    let told = response.content_length();
+    let body = response.bytes().await.unwrap();
+    assert_eq!(told, Some(body.len() as u64), "a whole answer tells its length");
+    let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(body["choices"][0]["message"]["content"], ANSWER);
     let seen = &rig.engine.seen()[0];
     assert_eq!(seen.json()["x_unknown"], json!({"a": [1, 2]}));
