@@ -102,11 +102,7 @@ mod tests {
         })));
         let each = |_| {
             let outcome = future.as_mut().poll(&mut Context::from_waker(&task));
-            (
-                outcome,
-                polled.load(Ordering::Relaxed),
-                count.0.load(Ordering::Relaxed),
-            )
+            (outcome, polled.load(Ordering::Relaxed), count.0.load(Ordering::Relaxed))
         };
         (0..polls).map(each).collect()
     }
@@ -120,7 +116,10 @@ mod tests {
 
     #[test]
     fn one_that_always_wakes_itself_lets_others_have_their_turn() {
-        assert_eq!(seen(&[1, 2, 3, 4], 5, 3), [(Pending, 2, 1), (Pending, 4, 2), (Ready(()), 5, 2)]);
+        assert_eq!(
+            seen(&[1, 2, 3, 4], 5, 3),
+            [(Pending, 2, 1), (Pending, 4, 2), (Ready(()), 5, 2)]
+        );
     }
 
     #[test]
@@ -144,22 +143,24 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_wake_is_lost_among_threads() {
         const SENT: usize = 20_000;
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        let (numbers, mut queue) = tokio::sync::mpsc::channel(1);
         let sends = tokio::spawn(kept(async move {
             for number in 0..SENT {
-                sender.send(number).await.unwrap();
+                numbers.send(number).await.unwrap();
             }
         }));
-        let receives = tokio::spawn(kept(async move {
+        let takes = tokio::spawn(kept(async move {
             let mut next = 0;
-            while let Some(number) = receiver.recv().await {
+            while let Some(number) = queue.recv().await {
                 assert_eq!(number, next);
                 next += 1;
             }
             next
         }));
-        let both = async { (sends.await.unwrap(), receives.await.unwrap()) };
-        let ((), received) = tokio::time::timeout(std::time::Duration::from_secs(60), both).await.unwrap();
-        assert_eq!(received, SENT);
+        let both = async { (sends.await.unwrap(), takes.await.unwrap()) };
+        let ((), taken) = tokio::time::timeout(std::time::Duration::from_secs(60), both)
+            .await
+            .unwrap();
+        assert_eq!(taken, SENT);
     }
 }

@@ -23,7 +23,8 @@ impl Answer {
 
     /// The events of an answer that comes in such.
     pub fn events(self, bytes_max: usize) -> Events {
-        Events(Box::pin(SseStream::from_bytes_stream(bounded(self.into_body(), bytes_max))))
+        let body = bounded(self.into_body(), bytes_max);
+        Events(Box::pin(SseStream::from_bytes_stream(body)))
     }
 }
 

@@ -23,11 +23,7 @@ use crate::{
     reading::Begun,
     record::Record,
 };
-use forebay_domain::{
-    Code, Failure, Principal,
-    event::Outcome,
-    model::Answer,
-};
+use forebay_domain::{Code, Failure, Principal, event::Outcome, model::Answer};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::time::Instant;

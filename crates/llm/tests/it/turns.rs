@@ -239,7 +239,10 @@ async fn a_client_that_leaves_a_translated_stream_ends_it() {
     let first = event(&chunk("m", &json!({ "content": "So" }), None));
     world.engine.will(Reply::events().piece(first).gate());
     let mut answer = ask(&world, Endpoint::Messages, &message(true)).await.unwrap();
-    futures_util::StreamExt::next(pieces(&mut answer)).await.unwrap().unwrap();
+    futures_util::StreamExt::next(pieces(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
     drop(answer);
     world.engine.left(1).await;
     assert_eq!(world.event().await.outcome, Outcome::Cancelled);

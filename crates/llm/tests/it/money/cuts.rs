@@ -68,7 +68,10 @@ async fn a_client_that_leaves_while_the_engine_is_waited_for_pays_for_what_came(
     world.engine.will(begun().gate());
     let mut answer = world.ask(&streamed_to(1_000)).await.unwrap();
     assert!(pieces(&mut answer).next().await.unwrap().is_ok());
-    assert!(pieces(&mut answer).next().now_or_never().is_none(), "the engine says no more");
+    assert!(
+        pieces(&mut answer).next().now_or_never().is_none(),
+        "the engine says no more"
+    );
     drop(answer);
     world.engine.left(1).await;
     let (held, posted) = estimated(&world).await;
