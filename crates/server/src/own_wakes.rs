@@ -140,27 +140,32 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn no_wake_is_lost_among_threads() {
+    #[test]
+    fn no_wake_is_lost_among_threads() {
         const SENT: usize = 20_000;
         let (numbers, mut queue) = tokio::sync::mpsc::channel(1);
-        let sends = tokio::spawn(kept(async move {
+        let sends = kept(async move {
             for number in 0..SENT {
                 numbers.send(number).await.unwrap();
             }
-        }));
-        let takes = tokio::spawn(kept(async move {
+        });
+        let takes = kept(async move {
             let mut next = 0;
             while let Some(number) = queue.recv().await {
                 assert_eq!(number, next);
                 next += 1;
             }
             next
-        }));
-        let both = async { (sends.await.unwrap(), takes.await.unwrap()) };
-        let ((), taken) = tokio::time::timeout(std::time::Duration::from_secs(60), both)
-            .await
-            .unwrap();
-        assert_eq!(taken, SENT);
+        });
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(|| by_itself(sends));
+        std::thread::spawn(move || told.send(by_itself(takes)));
+        let patience = std::time::Duration::from_secs(60);
+        assert_eq!(heard.recv_timeout(patience), Ok(SENT), "each waits for the other");
+    }
+
+    fn by_itself<F: Future>(future: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(future)
     }
 }
