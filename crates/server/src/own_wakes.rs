@@ -160,7 +160,7 @@ mod tests {
         let (told, heard) = std::sync::mpsc::channel();
         std::thread::spawn(|| by_itself(sends));
         std::thread::spawn(move || told.send(by_itself(takes)));
-        let patience = std::time::Duration::from_secs(60);
+        let patience = std::time::Duration::from_mins(1);
         assert_eq!(heard.recv_timeout(patience), Ok(SENT), "each waits for the other");
     }
 
