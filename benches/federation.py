@@ -15,10 +15,10 @@ from harness import (
     cpu_ms,
     load,
     mcp_request,
-    measure,
+    measure_all,
     resident_mb,
-    row,
     start_reference,
+    tell,
     verdict,
 )
 
@@ -142,7 +142,7 @@ def crowded_costs(binaries, alone, crowded):
             before = cpu_ms(one.process.pid)
             load(binaries, **wanted[one], requests=calls, connections=16)
             costs[one] = cpu_ms(one.process.pid) - before
-        ratios.append(costs[crowded] / costs[alone])
+        ratios.append(costs[crowded] / max(1, costs[alone]))
         both.reverse()
     return statistics.median(ratios)
 
@@ -165,17 +165,17 @@ def figures(binaries, folder):
 
     try:
         print(f"\nupstreams: the SDK's server with {TOOLS_EACH} tools over HTTP, in a process of its own\n")
-        print(
-            "| path | requests/s | CPU ms a request | p50 ms | p99 ms | first byte p50 ms |\n|---|---|---|---|---|---|"
-        )
         gateway = start("one", 1)
-        through = measure(
-            binaries,
-            gateway.process.pid,
-            url=gateway.url + "/mcp",
-            **mcp_request([f"x-api-key: {gateway.key}"], "up0__calculator"),
-        )
-        row("**Forebay, tools/call through to an upstream**", through)
+        call = mcp_request([f"x-api-key: {gateway.key}"], "up0__calculator")
+        ways = {
+            "**Forebay, tools/call through to an upstream**": (
+                gateway.process.pid,
+                {"url": gateway.url + "/mcp", **call},
+            )
+        }
+        seen = measure_all(binaries, ways)
+        tell(seen)
+        (through,) = seen.values()
         stop(gateway)
         gateway = start("none", 0)
         listening = listeners_mb(gateway)

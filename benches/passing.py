@@ -3,7 +3,7 @@
 import statistics
 import time
 
-from harness import RATE, Gateway, disturbances, mcp_request, measure_all, resident_mb, row, start_reference, verdict
+from harness import RATE, Gateway, mcp_request, measure_all, resident_mb, start_reference, tell, verdict
 
 STARTS = 5
 SDK, TOOL = "the SDK's server, tools/call", "**Forebay, tools/call**"
@@ -64,20 +64,15 @@ def figures(binaries, folder):
             "on: API key, policy, limits, events (SQLite, synchronous=FULL), metrics; "
             f"16 connections, latencies at {RATE}/s\n"
         )
-        print(
-            "| path | requests/s | CPU ms a request | p50 ms | p99 ms | first byte p50 ms |\n|---|---|---|---|---|---|"
-        )
         seen = measure_all(binaries, ways(gateway, references))
-        for name, one in seen.items():
-            row(name, one)
-        disturbances(seen)
+        tell(seen)
         loaded = resident_mb(gateway.process.pid)
         size = binaries["forebay"].stat().st_size / 1e6
         return [*of_requests(seen), *of_the_process(idle, loaded, starts, size)]
     finally:
-        gateway.stop()
         for process, _ in references:
             process.terminate()
+        gateway.stop()
 
 
 def of_requests(seen):

@@ -8,7 +8,7 @@ import tempfile
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import Gateway, build, disturbances, measure_all, row, start_reference, verdict
+from harness import Gateway, build, measure_all, start_reference, tell, verdict
 
 # So much that nothing is refused; two windows, since each is judged.
 BUDGETS = "\n".join(
@@ -40,9 +40,6 @@ def figures(binaries, folder):
             "chat, held": ("held", "priced"),
         }
         print("\nspending: the same engine; two windows count for the last line\n")
-        print(
-            "| path | requests/s | CPU ms a request | p50 ms | p99 ms | first byte p50 ms |\n|---|---|---|---|---|---|"
-        )
         requests = {}
         for name, (tenant, model) in ways.items():
             body = {"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": "Where is Paris?"}]}
@@ -51,9 +48,7 @@ def figures(binaries, folder):
             request = {"url": url, "body": body, "expect": "Paris", "headers": headers}
             requests[name] = (gateway.process.pid, request)
         seen = measure_all(binaries, requests)
-        for name, figures in seen.items():
-            row(f"**Forebay, {name}**", figures)
-        disturbances(seen)
+        tell({f"**Forebay, {name}**": figures for name, figures in seen.items()})
         plain, held = seen["chat, nothing to pay"], seen["chat, held"]
         print("\n| figure | measured | target | |\n|---|---|---|---|")
         return [

@@ -7,7 +7,7 @@ import sqlite3
 import statistics
 import time
 
-from harness import Gateway, measure, measure_all, row, start_reference, verdict
+from harness import Gateway, measure_all, start_reference, tell, verdict
 
 PASSAGES = 10_000
 WORDS_OF_A_PASSAGE = 90
@@ -90,13 +90,9 @@ def figures(binaries, folder):
         tool = {"type": "function", "function": {"name": "calculator"}}
         path = "/v1/chat/completions"
         print("\nturns: the same engine; it calls the tool that it is offered, once\n")
-        print("| path | requests/s | CPU ms a request | p50 ms | p99 ms | first byte p50 ms |")
-        print("|---|---|---|---|---|---|")
-        loop = measure(
-            binaries, gateway.process.pid, url=gateway.url + path, expect="Paris", headers=key,
-            body={"model": "stub", "messages": question, "tools": [tool]},
-        )  # fmt: skip
-        row("**Forebay, tool loop (2 model hops, 1 tool)**", loop)
+        body = {"model": "stub", "messages": question, "tools": [tool]}
+        request = {"url": gateway.url + path, "expect": "Paris", "headers": key, "body": body}
+        loops = measure_all(binaries, {"**Forebay, tool loop (2 model hops, 1 tool)**": (gateway.process.pid, request)})
         paced = {"body": {"model": "paced", "messages": question, "stream": True}, "expect": "[DONE]"}
         ways = {
             "the engine, a chunk each 5 ms": (engine.pid, {"url": f"http://{address}{path}", **paced}),
@@ -106,9 +102,8 @@ def figures(binaries, folder):
             ),
         }
         both = measure_all(binaries, ways, slower=20)
-        for name, figures in both.items():
-            row(name, figures)
-        direct, through = both.values()
+        tell(loops | both)
+        (loop,), (direct, through) = loops.values(), both.values()
         print("\n| figure | measured | target | |\n|---|---|---|---|")
         return [
             verdict("tool loop (2 model hops, 1 tool), CPU", loop["cpu_ms"], 1.0, "ms"),

@@ -1,5 +1,6 @@
 //! Listening: accept, serve, drain. Every connection has limits, and small answers leave at once.
 
+use crate::own_wakes;
 use axum::{Router, body::Body, response::Response};
 use forebay_runtime::{Stop, Tasks};
 use http::Request;
@@ -24,8 +25,6 @@ use tokio::{
     sync::Semaphore,
 };
 use tower::{Service, ServiceExt};
-
-use crate::own_wakes;
 
 const CONNECTIONS_MAX: usize = 10_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -3,6 +3,8 @@
 //! hyper wakes a connection whenever somebody takes a piece of its body, and whoever takes it is mostly polled by that same
 //! connection. To the scheduler a task that is woken while it runs is work for another thread: it wakes one, which takes
 //! the connection over to another core, in the middle of a request, and finds nothing to do.
+//!
+//! It keeps no wake that comes from elsewhere while nobody polls, and polls no more than twice before its task is queued.
 
 use futures_util::task::AtomicWaker;
 use std::{
@@ -20,7 +22,7 @@ const IS_POLLED: u8 = 1;
 /// Woken, and not polled since.
 const IS_WOKEN: u8 = 2;
 
-/// How often it is polled before others have their turn: whoever has used up its share of the runtime wakes itself to say so.
+/// How often it is polled before others have their turn: after so many rounds hyper wakes itself to leave it to them.
 const POLLS_MAX: usize = 2;
 
 /// The same future, which keeps those wakes to itself that come while it is polled.
