@@ -37,21 +37,27 @@ const TOKEN_BUCKETS: [f64; 11] = [
     1_048_576.0,
 ];
 
+/// Labels of the conventions are OpenTelemetry's attributes; `outcome` is ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
-    model: String,
+    gen_ai_request_model: String,
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRequested {
+    gen_ai_request_model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTokenType {
+    gen_ai_request_model: String,
+    gen_ai_token_type: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByModel {
     model: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByTokenType {
-    model: String,
-    token_type: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,7 +72,7 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 #[derive(Debug, Clone)]
 pub struct Metrics {
     durations: Histograms<ByOutcome>,
-    first_tokens: Histograms<ByModel>,
+    first_tokens: Histograms<ByRequested>,
     tokens: Histograms<ByTokenType>,
     shown: Arc<OnceLock<Shown>>,
 }
@@ -120,15 +126,15 @@ impl Metrics {
 
     pub(crate) fn ended(&self, model: &str, outcome: Outcome, took: Duration) {
         let labels = ByOutcome {
-            model: model.to_owned(),
+            gen_ai_request_model: model.to_owned(),
             outcome: outcome.as_str(),
         };
         self.durations.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     pub(crate) fn first_token(&self, model: &str, took: Duration) {
-        let labels = ByModel {
-            model: model.to_owned(),
+        let labels = ByRequested {
+            gen_ai_request_model: model.to_owned(),
         };
         self.first_tokens.get_or_create(&labels).observe(took.as_secs_f64());
     }
@@ -138,10 +144,10 @@ impl Metrics {
         if usage.estimated {
             return;
         }
-        for (token_type, count) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {
+        for (gen_ai_token_type, count) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {
             let labels = ByTokenType {
-                model: model.to_owned(),
-                token_type,
+                gen_ai_request_model: model.to_owned(),
+                gen_ai_token_type,
             };
             self.tokens.get_or_create(&labels).observe(count as f64);
         }

@@ -19,6 +19,7 @@ mod model;
 mod openapi;
 mod provider;
 mod serve;
+mod setting;
 mod spend;
 mod status;
 mod stdio;

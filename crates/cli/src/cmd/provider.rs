@@ -1,6 +1,7 @@
 //! `forebay provider`: where context for prompts comes from, at run time.
 
 use crate::{
+    cmd::setting,
     connect::Context,
     printer::{Format, Printer, Table},
 };
@@ -146,11 +147,7 @@ impl Create {
             config.extend(value.map(|value| (key.to_owned(), value)));
         }
         for setting in &self.settings {
-            let (key, text) = setting.split_once('=').ok_or_else(|| {
-                Failure::new(Code::InvalidRequest, format!("`{setting}` has no `=` in it."))
-                    .hint("Write for example `--set path=/search?q={query}`.")
-            })?;
-            let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+            let (key, value) = setting::read(setting, "path=/search?q={query}")?;
             if config.insert(key.to_owned(), value).is_some() {
                 return Err(Failure::new(Code::InvalidRequest, format!("`{key}` is set twice.")));
             }

@@ -42,6 +42,40 @@ async fn what_would_be_made_can_be_seen_before() {
 }
 
 #[tokio::test]
+async fn a_tool_is_declared_with_all_that_it_may_say() {
+    let gateway = Gateway::start(options("")).await;
+    let typed = [
+        "tool create note --description Keep --parameters text:string --endpoint https://notes.example.com/api",
+        "--method post --allowed-domains notes.example.com,*.example.org --rate-limit 100/1m --timeout 10s",
+        "--set endpoint.bearer={\"env\":\"FOREBAY_TOOL_NOTES\"} --set effects.destructive=false",
+    ]
+    .join(" ");
+    let typed: Vec<&str> = typed.split(' ').collect();
+    let expected = json!({"name": "note", "description": "Keep",
+        "parameters": {"text": {"type": "string", "required": true}},
+        "endpoint": {"url": "https://notes.example.com/api", "method": "POST", "bearer": {"env": "FOREBAY_TOOL_NOTES"}},
+        "security": {"allowed_domains": ["notes.example.com", "*.example.org"],
+            "rate_limit": {"requests": 100, "window": "1m"}},
+        "timeout": "10s", "effects": {"destructive": false}});
+    assert_eq!(printed(&gateway, &[&typed[..], &["--dry-run"]].concat()).await, expected);
+    let bare = &typed[..typed.len() - 4];
+    printed(&gateway, bare).await;
+    for (more, expected) in [
+        (&["--rate-limit", "100"][..], "write for example 100/1m"),
+        (&["--rate-limit", "0/1m"], "--rate-limit"),
+        (&["--set", "timeout=3s"], "`timeout` is set twice"),
+        (&["--set", "timeout"], "has no `=`"),
+    ] {
+        let arguments: Vec<&str> = bare.iter().copied().filter(|one| !["--rate-limit", "100/1m"].contains(one)).collect();
+        let output = gateway.cli(&[&arguments[..], more].concat()).await;
+        assert!(!output.status.success() && err(&output).contains(expected), "{more:?}: {}", err(&output));
+    }
+    let outside = "tool create t --description d --endpoint https://notes.example.com/ --allowed-domains example.org";
+    let output = gateway.cli(&outside.split(' ').collect::<Vec<_>>()).await;
+    assert!(!output.status.success() && err(&output).contains("notes.example.com"), "{}", err(&output));
+}
+
+#[tokio::test]
 async fn a_provider_and_a_tool_are_made_seen_and_taken_away() {
     let gateway = Gateway::start(options("")).await;
     let set = ["--set", "base_url=https://wiki.example.com", "--set", "timeout_ms=700"];

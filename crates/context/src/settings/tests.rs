@@ -44,10 +44,11 @@ fn postgresql() {
         json!({ "host": "db", "database": "d", "user": "u", "password": { "env": "PASSWORD" } }),
         Ok(()),
     );
+    file("postgresql", json!({ "host": "db", "database": "d" }), Ok(()));
     file(
         "postgresql",
-        json!({ "host": "db", "database": "d" }),
-        Err("mcp.providers.p.config.user: is needed"),
+        json!({ "host": "db", "database": "d", "password": { "env": "PASSWORD" } }),
+        Err("mcp.providers.p.config.user: is needed beside a password"),
     );
     file(
         "postgresql",

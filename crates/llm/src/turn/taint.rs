@@ -42,7 +42,7 @@ mod tests {
         for action in [
             Action::EFFECT_WRITE,
             Action::EFFECT_DESTRUCTIVE,
-            Action::named("gpu:launch"),
+            Action::GPU_CREATE,
         ] {
             assert!(
                 admin.decide(&action).is_allowed() && !narrow.decide(&action).is_allowed(),

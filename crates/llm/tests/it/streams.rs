@@ -59,7 +59,7 @@ async fn each_event_goes_on_before_the_next_one_comes() {
     assert!(
         world
             .metrics()
-            .contains(r#"gen_ai_server_time_to_first_token_seconds_count{model="qwen"} 1"#)
+            .contains(r#"gen_ai_server_time_to_first_token_seconds_count{gen_ai_request_model="qwen"} 1"#)
     );
 }
 

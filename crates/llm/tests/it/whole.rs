@@ -115,10 +115,10 @@ async fn the_metrics_count_what_was_asked() {
     world.read(&chat()).await;
     let text = world.metrics();
     for line in [
-        r#"gen_ai_server_request_duration_seconds_count{model="qwen",outcome="ok"} 1"#,
-        r#"gen_ai_server_request_duration_seconds_count{model="qwen",outcome="upstream_failed"} 1"#,
-        r#"gen_ai_client_token_usage_sum{model="qwen",token_type="input"} 11.0"#,
-        r#"gen_ai_client_token_usage_sum{model="qwen",token_type="output"} 7.0"#,
+        r#"gen_ai_server_request_duration_seconds_count{gen_ai_request_model="qwen",outcome="ok"} 1"#,
+        r#"gen_ai_server_request_duration_seconds_count{gen_ai_request_model="qwen",outcome="upstream_failed"} 1"#,
+        r#"gen_ai_client_token_usage_sum{gen_ai_request_model="qwen",gen_ai_token_type="input"} 11.0"#,
+        r#"gen_ai_client_token_usage_sum{gen_ai_request_model="qwen",gen_ai_token_type="output"} 7.0"#,
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is missing in\n{text}");
     }

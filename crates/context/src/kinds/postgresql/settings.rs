@@ -85,12 +85,15 @@ fn target(read: &Reading<'_>) -> Result<Target, Failure> {
             password: None,
         },
     };
+    if user.is_none() && password.is_some() {
+        return Err(read.wrong("user", "is needed beside a password, here or in the secret"));
+    }
     Ok(Target {
         host: read.text("host", config.host.as_ref())?.to_owned(),
         address: None,
         port: config.port.map_or(5432, std::num::NonZero::get),
         database: read.text("database", config.database.as_ref())?.to_owned(),
-        user: user.ok_or_else(|| read.wrong("user", "is needed, here or in the secret"))?,
+        user,
         password,
         tls: match config.tls {
             None | Some(TlsConfig::Prefer) => Tls::Prefer,
