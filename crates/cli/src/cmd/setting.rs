@@ -44,7 +44,12 @@ mod tests {
     #[test]
     fn what_is_typed_is_put_where_its_key_says() {
         let mut document = Map::new();
-        for typed in ["timeout=10s", "security.rate_limit={\"requests\":5,\"window\":\"1m\"}", "security.allowed_domains=[\"a.example\"]", "text=a=b"] {
+        for typed in [
+            "timeout=10s",
+            "security.rate_limit={\"requests\":5,\"window\":\"1m\"}",
+            "security.allowed_domains=[\"a.example\"]",
+            "text=a=b",
+        ] {
             let (key, value) = read(typed, "").unwrap();
             put(&mut document, key, value).unwrap();
         }

@@ -57,7 +57,10 @@ async fn a_tool_is_declared_with_all_that_it_may_say() {
         "security": {"allowed_domains": ["notes.example.com", "*.example.org"],
             "rate_limit": {"requests": 100, "window": "1m"}},
         "timeout": "10s", "effects": {"destructive": false}});
-    assert_eq!(printed(&gateway, &[&typed[..], &["--dry-run"]].concat()).await, expected);
+    assert_eq!(
+        printed(&gateway, &[&typed[..], &["--dry-run"]].concat()).await,
+        expected
+    );
     let bare = &typed[..typed.len() - 4];
     printed(&gateway, bare).await;
     for (more, expected) in [
@@ -66,13 +69,25 @@ async fn a_tool_is_declared_with_all_that_it_may_say() {
         (&["--set", "timeout=3s"], "`timeout` is set twice"),
         (&["--set", "timeout"], "has no `=`"),
     ] {
-        let arguments: Vec<&str> = bare.iter().copied().filter(|one| !["--rate-limit", "100/1m"].contains(one)).collect();
+        let arguments: Vec<&str> = bare
+            .iter()
+            .copied()
+            .filter(|one| !["--rate-limit", "100/1m"].contains(one))
+            .collect();
         let output = gateway.cli(&[&arguments[..], more].concat()).await;
-        assert!(!output.status.success() && err(&output).contains(expected), "{more:?}: {}", err(&output));
+        assert!(
+            !output.status.success() && err(&output).contains(expected),
+            "{more:?}: {}",
+            err(&output)
+        );
     }
     let outside = "tool create t --description d --endpoint https://notes.example.com/ --allowed-domains example.org";
     let output = gateway.cli(&outside.split(' ').collect::<Vec<_>>()).await;
-    assert!(!output.status.success() && err(&output).contains("notes.example.com"), "{}", err(&output));
+    assert!(
+        !output.status.success() && err(&output).contains("notes.example.com"),
+        "{}",
+        err(&output)
+    );
 }
 
 #[tokio::test]

@@ -39,11 +39,7 @@ mod tests {
             good_until: None,
         };
         let narrow = narrow(&admin, &Bounds::default().denied);
-        for action in [
-            Action::EFFECT_WRITE,
-            Action::EFFECT_DESTRUCTIVE,
-            Action::GPU_CREATE,
-        ] {
+        for action in [Action::EFFECT_WRITE, Action::EFFECT_DESTRUCTIVE, Action::GPU_CREATE] {
             assert!(
                 admin.decide(&action).is_allowed() && !narrow.decide(&action).is_allowed(),
                 "{action}"
