@@ -64,6 +64,11 @@ def ask(gateway: Gateway, key: Key, scripted: Scripted, provider: str, query: st
     return answer.json()["forebay"], json.dumps(scripted.bodies[0]["messages"])
 
 
+def failure(ours: dict[str, Any]) -> str:
+    [report] = ours["providers"]
+    return report["failure"]["code"]
+
+
 def test_what_a_tool_of_a_server_finds_is_what_the_model_is_told(informed: Gateway, scripted: Scripted) -> None:
     ours, told = ask(informed, informed.new_key("user"), scripted, "memory", "gate")
     assert [item["provider"] for item in ours["context"]] == ["memory"], ours
@@ -82,11 +87,11 @@ def test_a_provider_finds_nothing_for_whom_its_tool_is_denied(informed: Gateway,
     stranger = informed.new_key("user", grants=("!tool:memory__search_nodes",))
     ours, told = ask(informed, stranger, scripted, "memory", "gate")
     assert ours["context"] == [] and FACT not in told, ours
+    assert failure(ours) == "unknown_tool"
 
 
-def test_a_server_that_is_away_is_told_and_the_answer_comes(informed: Gateway, scripted: Scripted) -> None:
-    scripted.will(script.say("Without it."))
+def test_a_tool_that_nobody_has_is_told_and_the_answer_comes(informed: Gateway, scripted: Scripted) -> None:
     made = informed.cli("provider", "create", "gone", "--type", "mcp", "--set", "tool=gone__search")
     assert made.returncode == 0, made.stderr
     ours, _ = ask(informed, informed.new_key("user"), scripted, "gone", "gate")
-    assert ours["context"] == [] and "gone" in json.dumps(ours), ours
+    assert ours["context"] == [] and failure(ours) == "unknown_tool", ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import urllib.parse
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +26,7 @@ def started(tmp_path_factory: pytest.TempPathFactory, scripted: Scripted, cluste
         "models": {"scripted": {"backends": [{"url": scripted.url, "model": "by-script"}]}},
         "mcp": {"allow_addresses": ["127.0.0.1", "::1"]},
     }
-    password = Database(cluster).password or ""
+    password = urllib.parse.urlsplit(cluster).password or ""
     with harness.closing(Gateway(tmp_path_factory.mktemp("seed"), config, FOREBAY_PROVIDER_FACTS=password)) as gateway:
         yield gateway
 
@@ -49,7 +50,7 @@ def test_its_provider_is_created_and_a_database_that_wants_a_login_says_so(
     made = started.cli("create-provider", "postgres", "--type", "postgresql", *place)
     assert made.returncode == 0, made.stderr
     listed = json.loads(started.cli("provider", "list", "-o", "json").stdout)["providers"]
-    assert [(one["name"], one["type"], one["origin"]) for one in listed] == [("postgres", "postgresql", "api")]
+    assert ("postgres", "postgresql", "api") in [(one["name"], one["type"], one["origin"]) for one in listed]
     asked = started.cli("provider", "test", "postgres", "--query", "gate")
     assert asked.returncode != 0 and "user or password" in asked.stdout + asked.stderr, asked
 

@@ -51,6 +51,10 @@ def rent(gateway: Gateway, key: Key, scripted: Scripted, **more: Any) -> tuple[d
     return entry, ours
 
 
+def created(vast: Vast) -> list[Any]:
+    return [one for one in vast.log()["requests"] if one["route"] == "create"]
+
+
 def test_a_turn_that_has_read_a_document_rents_nothing(renting: Gateway, vast: Vast, scripted: Scripted) -> None:
     key = renting.new_key("user")
 
@@ -60,17 +64,20 @@ def test_a_turn_that_has_read_a_document_rents_nothing(renting: Gateway, vast: V
 
     harness.wait_for("the document", is_indexed)
     named = {"providers": ["folder"], "query": "gannet", "strategy": "keyword"}
+    before = len(created(vast))
     entry, ours = rent(renting, key, scripted, mcp_context=named)
     assert ours["tainted"] is True and ours["context"]
     assert (entry["status"], entry["error"]["code"]) == ("refused", "tainted_turn"), entry
-    assert not [one for one in vast.log()["requests"] if one["route"] == "create"], "nobody was asked for a machine"
+    assert len(created(vast)) == before, "nobody was asked for a machine"
     assert market.told(renting, key, "list_my_gpu_instances")["instances"] == []
 
 
-def test_the_same_call_rents_where_nothing_was_read(renting: Gateway, scripted: Scripted) -> None:
+def test_the_same_call_rents_where_nothing_was_read(renting: Gateway, vast: Vast, scripted: Scripted) -> None:
     """So that the refusal above is the guard's."""
     key = renting.new_key("user")
+    before = len(created(vast))
     entry, _ = rent(renting, key, scripted)
     assert entry["status"] == "success", entry
+    assert len(created(vast)) == before + 1
     [machine] = market.told(renting, key, "list_my_gpu_instances")["instances"]
     market.told(renting, key, "destroy_gpu_instance", provider="vast.ai", instance_id=machine["id"])

@@ -66,6 +66,7 @@ impl Embedder {
             // What makes a chat's answer shorter is of no use here.
             Code::UpstreamTruncated => {
                 self.nonsense(&format!("answered more than {ANSWER_BYTES_MAX} bytes, or broke off"))
+                    .caused_by(fault)
             }
             _ => fault,
         })?;

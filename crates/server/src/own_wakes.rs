@@ -22,7 +22,7 @@ const IS_POLLED: u8 = 1;
 /// Woken, and not polled since.
 const IS_WOKEN: u8 = 2;
 
-/// How often it is polled before others have their turn: after so many rounds hyper wakes itself to leave it to them.
+/// How often it is polled before others have their turn: hyper wakes itself to leave it to them as well.
 const POLLS_MAX: usize = 2;
 
 /// The same future, which keeps those wakes to itself that come while it is polled.

@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST", value_delimiter = ',', requires = "endpoint")]
     allowed_domains: Vec<String>,
     /// How often all callers together may call it: 100/1m
-    #[arg(long, value_name = "CALLS/TIME", value_parser = rate_limit, requires = "endpoint")]
+    #[arg(long, value_name = "CALLS/TIME", value_parser = rate_limit)]
     rate_limit: Option<Value>,
     /// How long a call may take: 10s
     #[arg(long, value_name = "TIME", requires = "endpoint")]
@@ -72,7 +72,7 @@ impl Args {
         let method = self.method.as_ref().map(|method| json!(method.to_uppercase()));
         let domains = Some(&self.allowed_domains).filter(|domains| !domains.is_empty());
         let named = [
-            ("parameters", Some(self.parameters()?)),
+            ("parameters", self.parameters()?),
             ("description", self.description.as_ref().map(|text| json!(text))),
             ("endpoint.url", self.endpoint.as_ref().map(|url| json!(url))),
             ("endpoint.method", method),
@@ -90,7 +90,7 @@ impl Args {
         Ok(Value::Object(tool))
     }
 
-    fn parameters(&self) -> Result<Value, Failure> {
+    fn parameters(&self) -> Result<Option<Value>, Failure> {
         let mut parameters = Map::new();
         for written in &self.parameters {
             let (name, kind) = written.split_once(':').ok_or_else(|| {
@@ -108,7 +108,7 @@ impl Args {
                 ));
             }
         }
-        Ok(Value::Object(parameters))
+        Ok(Some(Value::Object(parameters)).filter(|_| !self.parameters.is_empty()))
     }
 }
 

@@ -48,7 +48,7 @@ fn postgresql() {
     file(
         "postgresql",
         json!({ "host": "db", "database": "d", "password": { "env": "PASSWORD" } }),
-        Err("mcp.providers.p.config.user: is needed beside a password"),
+        Err("mcp.providers.p.config.user: is needed, here or in the secret"),
     );
     file(
         "postgresql",

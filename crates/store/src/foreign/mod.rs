@@ -68,8 +68,7 @@ pub struct Target {
     pub address: Option<IpAddr>,
     pub port: u16,
     pub database: String,
-    /// As `psql` does where there is none: `PGUSER`, or the user of the operating system that runs us.
-    pub user: Option<String>,
+    pub user: String,
     pub password: Option<Secret>,
     pub tls: Tls,
     /// The schemas in which names are looked for; the user's own search path, if there are none.
@@ -132,8 +131,8 @@ impl Foreign {
         if target.host.is_empty() || target.host.contains('/') {
             return unusable("its host is no name and no address");
         }
-        let texts = [&target.host, &target.database].into_iter().chain(&target.user);
-        let mut texts = texts.chain(&target.search_path);
+        let texts = [&target.host, &target.database, &target.user];
+        let mut texts = texts.into_iter().chain(&target.search_path);
         if texts.any(|text| text.is_empty() || text.len() > NAME_BYTES_MAX || text.contains('\0')) {
             return unusable("a name is empty, longer than 256 bytes, or holds a NUL");
         }
@@ -147,17 +146,15 @@ impl Foreign {
         };
         let address = target.address.map(|address| address.to_string());
         let address = address.unwrap_or_else(|| target.host.clone());
-        let mut options = PgConnectOptions::new_without_pgpass()
+        let options = PgConnectOptions::new_without_pgpass()
             .host(&address)
             .port(target.port)
             .database(&target.database)
+            .username(&target.user)
             // An empty one where there is none: else the one in our own environment would be tried.
             .password(target.password.as_ref().map_or("", Secret::expose))
             .ssl_mode(mode)
             .application_name("forebay");
-        if let Some(user) = &target.user {
-            options = options.username(user);
-        }
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_PATIENCE)

@@ -23,7 +23,7 @@ fn target(db: &TestDb) -> Target {
         address: None,
         port: url.port().unwrap(),
         database: url.path().trim_start_matches('/').to_owned(),
-        user: Some(url.username().to_owned()),
+        user: url.username().to_owned(),
         password: Some(Secret::new(url.password().unwrap().to_owned())),
         tls: Tls::Prefer,
         search_path: Vec::new(),
@@ -353,7 +353,7 @@ async fn an_error_names_the_database_and_no_secret() {
             ..good.clone()
         },
         Target {
-            user: Some(String::new()),
+            user: String::new(),
             ..good.clone()
         },
         Target {
@@ -417,7 +417,7 @@ async fn a_table_is_found_with_what_may_be_read_of_it() {
     ))
     .await;
     let target = Target {
-        user: Some(reader.clone()),
+        user: reader.clone(),
         password: Some(Secret::new("pw".to_owned())),
         ..target(&db)
     };

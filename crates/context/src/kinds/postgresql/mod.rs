@@ -100,8 +100,9 @@ impl Postgresql {
                     .hint("An administrator can list it under `mcp.allow_addresses`.")
             })?;
         }
-        let first = found.first().ok_or_else(unreachable)?;
-        Ok(first.ip())
+        // One of them is tried, and many a server listens on IPv4 alone.
+        let one = found.iter().find(|address| address.is_ipv4()).or(found.first());
+        Ok(one.ok_or_else(unreachable)?.ip())
     }
 
     fn fault(&self, fault: StoreError) -> Failure {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// A statement without a time limit of its own ends with the longest that a provider may have.
 const STATEMENT_MAX: Duration = Duration::from_mins(2);
+/// Who logs in where nothing is said about it. Not what our own environment says, which is nobody else's to choose by.
+const USER: &str = "forebay";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -85,15 +87,16 @@ fn target(read: &Reading<'_>) -> Result<Target, Failure> {
             password: None,
         },
     };
-    if user.is_none() && password.is_some() {
-        return Err(read.wrong("user", "is needed beside a password, here or in the secret"));
+    let is_known = config.credentials.is_some() || password.is_some();
+    if user.is_none() && is_known {
+        return Err(read.wrong("user", "is needed, here or in the secret"));
     }
     Ok(Target {
         host: read.text("host", config.host.as_ref())?.to_owned(),
         address: None,
         port: config.port.map_or(5432, std::num::NonZero::get),
         database: read.text("database", config.database.as_ref())?.to_owned(),
-        user,
+        user: user.unwrap_or_else(|| USER.to_owned()),
         password,
         tls: match config.tls {
             None | Some(TlsConfig::Prefer) => Tls::Prefer,

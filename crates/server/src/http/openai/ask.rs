@@ -112,8 +112,8 @@ fn model_of(body: &[u8]) -> Result<String, Failure> {
     Ok(named.model.into_owned())
 }
 
-/// A whole answer goes out in one piece, a stream chunk by chunk as it comes in. A stream that fails midway ends with an error
-/// event, since its status has long been sent.
+/// A whole answer goes out in one piece, a stream chunk by chunk as it comes in. A stream that fails midway ends with an
+/// error event, since its status has long been sent.
 fn pass_on(endpoint: Endpoint, answer: Answer, trace: TraceId) -> Response {
     let (kind, mut response) = match answer {
         Answer::Whole(document) => ("application/json", document.into_response()),
