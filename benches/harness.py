@@ -180,7 +180,7 @@ def paced(binaries, request, slower):
 
 
 def host_ticks():
-    """What the host kept for others while a core had work (`steal` of proc_stat(5)), and all time that they had some."""
+    """What the host kept for others while a core had work (`steal` of proc_stat(5)), and all time that they had."""
     user, nice, system, _idle, _iowait, irq, softirq, stolen = (
         int(one) for one in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
     )

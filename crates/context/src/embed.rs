@@ -64,10 +64,9 @@ impl Embedder {
         let answer = self.models.complete(&principal, request, via).await?;
         let body = answer.whole(ANSWER_BYTES_MAX).await.map_err(|fault| match fault.code {
             // What makes a chat's answer shorter is of no use here.
-            Code::UpstreamTruncated => {
-                self.nonsense(&format!("answered more than {ANSWER_BYTES_MAX} bytes, or broke off"))
-                    .caused_by(fault)
-            }
+            Code::UpstreamTruncated => self
+                .nonsense(&format!("answered more than {ANSWER_BYTES_MAX} bytes, or broke off"))
+                .caused_by(fault),
             _ => fault,
         })?;
         let wire: Wire = serde_json::from_slice(&body).map_err(|fault| {

@@ -9,6 +9,7 @@ fn check(origin: Origin, kind: &str, config: Value, expected: Result<(), &str>) 
         "DB_CREDENTIALS" => Some("reader:s3cret".to_owned()),
         "PASSWORD" => Some("s3cret".to_owned()),
         "API_TOKEN" | "FOREBAY_PROVIDER_TOKEN" => Some("tok".to_owned()),
+        "NO_LOGIN" => Some(r#"{"token": "s3cret"}"#.to_owned()),
         "BROKEN" => Some("a\u{1}b".to_owned()),
         _ => None,
     });
@@ -48,6 +49,11 @@ fn postgresql() {
     file(
         "postgresql",
         json!({ "host": "db", "database": "d", "password": { "env": "PASSWORD" } }),
+        Err("mcp.providers.p.config.user: is needed, here or in the secret"),
+    );
+    file(
+        "postgresql",
+        json!({ "host": "db", "database": "d", "credentials": { "secret_name": "no-login" } }),
         Err("mcp.providers.p.config.user: is needed, here or in the secret"),
     );
     file(
